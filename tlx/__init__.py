@@ -1,0 +1,35 @@
+"""tlx: transfer learning in JAX out of plugins.
+
+    min_f  L_T(f) + lambda * D(f, f_S)
+
+Names are imported on first use, so that `import tlx` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from tlx.model import Model as Model
+    from tlx.objective import Objective as Objective
+    from tlx.objective import Term as Term
+    from tlx.saved import load as load
+    from tlx.study import run as run
+
+_HOME = {
+    "Model": "tlx.model",
+    "Objective": "tlx.objective",
+    "Term": "tlx.objective",
+    "load": "tlx.saved",
+    "run": "tlx.study",
+}
+__all__ = ["Model", "Objective", "Term", "load", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'tlx' has no attribute {name!r}")

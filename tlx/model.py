@@ -1,0 +1,124 @@
+"""Model = backbone + head, with the preprocessing that its weights want.
+
+A model is pure configuration: its numbers travel beside it as `Variables`. Batches hold raw
+pictures; each model applies its own `InputSpec`, so that a source with another preprocessing
+sees what it was trained on. Leading stages of the backbone may be declared frozen: they run in
+mode 'eval' and outside of differentiation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, final
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from tlx.protocols import Backbone, Head, Staged
+from tlx.types import Batch, Features, Forward, InputSpec, Mode, NormPolicy, Params, State, Variables
+
+
+def pictures(spec: InputSpec, image: Array) -> Array:
+    """Raw pictures (B,H,W,C), uint8 or float 0..1 RGB, as the network wants them."""
+    x = image.astype(jnp.float32) / 255 if image.dtype == jnp.uint8 else image
+    if spec.size is not None and x.shape[1:3] != spec.size:
+        x = jax.image.resize(x, (x.shape[0], *spec.size, x.shape[3]), "linear", antialias=True)
+    if x.shape[-1] != spec.channels:
+        x = (
+            x.mean(-1, keepdims=True)
+            if spec.channels == 1
+            else jnp.broadcast_to(x, (*x.shape[:-1], spec.channels))
+        )
+    x = x * spec.scale
+    if spec.order == "bgr":
+        x = x[..., ::-1]
+    return (x - jnp.asarray(spec.mean, x.dtype)) / jnp.asarray(spec.std, x.dtype)
+
+
+@final
+@dataclass(frozen=True)
+class Model:
+    """A backbone, an optional head, and how pictures reach them.
+
+    `frozen` counts the leading stages of a `Staged` backbone that neither move nor update their
+    statistics. `norm` is the batch-norm policy of the rest while training."""
+
+    backbone: Backbone
+    head: Head | None
+    inputs: InputSpec
+    frozen: int = 0
+    norm: NormPolicy = "train"
+
+    def init(self, rng: Array, batch: Batch) -> Variables:
+        """Fresh variables for pictures shaped like the batch's."""
+        for_backbone, for_head = jax.random.split(rng)
+        x = pictures(self.inputs, batch["image"])
+        body = self.backbone.init(for_backbone, x)
+        params, state = {"backbone": body.params}, {"backbone": body.state}
+        if self.head is not None:
+            features, _ = self.backbone.apply(
+                body.params, body.state, x, rng=for_backbone, mode="eval"
+            )
+            top = self.head.init(for_head, features)
+            params["head"], state["head"] = top.params, top.state
+        return Variables(params, state)
+
+    def features(
+        self, params: Params, state: State, image: Array, *, rng: Array, mode: Mode
+    ) -> tuple[Features, State]:
+        """Backbone features of raw pictures, and the backbone's state after the pass."""
+        x = pictures(self.inputs, image)
+        own, stats = params["backbone"], state["backbone"]
+        moving: Mode = "tune" if mode == "train" and self.norm == "frozen" else mode
+        if self.frozen == 0 or mode == "eval":
+            return self.backbone.apply(own, stats, x, rng=rng, mode=moving)
+        assert isinstance(self.backbone, Staged)
+        every = len(self.backbone.stages)
+        carry, features, stats = self.backbone.apply_stages(
+            own, stats, x, start=0, stop=self.frozen, rng=rng, mode="eval"
+        )
+        carry, features = jax.lax.stop_gradient((carry, features))
+        if self.frozen < every:
+            _, upper, stats = self.backbone.apply_stages(
+                own, stats, carry, start=self.frozen, stop=every, rng=rng, mode=moving
+            )
+            features = {**features, **upper}
+        return features, stats
+
+    def answer(
+        self,
+        params: Params,
+        state: State,
+        features: Features,
+        *,
+        size: tuple[int, int],
+        rng: Array,
+        mode: Mode,
+    ) -> tuple[Any, State]:
+        """The head's outputs for features, and the head's state; (None, {}) without a head."""
+        if self.head is None:
+            return None, {}
+        return self.head.apply(
+            params["head"], state["head"], features, size=size, rng=rng, mode=mode
+        )
+
+    def forward(
+        self, params: Params, state: State, batch: Batch, *, rng: Array, mode: Mode
+    ) -> Forward:
+        """The supervised pass: pictures through backbone and head to a loss per example (zero
+        without a head)."""
+        for_backbone, for_head = jax.random.split(rng)
+        image = batch["image"]
+        features, body = self.features(params, state, image, rng=for_backbone, mode=mode)
+        size = (image.shape[1], image.shape[2])
+        outputs, top = self.answer(params, state, features, size=size, rng=for_head, mode=mode)
+        new = {**state, "backbone": body}
+        if self.head is None:
+            return Forward(jnp.zeros(image.shape[0]), image, features, outputs, new)
+        loss = self.head.loss(outputs, batch)
+        return Forward(loss, image, features, outputs, {**new, "head": top})
+
+    def with_frozen(self, frozen: int, norm: NormPolicy) -> Model:
+        """The same model with another frozen prefix and batch-norm policy."""
+        return replace(self, frozen=frozen, norm=norm)

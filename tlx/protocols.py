@@ -1,0 +1,349 @@
+"""Every contract of tlx, documented once.
+
+A plugin is anything that satisfies one of these Protocols: usually a frozen dataclass whose
+fields are its configuration. Optional contracts are separate small Protocols; the core asks
+`isinstance` once, when a run is assembled. Opens without importing jax.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, final, runtime_checkable
+
+from tlx.types import (
+    Batch,
+    Constants,
+    DataInfo,
+    Event,
+    Features,
+    FeatureSpec,
+    Forward,
+    InputSpec,
+    LeafInfo,
+    LoadReport,
+    Mode,
+    NormPolicy,
+    Params,
+    PyTree,
+    State,
+    TrainState,
+    Variables,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    import optax
+    from jax import Array
+    from jax.sharding import Mesh
+
+    from tlx.model import Model
+    from tlx.objective import Objective
+
+
+# --- f: the network ---------------------------------------------------------------------------
+
+
+@runtime_checkable
+class Backbone(Protocol):
+    """A network body as pure functions. `x` is (B,H,W,C) float, already as `inputs` says."""
+
+    @property
+    def inputs(self) -> InputSpec:
+        """How it wants its pictures when no weights say otherwise."""
+        ...
+
+    @property
+    def features(self) -> tuple[FeatureSpec, ...]:
+        """Its named outputs, shallow to deep; the order lives here because dicts lose it in jit."""
+        ...
+
+    @property
+    def modes(self) -> frozenset[Mode]:
+        """The modes it can tell apart; a run that needs another is refused."""
+        ...
+
+    def leaf(self, path: str) -> LeafInfo:
+        """Stage and kind of the parameter at a leaf path (relative to the backbone)."""
+        ...
+
+    def init(self, rng: Array, x: Array) -> Variables:
+        """Fresh parameters and state for inputs shaped like `x`."""
+        ...
+
+    def apply(
+        self, params: Params, state: State, x: Array, *, rng: Array, mode: Mode
+    ) -> tuple[Features, State]:
+        """All features by name, and the state after the pass (unchanged unless mode is 'train')."""
+        ...
+
+
+@runtime_checkable
+class Staged(Protocol):
+    """Optional for a Backbone: runs in pieces, so a frozen prefix can be run apart and cached.
+
+    Running all stages in turn equals `apply`. `carry` is the input `x` for `start == 0`, else
+    what the stage before returned. `start` and `stop` count stages like a slice."""
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Stage names, shallow to deep; every leaf's stage is one of them."""
+        ...
+
+    def apply_stages(
+        self,
+        params: Params,
+        state: State,
+        carry: PyTree,
+        *,
+        start: int,
+        stop: int,
+        rng: Array,
+        mode: Mode,
+    ) -> tuple[PyTree, Features, State]:
+        """(carry for stage `stop`, features that arose in start..stop, state)."""
+        ...
+
+
+@runtime_checkable
+class Head(Protocol):
+    """What turns features into answers, and knows its task: loss, metric, prediction."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Names of the features it reads."""
+        ...
+
+    @property
+    def selection(self) -> tuple[str, Literal["max", "min"]]:
+        """The reported metric that the best epoch and early stopping go by."""
+        ...
+
+    def init(self, rng: Array, features: Features) -> Variables: ...
+
+    def apply(
+        self,
+        params: Params,
+        state: State,
+        features: Features,
+        *,
+        size: tuple[int, int],
+        rng: Array,
+        mode: Mode,
+    ) -> tuple[PyTree, State]:
+        """Outputs (B,...) and state; `size` (H,W) is the input picture's, for dense outputs."""
+        ...
+
+    def loss(self, outputs: PyTree, batch: Batch) -> Array:
+        """(B,) one loss per example, padding included (its weight is applied by the core)."""
+        ...
+
+    def predict(self, outputs: PyTree) -> Mapping[str, Array]:
+        """What a user gets, each (B,...): class numbers, probabilities, a mask."""
+        ...
+
+    def measure(self, outputs: PyTree, batch: Batch) -> Mapping[str, Array]:
+        """Fixed-size numbers that add up over batches and hosts; `batch["weight"]` is respected."""
+        ...
+
+    def report(self, totals: Mapping[str, Any]) -> Mapping[str, float]:
+        """Metrics from the summed measures; holds the metric that `selection` names."""
+        ...
+
+
+# --- D: the distance --------------------------------------------------------------------------
+
+
+class Divergence(Protocol):
+    """A scalar. It asks for what it needs by keyword-only parameter names, which are words of
+    `tlx.quantities`; a bare function whose parameters are all words is a divergence, too."""
+
+    def __call__(self, **words: Any) -> Array: ...
+
+
+@runtime_checkable
+class Learns(Protocol):
+    """Optional for a Divergence: parameters of its own, which reach it as `own`, `own_state`."""
+
+    def init(
+        self, *, model: Model, sources: Mapping[str, Variables], batch: Batch, rng: Array
+    ) -> Variables: ...
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """Optional for a Divergence: computed once before the first step, delivered as `prepared`.
+
+    `batches` are un-augmented training batches, each example once."""
+
+    def prepare(
+        self,
+        *,
+        model: Model,
+        variables: Variables,
+        sources: Mapping[str, Variables],
+        batches: Iterable[Batch],
+        rng: Array,
+    ) -> PyTree: ...
+
+
+# --- min: the strategy and the step -----------------------------------------------------------
+
+
+class ForwardFn(Protocol):
+    """What a phase feeds through the model, and the loss per example that comes of it."""
+
+    def __call__(
+        self,
+        model: Model,
+        params: Params,
+        state: State,
+        batch: Batch,
+        constants: Constants,
+        *,
+        rng: Array,
+        mode: Mode,
+        progress: Array,
+    ) -> Forward: ...
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A stretch of training in which the same leaves move.
+
+    `group` sends every leaf path (`backbone/...`, `head/...`, `strategy/...`) to a group name;
+    the group 'frozen' is never differentiated. `lr` multiplies the learning rate of a group
+    (1 where absent). `norm` is the batch-norm policy of what moves; a frozen prefix of the
+    backbone always runs in mode 'eval'."""
+
+    name: str
+    steps: int
+    group: Callable[[str], str]
+    forward: ForwardFn
+    lr: Mapping[str, float] = field(default_factory=dict)
+    norm: NormPolicy = "train"
+
+
+@runtime_checkable
+class Strategy(Protocol):
+    """Which leaves move when, and what is fed."""
+
+    def init(self, rng: Array, model: Model, batch: Batch) -> Variables:
+        """Numbers of its own (a decoder, an average); empty dicts where there are none."""
+        ...
+
+    def phases(self, model: Model, steps: int) -> tuple[Phase, ...]:
+        """The phases; their steps add up to `steps`."""
+        ...
+
+
+@runtime_checkable
+class Finishes(Protocol):
+    """Optional for a Strategy: a last change to the selected variables (soups, WiSE-FT,
+    recomputed batch statistics) before they are tested and saved."""
+
+    def finish(
+        self, model: Model, variables: Variables, batches: Iterable[Batch]
+    ) -> Variables: ...
+
+
+StepFn = Callable[[TrainState, Constants, Batch], tuple[TrainState, Mapping[str, Any]]]
+
+
+@runtime_checkable
+class Step(Protocol):
+    """How one update is computed."""
+
+    def build(
+        self,
+        objective: Objective,
+        tx: optax.GradientTransformationExtraArgs,
+        trainable: PyTree,
+        mesh: Mesh | None,
+    ) -> StepFn:
+        """A jitted `(TrainState, Constants, batches) -> (TrainState, metrics)`.
+
+        `batches` holds K stacked batches (leading axis K) and each metric is (K,). `trainable`
+        has the structure of the params with a bool per leaf. `tx.update` takes the extra
+        arguments `hyper` (the traced `Constants.hyper`) and `step` (the global step)."""
+        ...
+
+
+# --- data, weights, the outside ---------------------------------------------------------------
+
+
+@runtime_checkable
+class Split(Protocol):
+    """Random access to raw examples, nothing else. An example is a mapping with `image` (H,W,3)
+    uint8 or float 0..1 RGB and `label`."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]: ...
+
+
+@runtime_checkable
+class Labelled(Protocol):
+    """Optional for a Split: all labels at once, without reading any picture."""
+
+    @property
+    def labels(self) -> np.ndarray: ...
+
+
+@runtime_checkable
+class DataSource(Protocol):
+    """A data set with named splits out of 'train', 'val', 'test' (a lone 'train' is cut)."""
+
+    @property
+    def info(self) -> DataInfo: ...
+
+    def split(self, name: str) -> Split: ...
+
+
+@runtime_checkable
+class Augmentation(Protocol):
+    """A random change of one training picture: (H,W,C) float 0..1 to (H',W',C) float 0..1.
+    Runs in jit on the device under `vmap`; the same key gives the same picture."""
+
+    def __call__(self, rng: Array, image: Array) -> Array: ...
+
+
+@runtime_checkable
+class WeightSource(Protocol):
+    """Somebody's numbers for a model."""
+
+    @property
+    def input(self) -> InputSpec | None:
+        """The preprocessing these weights were trained with; None where the file does not say."""
+        ...
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Class names of the head in the file, in output order; None where unknown."""
+        ...
+
+    def load(
+        self, like: Variables, names: Callable[[str], str | None] | None
+    ) -> tuple[Variables, LoadReport]:
+        """`like` with every leaf that the file has replaced; leaves whose shape or dtype kind
+        differs keep `like`'s value and are reported. `names` maps a name in the file to a leaf
+        path such as `params/backbone/...` (None: not for this model); without it, names in
+        the file are leaf paths already."""
+        ...
+
+
+@runtime_checkable
+class ForeignNames(Protocol):
+    """Optional for a Backbone: from another library's parameter names to leaf paths."""
+
+    def foreign_name(self, name: str) -> str | None: ...
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """A listener to a run: the console, a log file, a report."""
+
+    def emit(self, event: Event) -> None: ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,141 @@
+"""Names for the data that flows through a run.
+
+What flows through `jit` is a `NamedTuple` or a mapping of arrays, so it is a pytree.
+`InputSpec` and `DataInfo` describe models and data and stay outside of `jit`.
+Opens without importing jax.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from jax import Array
+
+PyTree: TypeAlias = Any
+Params: TypeAlias = PyTree
+"""Keyed `backbone`, `head`, `strategy`, `divergence/<name>`."""
+State: TypeAlias = PyTree
+"""Keyed like `Params`: batch statistics, averages, whatever is not differentiated."""
+Batch: TypeAlias = "Mapping[str, Array]"
+"""`image` (B,H,W,C) uint8 or float 0..1 RGB, or `tokens` (B,T) with `mask`; `label`;
+`index` (B,) the example's number in its split; `weight` (B,), 0 marks padding."""
+Features: TypeAlias = "Mapping[str, Array]"
+
+Mode: TypeAlias = Literal["train", "tune", "eval"]
+"""train: dropout on, batch statistics used and updated; tune: dropout on, running
+statistics used and kept; eval: no dropout, running statistics used and kept."""
+FeatureKind: TypeAlias = Literal["map", "tokens", "vector"]
+LeafKind: TypeAlias = Literal["kernel", "bias", "norm", "embedding"]
+NormPolicy: TypeAlias = Literal["train", "frozen"]
+"""train: normalise by the batch and move the running statistics of what is not frozen;
+frozen: normalise by the running statistics and keep them."""
+
+
+class FeatureSpec(NamedTuple):
+    """One named output of a backbone: 'map' (B,h,w,C), 'tokens' (B,T,C) or 'vector' (B,C)."""
+
+    name: str
+    kind: FeatureKind
+    channels: int
+    stride: int | None = None
+
+
+class LeafInfo(NamedTuple):
+    """What a parameter is: the stage it belongs to and its kind."""
+
+    stage: str
+    kind: LeafKind
+
+
+class Variables(NamedTuple):
+    """All numbers of a model: what is differentiated and what is not."""
+
+    params: Params
+    state: State
+
+
+class Forward(NamedTuple):
+    """What one pass produced. `loss` (B,); `inputs` the raw pictures that were fed;
+    `features` and `outputs` of the model being trained; `state` after the pass."""
+
+    loss: Array
+    inputs: Array
+    features: Features
+    outputs: PyTree
+    state: State
+
+
+class TrainState(NamedTuple):
+    """Everything that changes while training. `ledger` holds whatever else decides the
+    future: the best value so far, the step it was reached at, evaluations since."""
+
+    step: Array
+    params: Params
+    state: State
+    opt_state: PyTree
+    rng: Array
+    ledger: Mapping[str, Array]
+
+
+class Constants(NamedTuple):
+    """Everything a step reads and never changes, passed as an argument so that it is traced.
+
+    `sources`: name -> Variables of a source model; `prepared`, `recorded`: divergence name ->
+    what its `prepare` / `record` returned; `hyper`: `learning_rate`, `weight_decay` and
+    `divergence` (name -> weight), all scalars."""
+
+    sources: Mapping[str, Variables]
+    prepared: Mapping[str, PyTree]
+    recorded: Mapping[str, PyTree]
+    hyper: Mapping[str, Any]
+
+
+class LoadReport(NamedTuple):
+    """What became of every leaf when weights were loaded, as leaf paths with a reason."""
+
+    loaded: tuple[str, ...]
+    initialised: tuple[tuple[str, str], ...]
+    """(leaf path, why it kept its random value)"""
+    skipped: tuple[tuple[str, str], ...]
+    """(name in the file, why it was not used)"""
+
+
+class Event(NamedTuple):
+    """One thing a run tells its sinks; the kinds and their data are listed in `tlx.sinks`."""
+
+    kind: str
+    step: int
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """How a network wants its pictures; applied by `Model`, never by the data.
+
+    A picture in 0..1 RGB is resized to `size`, brought to `channels`, multiplied by `scale`,
+    reordered, then `(x - mean) / std`. `crop` is the share of the resized short side that a
+    centre crop keeps when a picture of another shape is read."""
+
+    size: tuple[int, int] | None = None
+    channels: int = 3
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    scale: float = 1.0
+    order: Literal["rgb", "bgr"] = "rgb"
+    crop: float = 1.0
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """What a data source is. `shape` (H,W,C) if all pictures share one, else None; `classes`
+    in label order (empty when labels are not classes); `splits` name -> number of examples;
+    `fingerprint` changes whenever the examples, their order or the label order change."""
+
+    name: str
+    shape: tuple[int, int, int] | None
+    classes: tuple[str, ...]
+    splits: Mapping[str, int]
+    fingerprint: str
