@@ -42,7 +42,7 @@ class Model:
     """A backbone, an optional head, and how pictures reach them.
 
     `frozen` counts the leading stages of a `Staged` backbone that neither move nor update their
-    statistics. `norm` is the batch-norm policy of the rest while training."""
+    statistics (1 freezes the whole of any other backbone). `norm` is the batch-norm policy of the rest while training."""
 
     backbone: Backbone
     head: Head | None
@@ -73,7 +73,9 @@ class Model:
         moving: Mode = "tune" if mode == "train" and self.norm == "frozen" else mode
         if self.frozen == 0 or mode == "eval":
             return self.backbone.apply(own, stats, x, rng=rng, mode=moving)
-        assert isinstance(self.backbone, Staged)
+        if not isinstance(self.backbone, Staged):
+            features, stats = self.backbone.apply(own, stats, x, rng=rng, mode="eval")
+            return jax.lax.stop_gradient(features), stats
         every = len(self.backbone.stages)
         carry, features, stats = self.backbone.apply_stages(
             own, stats, x, start=0, stop=self.frozen, rng=rng, mode="eval"

@@ -59,3 +59,12 @@ def asked(divergence: Callable[..., Any], name: str | None = None) -> frozenset[
             )
         words.append(p.name)
     return frozenset(words)
+
+
+def takes_words(thing: Any) -> bool:
+    """Whether a function is itself a divergence (some plain parameter is a word), rather than a
+    factory that returns one."""
+    return inspect.isfunction(thing) and any(
+        p.name in MEANING and p.default is p.empty
+        for p in inspect.signature(thing).parameters.values()
+    )

@@ -1,0 +1,148 @@
+"""A `.npz` file in the convention of Keras' small data sets.
+
+Holds `x_train` and `y_train`, usually `x_test` and `y_test`, and may hold `x_val`, `y_val` and
+`class_names`. Nothing in it is executed: files that need pickle are refused.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import final
+
+import numpy as np
+
+from tlx.errors import DataError, did_you_mean, listed
+from tlx.types import DataInfo
+from tlx_data.arrays import Arrays, fingerprint
+
+
+@final
+@dataclass(frozen=True)
+class Npz:
+    """The file at `path`. Pictures are (N,H,W) or (N,H,W,1|3), integers 0..255 or floats 0..1.
+
+    Labels (N,) or (N,1) of integers are classes, of floats are targets of a regression; (N,C)
+    with C > 1 of 0 and 1 are several classes at once. The file is opened on first use; DataError
+    where it does not hold what it should."""
+
+    path: str
+
+    @cached_property
+    def info(self) -> DataInfo:
+        """Shape, classes, sizes and fingerprint."""
+        splits, classes = self._read
+        shapes = {split.images.shape[1:3] for split in splits.values()}
+        return DataInfo(
+            name=Path(self.path).stem,
+            shape=(*shapes.pop(), 3) if len(shapes) == 1 else None,
+            classes=classes,
+            splits={name: len(split) for name, split in splits.items()},
+            fingerprint=fingerprint(splits, classes),
+        )
+
+    def split(self, name: str) -> Arrays:
+        """The split `name`."""
+        return self._read[0][name]
+
+    @cached_property
+    def _read(self) -> tuple[dict[str, Arrays], tuple[str, ...]]:
+        where = f"The data file {self.path!r}"
+        arrays = _load(self.path, where)
+        splits = {
+            name: _split(arrays, name, where)
+            for name in ("train", "val", "test")
+            if name == "train" or f"x_{name}" in arrays or f"y_{name}" in arrays
+        }
+        return splits, _classes(arrays, splits, where)
+
+
+def _load(path: str, where: str) -> dict[str, np.ndarray]:
+    if not Path(path).is_file():
+        raise DataError(f"{where} does not exist.")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise DataError(f"{where} is a single array; write it with numpy.savez.")
+            return {key: file[key] for key in file.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"{where} cannot be read: {error}") from error
+
+
+def _split(arrays: Mapping[str, np.ndarray], name: str, where: str) -> Arrays:
+    for key in (f"x_{name}", f"y_{name}"):
+        if key not in arrays:
+            raise DataError(
+                f"{where} has no array {key!r}.{did_you_mean(key, arrays)} It holds "
+                f"{listed(arrays)}; x_train and y_train are needed, x_val, y_val, x_test and "
+                f"y_test go in pairs."
+            )
+    x, y = arrays[f"x_{name}"], arrays[f"y_{name}"]
+    if len(x) != len(y):
+        raise DataError(f"{where} has {len(x)} pictures x_{name}, but {len(y)} labels y_{name}.")
+    return Arrays(_pictures(x, f"x_{name}", where), _labels(y, f"y_{name}", where))
+
+
+def _pictures(x: np.ndarray, key: str, where: str) -> np.ndarray:
+    if x.ndim == 3:
+        x = x[..., None]
+    if x.ndim != 4 or x.shape[3] not in (1, 3):
+        raise DataError(
+            f"{where}: {key} has the shape {x.shape}; (N,H,W), (N,H,W,1) or (N,H,W,3) is read."
+        )
+    if x.dtype == np.uint8 or x.size == 0:
+        return x.astype(np.uint8, copy=False)
+    low, high = x.min(), x.max()
+    if np.issubdtype(x.dtype, np.integer) and low >= 0 and high <= 255:
+        return x.astype(np.uint8)
+    if np.issubdtype(x.dtype, np.floating) and low >= 0 and high <= 1:
+        return x.astype(np.float32)
+    raise DataError(
+        f"{where}: {key} holds {x.dtype} from {low} to {high}; pictures are integers from 0 to 255 "
+        f"or floats from 0 to 1."
+    )
+
+
+def _labels(y: np.ndarray, key: str, where: str) -> np.ndarray:
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    whole = np.issubdtype(y.dtype, np.integer) or y.dtype == bool
+    if y.ndim == 2 and np.isin(y, (0, 1)).all():
+        return y.astype(np.int32)
+    if y.ndim == 1 and (whole or np.issubdtype(y.dtype, np.floating)):
+        return y.astype(np.int32 if whole else np.float32)
+    raise DataError(
+        f"{where}: {key} is {y.dtype} of shape {y.shape}; labels are integers or floats (N,) or "
+        f"(N,1), or 0 and 1 in (N,C)."
+    )
+
+
+def _classes(
+    arrays: Mapping[str, np.ndarray], splits: Mapping[str, Arrays], where: str
+) -> tuple[str, ...]:
+    kinds = {(split.labels.dtype, *split.labels.shape[1:]) for split in splits.values()}
+    if len(kinds) > 1:
+        raise DataError(
+            f"{where} has labels of different kinds in its splits: {sorted(map(str, kinds))}."
+        )
+    labels = splits["train"].labels
+    if labels.dtype == np.float32:
+        return ()
+    needed = (
+        labels.shape[1]
+        if labels.ndim == 2
+        else 1 + max((int(s.labels.max()) for s in splits.values() if len(s)), default=-1)
+    )
+    if labels.ndim == 1 and any(len(s) and s.labels.min() < 0 for s in splits.values()):
+        raise DataError(f"{where} has a negative label; classes are numbered from 0.")
+    if "class_names" not in arrays:
+        return tuple(str(number) for number in range(needed))
+    names = tuple(str(name) for name in arrays["class_names"].ravel())
+    if len(names) < needed or (labels.ndim == 2 and len(names) != needed):
+        raise DataError(
+            f"{where} names {len(names)} classes in class_names, but its labels need {needed}."
+        )
+    return names

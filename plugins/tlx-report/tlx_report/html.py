@@ -1,0 +1,266 @@
+"""`report.html`: one file that explains a run, or compares the variants of a study.
+
+The page needs nothing from outside: style, drawings and pictures are inside of it. It says what
+ran, how it went and what came out, in the words of `tlx.wording`, and every name that came from
+data or configuration is escaped.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, final
+from urllib.parse import quote
+
+import numpy as np
+
+from tlx.sinks import EVAL, FINISH, NOTE, START, STUDY, TRAIN, WARNING, read_jsonl
+from tlx.types import Event
+from tlx.wording import comparison, duration, headline, plain, results, shown
+
+ANNOTATED = 20
+"""A confusion matrix of at most this many classes is a table with its counts."""
+
+
+@final
+class Html:
+    """Writes `report.html` into a run's folder at its end, and into a study's at its end.
+
+    `pictures`: how many test pictures to show at most, wrong ones first up to half."""
+
+    def __init__(self, pictures: int = 24) -> None:
+        self._pictures = pictures
+        self._start: Event | None = None
+        self._texts: list[tuple[str, str]] = []
+
+    def emit(self, event: Event) -> None:
+        """Remember what a run says at its start; write when it or its study ends."""
+        data = event.data
+        if event.kind == START:
+            self._start, self._texts = event, []
+        elif event.kind in (NOTE, WARNING):
+            self._texts.append((event.kind, str(data["text"])))
+        elif event.kind == FINISH and self._start:
+            start = self._start.data
+            page = run_page(start, data, texts=self._texts, pictures=self._pictures)
+            _write(Path(start["out"]), page)
+        elif event.kind == STUDY:
+            _write(Path(data["out"]), study_page(data))
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def run_page(
+    start: Mapping[str, Any],
+    finish: Mapping[str, Any],
+    *,
+    texts: Sequence[tuple[str, str]] = (),
+    pictures: int = 24,
+) -> str:
+    """The page of a run from the data of its `start` and `finish` events."""
+    result = plain(finish["result"])
+    wrong, right = _samples(finish.get("samples") or (), start["data"]["classes"], pictures)
+    confusion = finish.get("confusion")
+    return _rendered(
+        "run.html",
+        title=str(start["name"]),
+        tiles=_tiles(start, result),
+        rows=_merged([*headline(start), ("written to", str(start["out"]))]),
+        texts=texts,
+        table=results(result),
+        figures=_figures(start, read_jsonl(finish["curves"])),
+        confusion=None if confusion is None else _confusion(confusion, start["data"]["classes"]),
+        sheets=[("Wrong", wrong), ("Right", right)],
+        weights=plain(start.get("weights")),
+        config=list(_flat(plain(start["config"]))),
+        versions=result.get("versions") or {},
+        next=[str(n) for n in finish.get("next") or ()],
+    )
+
+
+def study_page(study: Mapping[str, Any]) -> str:
+    """The page of a study from the data of its `study` event."""
+    from tlx_report.figures import bars
+
+    rows, metric = [plain(r) for r in study["rows"]], str(study.get("metric") or "accuracy")
+    known = [r for r in rows if isinstance(r.get("test"), int | float)]
+    links = {}
+    for r in rows:
+        name = str(r["variant"])
+        if (Path(study["out"]) / name / "report.html").exists():
+            links[name] = quote(f"{name}/report.html")
+    chart = bars(known, f"test {metric}", "bars", percent=_percent(metric)) if known else ""
+    return _rendered(
+        "study.html",
+        title=str(study["name"]),
+        text=str(study["text"]),
+        table=comparison(study),
+        chart=chart,
+        links=links,
+        next=[str(n) for n in study.get("next") or ()],
+    )
+
+
+def _rendered(template: str, **values: Any) -> str:
+    import jinja2
+
+    loader = jinja2.PackageLoader("tlx_report")
+    environment = jinja2.Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(**values)
+
+
+def _write(folder: Path, page: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / "report.html.part"
+    part.write_text(page, encoding="utf-8")
+    os.replace(part, folder / "report.html")
+
+
+def _percent(metric: str) -> bool:
+    return metric.endswith("accuracy")
+
+
+def _tiles(start: Mapping[str, Any], result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The few numbers that a reader looks for first, as (number, what it is)."""
+    tiles = []
+    metric = (start.get("selection") or ("accuracy",))[0]
+    for split in ("test", "val"):
+        value = (result.get(split) or {}).get(metric)
+        if value is not None:
+            tiles.append((shown(metric, value), f"{split} {metric.replace('_', ' ')}"))
+    tiles.append((shown("", start["trainable"]), "trained parameters"))
+    if result.get("seconds") is not None:
+        compiling = result.get("compile_seconds")
+        part = f", {duration(float(compiling))} of it compiling" if compiling else ""
+        tiles.append((duration(float(result["seconds"])), f"in all{part}"))
+    return tiles
+
+
+def _figures(start: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """(heading, svg) of the loss, the metric that was selected by, each divergence and the
+    learning rate; without those that were never measured."""
+    from tlx_report.figures import curves
+
+    train = [r for r in lines if r["kind"] == TRAIN]
+    val = [r for r in lines if r["kind"] == EVAL and r["split"] == "val"]
+    best = next((float(r["step"]) for r in reversed(val) if r.get("best")), None)
+
+    def trained(key: str) -> list[tuple[float, float]]:
+        return [(r["step"], float(r[key])) for r in train if r.get(key) is not None]
+
+    def measured(key: str) -> list[tuple[float, float]]:
+        pairs = [(r["step"], r["metrics"].get(key)) for r in val]
+        return [(step, float(value)) for step, value in pairs if value is not None]
+
+    metric = (start.get("selection") or ("accuracy",))[0]
+    divergences = [str(d["name"]) for d in start["divergences"]]
+    task = {"train, task alone": trained("task")} if divergences else {}
+    panels = [("Loss", {"train": trained("loss"), **task, "val": measured("loss")})]
+    if metric != "loss":
+        pair = {"train": trained(metric), "val": measured(metric)}
+        panels.append((metric.replace("_", " ").capitalize(), pair))
+    for name in divergences:
+        panels.append((f"Divergence {name}", {name: trained(f"divergence/{name}")}))
+    panels.append(("Learning rate", {"rate": trained("learning_rate")}))
+
+    ends = np.cumsum([0, *(int(p["steps"]) for p in start["phases"])])
+    phases = [(float(s), str(p["name"])) for s, p in zip(ends, start["phases"], strict=False)]
+    found = []
+    for i, (heading, pairs) in enumerate(panels):
+        present = {label: points for label, points in pairs.items() if points}
+        if present:
+            svg = curves(
+                present,
+                f"c{i}",
+                percent=_percent(metric) and i == 1,
+                best=best if "val" in present else None,
+                boundaries=phases if len(phases) > 1 else (),
+            )
+            found.append((heading, svg))
+    return found
+
+
+def _confusion(confusion: Any, classes: Sequence[str]) -> dict[str, Any]:
+    """Rows of (class, cells of count, share of its row, on the diagonal), a picture instead
+    where there are many classes, and the most frequent confusions in words."""
+    from tlx_report.pictures import heatmap
+
+    counts = np.asarray(confusion)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    names = [_class(i, classes) for i in range(len(counts))]
+    wrong = counts * (1 - np.eye(len(counts), dtype=counts.dtype))
+    order = [np.unravel_index(i, wrong.shape) for i in np.argsort(-wrong, axis=None)[:5]]
+    pairs = [
+        (shown("", wrong[t, p]), shown("", counts[t].sum()), names[t], names[p])
+        for t, p in order
+        if wrong[t, p] > 0
+    ]
+    rows = [
+        (names[t], [(shown("", c), float(s), t == p) for p, (c, s) in enumerate(cells)])
+        for t, cells in enumerate(
+            zip(row, share, strict=True) for row, share in zip(counts, shares, strict=True)
+        )
+    ]
+    few = len(counts) <= ANNOTATED
+    return {
+        "names": names,
+        "rows": rows if few else None,
+        "picture": None if few else heatmap(shares),
+        "pairs": pairs,
+    }
+
+
+def _samples(
+    samples: Sequence[Mapping[str, Any]], classes: Sequence[str], most: int
+) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+    """Wrong and right pictures with their captions, `most` together."""
+    from tlx_report.pictures import embedded
+
+    wrong = [s for s in samples if plain(s["label"]) != plain(s["predicted"])]
+    right = [s for s in samples if plain(s["label"]) == plain(s["predicted"])]
+    wrong = wrong[: max(most // 2, most - len(right))]
+
+    def card(s: Mapping[str, Any]) -> dict[str, str]:
+        sure = s.get("probability")
+        return {
+            "picture": embedded(s["image"]),
+            "predicted": _class(s["predicted"], classes),
+            "truth": _class(s["label"], classes),
+            "sure": "" if sure is None else f"{100 * float(sure):.0f} %",
+        }
+
+    return [card(s) for s in wrong], [card(s) for s in right[: most - len(wrong)]]
+
+
+def _class(label: Any, classes: Sequence[str]) -> str:
+    label = plain(label)
+    known = isinstance(label, int) and 0 <= label < len(classes)
+    return str(classes[label]) if known else shown("", label)
+
+
+def _merged(rows: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
+    merged: dict[str, list[str]] = {}
+    for label, text in rows:
+        merged.setdefault(label, []).append(text)
+    return merged
+
+
+def _flat(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted names and values of a run file; tables in arrays are numbered from 0."""
+    if isinstance(value, Mapping) and value:
+        for key, inner in value.items():
+            yield from _flat(inner, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list) and any(isinstance(v, Mapping) for v in value):
+        for i, inner in enumerate(value):
+            yield from _flat(inner, f"{path}.{i}")
+    else:
+        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        yield path, text

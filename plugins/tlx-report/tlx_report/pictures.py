@@ -1,0 +1,50 @@
+"""Small pictures inside of a page: PNG as a data address.
+
+Tiny pictures are enlarged by whole factors without smoothing, so that a pixel stays a pixel;
+large ones are reduced, so that a report stays small.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+
+SIDE = 112
+"""Length in pixels that the longer side of a picture is brought towards."""
+
+
+def embedded(image: Any) -> str:
+    """A `data:image/png` address of an (H,W,3), (H,W,1) or (H,W) uint8 picture."""
+    from PIL import Image
+
+    pixels = np.asarray(image)
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[..., 0]
+    picture = Image.fromarray(np.ascontiguousarray(pixels.astype(np.uint8)))
+    longer = max(picture.size)
+    if longer < SIDE:
+        factor = max(SIDE // longer, 1)
+        picture = picture.resize(
+            (picture.width * factor, picture.height * factor), Image.Resampling.NEAREST
+        )
+    else:
+        picture.thumbnail((2 * SIDE, 2 * SIDE))  # twice: sharp on a dense screen
+    file = io.BytesIO()
+    picture.save(file, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def heatmap(shares: np.ndarray) -> str:
+    """A `data:image/png` address of a matrix of values 0..1, one pixel a cell, as blue of that
+    opacity."""
+    from PIL import Image
+
+    rgba = np.empty((*shares.shape, 4), np.uint8)
+    rgba[..., :3] = (0x3B, 0x82, 0xC4)
+    rgba[..., 3] = np.round(255 * np.clip(shares, 0, 1))
+    file = io.BytesIO()
+    Image.fromarray(rgba).save(file, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -1,0 +1,221 @@
+import itertools
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from tlx.decode import fit
+from tlx.errors import DataError
+from tlx.splits import Subset
+from tlx.stream import evaluation, training
+
+
+class Pictures:
+    def __init__(self, images, labels):
+        self.images, self.labels = images, labels
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, index):
+        return {"image": self.images[index], "label": self.labels[index]}
+
+
+def subset(n=10, size=4, dtype=np.uint8, of=None):
+    of = of or 2 * n
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (of, size, size, 3), np.uint8)
+    if dtype != np.uint8:
+        images = (images / 255).astype(dtype)
+    return Subset(Pictures(images, np.arange(of) % 3), rng.permutation(of)[:n])
+
+
+def batches(data, count, **options):
+    stream = training(data, **{"batch_size": 4, "seed": 0, "canvas": (4, 4), **options})
+    first = list(itertools.islice(stream, count))
+    stream.close()
+    return first
+
+
+def same(left, right):
+    assert len(left) == len(right)
+    for one, other in zip(left, right, strict=True):
+        assert one.keys() == other.keys()
+        for key in one:
+            np.testing.assert_array_equal(one[key], other[key])
+
+
+def test_a_batch_holds_what_its_index_says():
+    data = subset()
+    for batch in batches(data, 5):
+        assert {k: (v.shape, v.dtype.name) for k, v in batch.items()} == {
+            "image": ((4, 4, 4, 3), "uint8"),
+            "label": ((4,), "int32"),
+            "index": ((4,), "int32"),
+            "weight": ((4,), "float32"),
+        }
+        np.testing.assert_array_equal(batch["image"], data.split.images[batch["index"]])
+        np.testing.assert_array_equal(batch["label"], batch["index"] % 3)
+        assert (batch["weight"] == 1).all()
+
+
+def test_every_epoch_sees_every_example_once_in_another_order():
+    data = subset(10)
+    seen = np.concatenate([b["index"] for b in batches(data, 10)])
+    epochs = seen.reshape(4, 10)
+    for epoch in epochs:
+        assert sorted(epoch) == sorted(data.indices)
+    assert len({tuple(epoch) for epoch in epochs}) == 4
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_a_subset_smaller_than_the_batch_wraps_inside_it(n):
+    data = subset(n)
+    seen = np.concatenate([b["index"] for b in batches(data, 3 * n, batch_size=8)])
+    assert np.unique(seen, return_counts=True)[1].tolist() == [24] * n
+
+
+@pytest.mark.parametrize("start", [1, 2, 7])
+@pytest.mark.parametrize("threads", [1, 5])
+def test_a_stream_from_a_step_on_is_the_rest_of_the_whole_one(start, threads):
+    data = subset(10)
+    same(batches(data, 12)[start:], batches(data, 12 - start, start=start, threads=threads))
+
+
+def test_the_seed_decides_the_order_alone():
+    data = subset(50)
+    same(batches(data, 5), batches(data, 5))
+    orders = [
+        tuple(np.concatenate([b["index"] for b in batches(data, 25, batch_size=4, seed=seed)]))
+        for seed in (0, 1, 2, 10**12)
+    ]
+    assert len(set(orders)) == 4
+    # No run is another run that is an epoch ahead.
+    assert not {order[:50] for order in orders} & {order[50:] for order in orders}
+
+
+def test_positions_are_shuffled_evenly():
+    first = [batches(subset(4), 1, seed=seed)[0]["index"][0] for seed in range(400)]
+    counts = np.unique(first, return_counts=True)[1]
+    # chi-square with 3 degrees of freedom: 16.3 is passed once in a thousand times by chance.
+    assert ((counts - 100) ** 2 / 100).sum() < 16.3
+
+
+@pytest.mark.parametrize(("n", "count"), [(10, 3), (8, 2), (1, 1), (0, 0)])
+def test_evaluation_sees_everything_once_and_pads_with_weight_zero(n, count):
+    data = subset(n, of=30)
+    seen = list(evaluation(data, batch_size=4, canvas=(4, 4)))
+    assert len(seen) == count
+    assert all(len(v) == 4 for batch in seen for v in batch.values())
+    if n:
+        index = np.concatenate([b["index"] for b in seen])
+        weight = np.concatenate([b["weight"] for b in seen])
+        np.testing.assert_array_equal(index[:n], data.indices)
+        np.testing.assert_array_equal(weight, np.arange(len(weight)) < n)
+        assert (index[n:] == data.indices[-1]).all()
+
+
+def test_pictures_are_fitted_to_the_canvas():
+    data = subset(4, size=9)
+    (batch,) = evaluation(data, batch_size=4, canvas=(6, 5), crop=0.875)
+    for number, image in zip(batch["index"], batch["image"], strict=True):
+        np.testing.assert_array_equal(image, fit(data.split.images[number], (6, 5), 0.875))
+
+
+def test_floats_stay_floats():
+    data = subset(4, dtype=np.float64)
+    (batch,) = evaluation(data, batch_size=4, canvas=(4, 4))
+    assert batch["image"].dtype == np.float32
+    assert (batch["image"].min(), batch["image"].max()) >= (0, 0)
+    np.testing.assert_allclose(batch["image"], data.split.images[data.indices], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("labels", "dtype"),
+    [
+        (np.linspace(0, 1, 6), "float32"),
+        (np.eye(6, dtype=np.uint8), "int32"),
+        (np.arange(6, dtype=np.uint8), "int32"),
+        (np.arange(6) > 2, "float32"),
+    ],
+)
+def test_labels_keep_their_shape_and_kind(labels, dtype):
+    data = Subset(Pictures(np.zeros((6, 4, 4, 3), np.uint8), labels), np.arange(6))
+    (batch,) = evaluation(data, batch_size=6, canvas=(4, 4))
+    assert batch["label"].dtype == dtype
+    np.testing.assert_allclose(batch["label"], labels, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [
+        (np.zeros((4, 4), np.uint8), "shape"),
+        (np.zeros((4, 4, 1), np.uint8), "shape"),
+        (np.zeros((4, 4, 3), np.int64), "int64"),
+    ],
+)
+def test_a_picture_of_another_kind_is_refused_by_number(image, said):
+    data = Subset(Pictures([np.zeros((4, 4, 3), np.uint8), image], np.zeros(2, int)), np.arange(2))
+    with pytest.raises(DataError, match=f"Example 1 of 'train'.*{said}"):
+        list(evaluation(data, batch_size=2, canvas=(4, 4)))
+
+
+def test_mixed_pictures_and_labels_are_refused():
+    mixed = [np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 3), np.float32)]
+    with pytest.raises(DataError, match="partly uint8"):
+        list(evaluation(Subset(Pictures(mixed, [0, 1]), np.arange(2)), batch_size=2, canvas=(4, 4)))
+    ragged = Pictures(mixed[:1] * 2, [np.zeros(2), np.zeros(3)])
+    with pytest.raises(DataError, match="different shapes"):
+        list(evaluation(Subset(ragged, np.arange(2)), batch_size=2, canvas=(4, 4)))
+
+
+def test_nothing_to_train_on_is_refused_at_once():
+    with pytest.raises(DataError, match="empty"):
+        training(subset(0, of=3), batch_size=2, seed=0, canvas=(4, 4))
+
+
+def of_grain():
+    return [t for t in threading.enumerate() if t.name.startswith("grain-prefetch")]
+
+
+def gone():
+    deadline = time.monotonic() + 5
+    while of_grain() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return not of_grain()
+
+
+def test_threads_end_with_the_stream():
+    stream = training(subset(), batch_size=4, seed=0, canvas=(4, 4), threads=3)
+    next(stream)
+    assert of_grain()
+    stream.close()
+    assert gone()
+    list(evaluation(subset(), batch_size=4, canvas=(4, 4)))
+    assert gone()
+
+
+def test_an_error_in_a_thread_arrives_and_ends_the_threads():
+    class Damaged(Pictures):
+        def __getitem__(self, index):
+            raise DataError("The picture 'a.jpg' cannot be read.")
+
+    data = Subset(Damaged(None, np.zeros(4, int)), np.arange(4))
+    with pytest.raises(DataError, match=r"a\.jpg"):
+        next(training(data, batch_size=4, seed=0, canvas=(4, 4)))
+    assert gone()
+
+
+def test_a_batch_of_small_pictures_is_made_in_no_time():
+    data = subset(2000, size=32)
+    stream = training(data, batch_size=128, seed=0, canvas=(32, 32), threads=1)
+    next(stream)
+    times = []
+    for _ in range(50):
+        begun = time.perf_counter()
+        next(stream)
+        times.append(time.perf_counter() - begun)
+    stream.close()
+    # About 3 ms on one core; the bound only notices a change of order.
+    assert np.median(times) < 0.03

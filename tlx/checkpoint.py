@@ -1,0 +1,298 @@
+"""Checkpoints: the steps of a run on disk, from which it goes on bit by bit as before.
+
+Orbax writes the arrays; around it stand our own manifest of digests (Orbax does not notice a
+flipped bit) and a comparison of structure, shape and dtype before anything is read (Orbax casts
+silently). A step is written under a hidden name and renamed when it is whole, and renamed back
+before it is deleted, so a killed run leaves only whole steps and hidden left-overs.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self, TypeAlias, final
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tlx import manifest
+from tlx.errors import CheckpointError, did_you_mean
+from tlx.trees import flat, unflat
+from tlx.types import PyTree
+
+JSON: TypeAlias = "Mapping[str, JSON] | list[JSON] | tuple[JSON, ...] | str | float | bool | None"
+ARRAYS, LEAVES = "arrays", "step.json"
+HIDDEN = (".saving-", ".deleting-")
+
+
+class Restored(NamedTuple):
+    """A step read back: `tree` with the structure and kinds of leaves that were asked for, `meta`
+    as it was saved, and in `notes` a sentence for each newer step that was damaged."""
+
+    step: int
+    tree: PyTree
+    meta: Mapping[str, Any]
+    notes: tuple[str, ...]
+
+
+@final
+class Checkpoints:
+    """The newest `keep` steps below `root`, each in a folder named after its step.
+
+    Opening and restoring change nothing on disk; the first `save` removes what killed saves and
+    deletions left behind. To be closed, or used in a `with` statement."""
+
+    def __init__(self, root: Path, keep: int = 2) -> None:
+        if keep < 1:
+            raise ValueError(f"keep is {keep}; at least 1 step has to stay.")
+        self.root = Path(root).absolute()
+        self.keep = keep
+        self._orbax: Any = None
+        self._cleaned = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def steps(self) -> tuple[int, ...]:
+        """The steps on disk, oldest first; damaged ones, too."""
+        if not self.root.is_dir():
+            return ()
+        return tuple(sorted(int(p.name) for p in self.root.iterdir() if p.name.isdecimal()))
+
+    def folder(self, step: int) -> Path:
+        """Where a step lies."""
+        return self.root / f"{step:08d}"
+
+    def save(self, step: int, tree: PyTree, meta: Mapping[str, JSON] | None = None) -> Path:
+        """Write a step, wait until it is on disk, then delete what is older than `keep` steps.
+
+        Leaves are arrays (typed random keys, too) or Python numbers. Raises CheckpointError if
+        this or a later step is there already (a damaged one is replaced) or the disk is full;
+        the older steps stay then."""
+        self._refuse_older(step)
+        table, arrays = _described(tree)
+        self.root.mkdir(parents=True, exist_ok=True)
+        self._clean()
+        target, saving = self.folder(step), self.root / f"{HIDDEN[0]}{step:08d}"
+        free = shutil.disk_usage(self.root).free
+        shutil.rmtree(saving, ignore_errors=True)  # of an interrupted save a moment ago
+        try:
+            saving.mkdir()
+            if arrays:
+                import orbax.checkpoint as ocp
+
+                self._checkpointer().save(saving / ARRAYS, args=ocp.args.PyTreeSave(arrays))
+            about = {"step": step, "leaves": table, "meta": meta or {}}
+            manifest.write(saving / LEAVES, json.dumps(about, indent=1))
+            manifest.commit(saving)
+            saving.rename(target)
+            manifest.flush(self.root)
+        except Exception as error:
+            needed = sum(array.nbytes for array in arrays.values())
+            shutil.rmtree(saving, ignore_errors=True)
+            if not _disk_full(error):
+                raise
+            raise CheckpointError(
+                f"The disk is full: step {step} needs about {needed / 1e6:,.1f} MB in {self.root}, "
+                f"where {free / 1e6:,.1f} MB are free. The steps before are kept. Make room or "
+                f"lower what is kept, then resume the run."
+            ) from error
+        for old in self.steps()[: -self.keep]:
+            self._delete(old)
+        return target
+
+    def restore(self, like: PyTree | Callable[[int], PyTree]) -> Restored | None:
+        """The newest step that is whole, or None where there is no step.
+
+        `like` is a pytree of arrays, `jax.ShapeDtypeStruct`s or Python numbers, or a function from
+        the step to one: structure, shapes and dtypes have to be those of the step, else a
+        CheckpointError names the leaf. A leaf comes back as the same kind of thing, with the
+        sharding that its `like` names. Raises CheckpointError if every step is damaged."""
+        notes: list[str] = []
+        for step in reversed(self.steps()):
+            folder = self.folder(step)
+            try:
+                manifest.verify(folder)
+            except CheckpointError as error:
+                notes.append(f"Checkpoint {step} is damaged and was passed over: {error}")
+                continue
+            about = json.loads((folder / LEAVES).read_text(encoding="utf-8"))
+            tree = like(step) if callable(like) else like
+            wanted = flat(tree)
+            _compare(wanted, about["leaves"], folder)
+            leaves = self._read(folder, wanted, about["leaves"])
+            return Restored(step, unflat(tree, leaves), about["meta"], tuple(notes))
+        if notes:
+            raise CheckpointError(
+                f"No step in {self.root} can be restored. {' '.join(notes)} Start the run anew."
+            )
+        return None
+
+    def close(self) -> None:
+        """Let go of Orbax; closing twice is fine, and a closed one opens again when used."""
+        if self._orbax is not None:
+            self._orbax.close()
+            self._orbax = None
+
+    def _checkpointer(self) -> Any:
+        if self._orbax is None:
+            import orbax.checkpoint as ocp  # takes a second, so only when needed
+
+            self._orbax = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
+        return self._orbax
+
+    def _refuse_older(self, step: int) -> None:
+        for there in reversed(self.steps()):
+            if there < step:
+                return
+            try:
+                manifest.verify(self.folder(there))
+            except CheckpointError:
+                self._delete(there)  # the run went on from before it and arrives here again
+                continue
+            raise CheckpointError(
+                f"Step {step} cannot be saved: {self.root} already holds step {there}. Resume "
+                f"that run or write to another folder."
+            )
+
+    def _clean(self) -> None:
+        if not self._cleaned:
+            for path in self.root.iterdir():
+                if path.name.startswith(HIDDEN):
+                    manifest.discard(path)
+            self._cleaned = True
+
+    def _delete(self, step: int) -> None:
+        hidden = self.root / f"{HIDDEN[1]}{step:08d}"
+        if hidden.exists():
+            manifest.discard(hidden)
+        self.folder(step).rename(hidden)
+        manifest.flush(self.root)
+        manifest.discard(hidden)
+
+    def _read(self, folder: Path, wanted: Mapping[str, Any], table: Mapping[str, Any]) -> Any:
+        """Leaf path -> leaf, each the kind of thing that `wanted` holds."""
+        stored = {path: entry for path, entry in table.items() if 0 not in entry["shape"]}
+        arrays: Mapping[str, Any] = {}
+        if stored:
+            import orbax.checkpoint as ocp
+
+            as_numpy = {path: ocp.RestoreArgs(restore_type=np.ndarray) for path in stored}
+            arrays = self._checkpointer().restore(
+                folder / ARRAYS,
+                args=ocp.args.PyTreeRestore(item=dict.fromkeys(stored, 0), restore_args=as_numpy),
+            )
+        return {path: _as(leaf, arrays.get(path), table[path]) for path, leaf in wanted.items()}
+
+
+def _is_key(leaf: Any) -> bool:
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _storable(leaf: Any) -> bool:
+    dtype = getattr(leaf, "dtype", None) or np.asarray(leaf).dtype
+    return _is_key(leaf) or dtype == bool or jnp.issubdtype(dtype, np.number)
+
+
+def _entry(leaf: Any) -> dict[str, Any]:
+    """What a leaf must agree in."""
+    array = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
+    return {"shape": list(array.shape), "dtype": str(array.dtype)}
+
+
+def _described(tree: PyTree) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(leaf path -> what it is, leaf path -> array as Orbax stores it)."""
+    leaves, table, arrays = flat(tree), {}, {}
+    if len(leaves) != len(jax.tree.leaves(tree)):
+        raise CheckpointError("Two leaves of the tree have the same path; rename a key with a '/'.")
+    for path, leaf in leaves.items():
+        table[path] = _entry(leaf)
+        if not _storable(leaf):
+            raise CheckpointError(
+                f"The leaf {path!r} is a {type(leaf).__name__}, which a checkpoint cannot hold; "
+                f"arrays and numbers are allowed."
+            )
+        if _is_key(leaf):
+            table[path]["key"] = str(jax.random.key_impl(leaf))
+            leaf = jax.random.key_data(leaf)
+        if 0 not in table[path]["shape"]:  # Orbax refuses empty arrays, and they say it all
+            arrays[path] = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
+    return table, arrays
+
+
+def _compare(wanted: Mapping[str, Any], table: Mapping[str, Any], folder: Path) -> None:
+    """Raise CheckpointError that names the first leaf in which the two differ."""
+    for path, leaf in wanted.items():
+        if path not in table:
+            raise CheckpointError(
+                f"{folder} has no leaf {path!r}, which this run needs.{did_you_mean(path, table)} "
+                f"It belongs to a run with other parts."
+            )
+        entry = _entry(leaf)
+        for what in ("shape", "dtype"):
+            if entry[what] != table[path][what]:
+                raise CheckpointError(
+                    f"The leaf {path!r} has {what} {_said(table[path][what])} in {folder}, but "
+                    f"{_said(entry[what])} in this run. It belongs to a run with other options."
+                )
+    for path in table:
+        if path not in wanted:
+            raise CheckpointError(
+                f"{folder} has a leaf {path!r}, which this run does not have."
+                f"{did_you_mean(path, wanted)} It belongs to a run with other parts."
+            )
+
+
+def _said(value: Any) -> str:
+    return value if isinstance(value, str) else f"({', '.join(map(str, value))})"
+
+
+def _as(like: Any, array: Any, entry: Mapping[str, Any]) -> Any:
+    """The stored array as the kind of thing that `like` is; None stands for an empty array."""
+    if _is_key(like):
+        if array is None:
+            empty = jax.random.split(jax.random.key(0, impl=entry["key"]), tuple(entry["shape"]))
+            return _placed(empty, like)
+        return _placed(jax.random.wrap_key_data(jnp.array(array), impl=entry["key"]), like)
+    if array is None:
+        array = np.zeros(entry["shape"], jnp.dtype(entry["dtype"]))
+    if isinstance(like, bool | int | float | complex):
+        return type(like)(array.item())
+    if isinstance(like, np.generic):
+        return array[()]
+    return array if isinstance(like, np.ndarray) else _placed(jnp.array(array), like)
+
+
+def _placed(array: jax.Array, like: Any) -> jax.Array:
+    # An array that was free to move between devices stays so.
+    free = isinstance(like, jax.Array) and not like.committed
+    sharding = None if free else getattr(like, "sharding", None)
+    return array if sharding is None else jax.device_put(array, sharding)
+
+
+def _disk_full(error: BaseException) -> bool:
+    """Whether an error, or one that it came from, says that there is no room."""
+    return any(
+        (isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT))
+        or "No space left on device" in str(e)
+        for e in _chain(error)
+    )
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

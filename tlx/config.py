@@ -1,0 +1,248 @@
+"""The run file: TOML to a RunConfig, and back to the resolved file that a run saves.
+
+All problems of a file are reported at once, each with its dotted path. Tables and names are
+checked from metadata alone; options are held against the signatures of the plugins they are for.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from pydantic import TypeAdapter, ValidationError
+
+from tlx import registry
+from tlx.errors import ConfigError, PluginError, did_you_mean, listed
+from tlx.overrides import LISTS, Table, expanded, merge
+from tlx.overrides import apply_sets as apply_sets
+from tlx.overrides import differences as _table_differences
+from tlx.run_config import OWN_KEYS, RunConfig
+from tlx.run_config import DataConfig as DataConfig
+from tlx.run_config import DivergenceConfig as DivergenceConfig
+from tlx.run_config import OptimizerConfig as OptimizerConfig
+from tlx.run_config import Part as Part
+from tlx.run_config import SourceConfig as SourceConfig
+from tlx.run_config import Variant as Variant
+from tlx.run_config import WeightsConfig as WeightsConfig
+from tlx.run_problems import contradictions, entries, unknown_keys
+from tlx.validation import joined, sentences
+
+_DEFAULT_NAMES = {"head": "softmax", "strategy": "finetune", "step": "jit", "optimizer": "adamw"}
+_KINDS = {
+    "data": "datasets",
+    "backbone": "backbones",
+    "weights": "weights",
+    "head": "heads",
+    "strategy": "strategies",
+    "divergence": "divergences",
+    "augmentation": "augmentations",
+    "step": "steps",
+    "sink": "sinks",
+}
+OFFERED = {"head": ("classes",)}
+"""Options that the core fills in where the run file does not: table -> names."""
+
+
+def read(path: str | Path, sets: Sequence[str] = ()) -> RunConfig:
+    """The run file at `path` (or `run.toml` of a run folder) with `--set` arguments applied.
+
+    A file without a `name` is named after itself. Raises ConfigError for a missing file, wrong
+    TOML and, all at once, everything that `parse` refuses."""
+    path = Path(path)
+    if path.is_dir() and (path / "run.toml").is_file():
+        path = path / "run.toml"
+    if not path.is_file():
+        near = [str(p) for p in path.parent.glob("*.toml")] if path.parent.is_dir() else []
+        raise ConfigError(f"There is no run file {str(path)!r}.{did_you_mean(str(path), near)}")
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}.") from error
+    return parse(apply_sets({"name": path.stem, **table}, sets), str(path))
+
+
+def parse(table: Mapping[str, Any], where: str = "the run file") -> RunConfig:
+    """A run's table as a RunConfig; raises one ConfigError with every problem.
+
+    `where` names the table in the error. Variants are laid over the run and checked as well."""
+    base = expanded(table)
+    config, problems = _validated(base)
+    base.pop("variant", None)
+    for number, variant in enumerate(entries(table.get("variant"))):
+        overrides = {k: v for k, v in expanded(variant).items() if k not in ("name", "variant")}
+        more = _validated(merge(_named(base), overrides))[1]
+        problems += [f"variant.{number}.{p}" for p in more if p not in problems]
+    _refuse(where, problems)
+    assert config is not None
+    return config
+
+
+def expand(config: RunConfig) -> tuple[tuple[str, RunConfig], ...]:
+    """(name, run) of every variant, or the run itself under its own name where it has none.
+
+    A variant's run is named `<run>-<variant>` and writes to `<out>/<variant>`."""
+    if not config.variant:
+        return ((config.name, config),)
+    return tuple(
+        (v.name, parse(_variant_table(config, v), f"variant {v.name!r}")) for v in config.variant
+    )
+
+
+def table(config: RunConfig) -> Table:
+    """The resolved table of a run: what `parse` turns into the same RunConfig again."""
+    return {
+        key: value
+        for f in fields(config)
+        for key, value in [(f.name, _plain(getattr(config, f.name)))]
+        if value is not None or f.name in ("weights", "head")
+        if value not in ([], {}) or f.name == "sink"
+    } | {key: "none" for key in ("weights", "head") if getattr(config, key) is None}
+
+
+def dumps(config: RunConfig) -> str:
+    """The resolved run file. Raises ConfigError for options that TOML cannot hold."""
+    try:
+        return tomli_w.dumps(table(config))
+    except TypeError as error:
+        raise ConfigError(f"The run {config.name!r} fits in no run file: {error}.") from error
+
+
+def differences(a: RunConfig, b: RunConfig) -> tuple[str, ...]:
+    """Dotted paths at which two runs differ."""
+    return _table_differences(table(a), table(b))
+
+
+def check(config: RunConfig) -> None:
+    """Refuse, all at once, what the plugins that a run and its variants name cannot do.
+
+    First every value and every name, from metadata alone; only then are the plugins imported
+    and the options held against their factories. Raises ConfigError."""
+    where = f"The run {config.name!r}"
+    parse(table(config), where)
+    plugins = registry.find()
+    problems = []
+    for place, key, part in _parts(config):
+        try:
+            registry.choose(_KINDS[key], part.name, plugins)
+        except PluginError as error:
+            problems.append(f"{place}: {error}")
+    _refuse(where, problems)
+    for place, key, part in _parts(config):
+        try:
+            factory = registry.load(_KINDS[key], part.name)
+        except PluginError as error:
+            problems.append(f"{place}: {error}")
+        else:
+            given = OFFERED.get(key, ())
+            beside = OWN_KEYS[key][1:]
+            problems += registry.check_options(factory, part.options, given, place, beside)
+    _refuse(where, problems)
+
+
+def _parts(config: RunConfig) -> list[tuple[str, str, Any]]:
+    """(dotted path, key, part) of every plugin that a run names; what a variant inherits, once."""
+    runs = [("", config)]
+    if config.variant:
+        runs += [(f"variant.{n}", run) for n, (_, run) in enumerate(expand(config))]
+    found: list[tuple[str, str, Any]] = []
+    for where, run in runs:
+        for key in _KINDS:
+            value = getattr(run, key)
+            entries = (
+                [(f"{key}.{n}", part) for n, part in enumerate(value)]
+                if isinstance(value, tuple)
+                else [(key, value)]
+            )
+            known = [(k, part.name, part.options) for _, k, part in found]
+            found += [
+                (joined(where, place), key, part)
+                for place, part in entries
+                if part is not None and (key, part.name, part.options) not in known
+            ]
+    return found
+
+
+def _refuse(where: str, problems: Sequence[str]) -> None:
+    if problems:
+        many = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise ConfigError(f"{where} has {many}:\n  " + "\n  ".join(problems))
+
+
+def _plain(value: Any) -> Any:
+    """A value of a RunConfig as TOML has it; options stand beside the name again."""
+    if isinstance(value, Mapping):
+        return {key: _plain(v) for key, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if not hasattr(value, "__dataclass_fields__"):
+        return value
+    own = {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    beside = own.pop("options", None) or own.pop("overrides", None) or {}
+    own.pop("overrides", None)
+    own = {key: v for key, v in own.items() if v is not None and v != []}
+    if clash := beside.keys() & {f.name for f in fields(value)}:
+        raise ConfigError(
+            f"The options of {own['name']!r} cannot be called {listed(sorted(clash))}: these are "
+            f"tlx's own keys in the same table."
+        )
+    return own | beside
+
+
+def _variant_table(config: RunConfig, variant: Variant) -> Table:
+    base = table(config) | {"name": f"{config.name}-{variant.name}"}
+    base.pop("variant", None)
+    if config.out is not None:
+        base["out"] = str(Path(config.out) / variant.name)
+    return merge(base, expanded(variant.overrides))
+
+
+def _named(table: Mapping[str, Any]) -> Table:
+    """`table` with the names that a table of options may leave out."""
+    named = {
+        key: {"name": name, **table[key]}
+        for key, name in _DEFAULT_NAMES.items()
+        if isinstance(table.get(key), Mapping)
+    }
+    return {**table, **named}
+
+
+def _validated(table: Mapping[str, Any]) -> tuple[RunConfig | None, list[str]]:
+    """(the run, []) or (None, every problem) for an expanded table."""
+    long = _named(table)
+    problems = unknown_keys(long) + contradictions(long)
+    known = {f.name for f in fields(RunConfig)}
+    shaped = {key: _shaped(key, value) for key, value in long.items() if key in known}
+    try:
+        config = TypeAdapter(RunConfig).validate_python(shaped)
+    except ValidationError as error:
+        return None, problems + sentences(error, shaped, "")
+    return (None if problems else config), problems
+
+
+def _shaped(key: str, value: Any) -> Any:
+    """A value of the run's table as the dataclasses have it: options apart, 'none' as None."""
+    if value == "none" and key in ("weights", "head"):
+        return None
+    if isinstance(value, list) and (key in LISTS or key == "variant"):
+        return [_shaped(f"{key}.", entry) for entry in value]
+    if not isinstance(value, Mapping):
+        return value
+    if key == "variant.":
+        rest = {k: _frozen(v) for k, v in value.items() if k != "name"}
+        return {k: value[k] for k in value if k == "name"} | {"overrides": rest}
+    own = OWN_KEYS.get(key.rstrip("."))
+    if own is None:
+        return value
+    options = {k: _frozen(v) for k, v in value.items() if k not in own}
+    return {k: v for k, v in value.items() if k in own} | {"options": options}
+
+
+def _frozen(value: Any) -> Any:
+    """Lists as tuples, all the way down."""
+    if isinstance(value, Mapping):
+        return {key: _frozen(v) for key, v in value.items()}
+    return tuple(_frozen(v) for v in value) if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,108 @@
+"""From a picture as somebody stored it to the pixels a network is given.
+
+Training, evaluation and prediction all pass through `read` and `fit`, so that they see the same
+thing: upright, three channels of RGB, no transparency, 8 bits scaled from whatever there was.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import TypeAlias
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from tlx.errors import DataError
+
+Picture: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image"
+
+
+def read(picture: Picture, name: str | None = None) -> np.ndarray:
+    """The picture as (H,W,3) uint8 RGB.
+
+    EXIF rotation is applied, transparency is laid on white, 16-bit grey is scaled to 8 bits, grey
+    is repeated. Raises DataError, naming the file (or `name`), for what is no picture, is cut
+    short or has more than `PIL.Image.MAX_IMAGE_PIXELS` pixels."""
+    if name is None:
+        named = isinstance(picture, (str, os.PathLike))
+        name = f"The picture {os.fspath(picture)!r}" if named else "The picture"
+    if isinstance(picture, Image.Image):
+        return _pixels(picture, name)
+    try:
+        with Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture) as opened:
+            return _pixels(opened, name)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(f"{name} is too large to be read: {error}") from error
+    except DataError:
+        raise
+    except FileNotFoundError as error:
+        raise DataError(f"{name} does not exist.") from error
+    except Exception as error:  # A damaged file makes Pillow raise almost anything.
+        raise DataError(
+            f"{name} cannot be read as a picture ({error}). Replace or remove it."
+        ) from error
+
+
+def fit(image: np.ndarray, size: tuple[int, int], crop: float = 1.0) -> np.ndarray:
+    """The picture (H,W,C), uint8 or float, on a canvas of `size` (H,W).
+
+    Untouched where it has that size already. Otherwise it is resized, bilinear with antialiasing
+    and without changing its proportions, until it just covers `round(size / crop)`; the centre is
+    kept."""
+    height, width = size
+    if image.shape[:2] == (height, width):
+        return image
+    over = (round(height / crop), round(width / crop))
+    scale = max(over[0] / image.shape[0], over[1] / image.shape[1])
+    # max: a rounded side must not fall short of the canvas.
+    tall = max(round(image.shape[0] * scale), height)
+    wide = max(round(image.shape[1] * scale), width)
+    top, left = (tall - height) // 2, (wide - width) // 2
+    return _resize(image, tall, wide)[top : top + height, left : left + width]
+
+
+def _resize(image: np.ndarray, tall: int, wide: int) -> np.ndarray:
+    if image.dtype == np.uint8 and image.shape[2] == 3:
+        small = Image.fromarray(np.ascontiguousarray(image))
+        return np.asarray(small.resize((wide, tall), Image.Resampling.BILINEAR))
+    # Pillow resizes other numbers one channel at a time, in 32-bit floats.
+    planes = [
+        np.asarray(
+            Image.fromarray(np.ascontiguousarray(image[..., c], np.float32)).resize(
+                (wide, tall), Image.Resampling.BILINEAR
+            )
+        )
+        for c in range(image.shape[2])
+    ]
+    resized = np.stack(planes, -1)
+    if image.dtype == np.uint8:
+        return np.clip(np.round(resized), 0, 255).astype(np.uint8)
+    return resized.astype(image.dtype)
+
+
+def _pixels(opened: Image.Image, name: str) -> np.ndarray:
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and opened.width * opened.height > limit:
+        # Pillow only warns up to twice the limit; a warning filter would not be safe in threads.
+        raise DataError(
+            f"{name} has {opened.width}x{opened.height} pixels, more than the {limit} that are "
+            f"read. If it is meant to be that large, make a smaller copy of it."
+        )
+    upright = ImageOps.exif_transpose(opened)
+    if upright.mode.startswith("I"):
+        return np.repeat(_eight_bits(np.asarray(upright), name)[..., None], 3, axis=2)
+    if upright.mode == "F":
+        raise DataError(f"{name} holds floats without a known range; save it as PNG or JPEG.")
+    if upright.has_transparency_data:
+        upright = upright.convert("RGBA")
+        white = Image.new("RGBA", upright.size, "white")
+        upright = Image.alpha_composite(white, upright)
+    return np.asarray(upright.convert("RGB"))
+
+
+def _eight_bits(grey: np.ndarray, name: str) -> np.ndarray:
+    wide = grey.astype(np.int64)
+    if wide.size and (wide.min() < 0 or wide.max() > 65535):
+        raise DataError(f"{name} has more than 16 bits a pixel; save it with 8 or 16.")
+    return ((wide * 255 + 32767) // 65535).astype(np.uint8)

@@ -1,0 +1,110 @@
+"""Evaluation: every example of a split once, in mode 'eval', padding not counted.
+
+Totals are summed on the device and turned into metrics at the end, so the result does not depend
+on the batch size. The same pass gives what is predicted for single pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tlx.model import Model
+from tlx.protocols import ForwardFn
+from tlx.types import Batch, Constants, Params, State, Variables
+
+Totals = Mapping[str, Any]
+
+
+class Evaluated(NamedTuple):
+    """`metrics` by name (`loss` always); `totals` what they were made of."""
+
+    metrics: dict[str, float]
+    totals: Totals
+
+
+class Sample(NamedTuple):
+    """A picture of a split with the truth and the prediction, for a report."""
+
+    image: np.ndarray
+    label: int
+    predicted: int
+    probability: float | None
+
+
+def evaluator(
+    model: Model, forward: ForwardFn
+) -> Callable[[Params, State, Batch, Constants], Totals]:
+    """A jitted pass over one batch that returns summable totals."""
+
+    def totals(params: Params, state: State, batch: Batch, constants: Constants) -> Totals:
+        key = jax.random.key(0)
+        passed = forward(
+            model, params, state, batch, constants,
+            rng=key, mode="eval", progress=jnp.float32(1),
+        )  # fmt: skip
+        weight = batch["weight"]
+        found = {"loss_sum": jnp.sum(passed.loss * weight), "examples": jnp.sum(weight)}
+        if model.head is not None and passed.outputs is not None:
+            found["measure"] = model.head.measure(passed.outputs, batch)
+        return found
+
+    return jax.jit(totals)
+
+
+def evaluate(
+    totals_of: Callable[[Params, State, Batch, Constants], Totals],
+    model: Model,
+    variables: Variables,
+    constants: Constants,
+    batches: Iterable[Batch],
+) -> Evaluated:
+    """Metrics over all batches."""
+    total: Any = None
+    for batch in batches:
+        found = totals_of(variables.params, variables.state, batch, constants)
+        total = found if total is None else jax.tree.map(jnp.add, total, found)
+    total = jax.device_get(total)
+    metrics = {"loss": float(total["loss_sum"] / total["examples"])}
+    if "measure" in total and model.head is not None:
+        metrics = {**model.head.report(total["measure"]), **metrics}
+    return Evaluated(metrics, total)
+
+
+def samples(
+    model: Model, variables: Variables, batches: Iterable[Batch], each: int
+) -> list[Sample]:
+    """Up to `each` right and `each` wrong predictions of a classifier, in the split's order."""
+    head = model.head
+    if head is None:
+        return []
+
+    @jax.jit
+    def predict(params: Params, state: State, batch: Batch) -> Mapping[str, Any]:
+        passed = model.forward(params, state, batch, rng=jax.random.key(0), mode="eval")
+        return head.predict(passed.outputs)
+
+    right: list[Sample] = []
+    wrong: list[Sample] = []
+    for batch in batches:
+        found = jax.device_get(predict(variables.params, variables.state, batch))
+        if "class" not in found or np.ndim(found["class"]) != 1:
+            return []
+        for i in np.flatnonzero(np.asarray(batch["weight"])):
+            label, predicted = int(batch["label"][i]), int(found["class"][i])
+            into = right if label == predicted else wrong
+            if len(into) < each:
+                probability = float(found["probability"][i]) if "probability" in found else None
+                into.append(Sample(_uint8(batch["image"][i]), label, predicted, probability))
+        if len(right) >= each and len(wrong) >= each:
+            break
+    return wrong + right
+
+
+def _uint8(image: Any) -> np.ndarray:
+    image = np.asarray(image)
+    return image if image.dtype == np.uint8 else (image * 255).round().astype(np.uint8)

@@ -1,0 +1,72 @@
+"""The folder of a run: whose it is, and what lies where.
+
+Two runs never write into one folder and nothing is overwritten unasked. Files appear at once or
+not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tlx import config as configs
+from tlx.config import RunConfig
+from tlx.errors import CheckpointError, ConfigError, listed
+
+RUN_FILE = "run.toml"
+METRICS = "metrics.jsonl"
+CHECKPOINTS = "checkpoints"
+MODEL = "model"
+RESULT = "result.json"
+
+
+def claim(out: Path, config: RunConfig, *, resume: bool, overwrite: bool) -> bool:
+    """Make the run's folder its own and leave the resolved run file there; True to resume.
+
+    A folder that holds something is refused unless `resume` (then it must hold the same run) or
+    `overwrite` (then it must be a run's folder, and is emptied)."""
+    there = out / RUN_FILE
+    occupied = out.exists() and any(out.iterdir())
+    if occupied and not resume and not overwrite:
+        raise ConfigError(
+            f"{out} already holds something. Use --resume to go on with that run, --overwrite to "
+            f"replace it, or --out to write elsewhere."
+        )
+    if occupied and not there.exists():
+        raise ConfigError(f"{out} is not the folder of a run (no {RUN_FILE}); choose another --out.")
+    if occupied and resume:
+        changed = configs.differences(configs.read(there), config)
+        if changed:
+            raise CheckpointError(
+                f"Cannot resume in {out}: the run there was started with other settings for "
+                f"{listed(changed)}. Use the same run file, or --overwrite to start anew."
+            )
+        return True
+    if occupied:
+        for entry in out.iterdir():
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    out.mkdir(parents=True, exist_ok=True)
+    there.write_text(configs.dumps(config))
+    return False
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file whole."""
+    written = path.with_suffix(".tmp")
+    written.write_text(json.dumps(content, indent=2) + "\n")
+    written.replace(path)
+
+
+def read_result(out: Path) -> dict[str, Any] | None:
+    """What a finished run left in its `result.json`; None where it has not finished."""
+    path = out / RESULT
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def slug(name: str) -> str:
+    """A variant's name as a folder's name."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "variant"

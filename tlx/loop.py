@@ -1,0 +1,310 @@
+"""The loop: phases of steps, evaluation on the validation split, checkpoints, the best step.
+
+Readable from top to bottom. Everything that decides the future lives in the `TrainState`, and a
+batch is a function of the step, so a run that is resumed ends bit-identical to one that was not.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tlx import trees
+from tlx.assemble import Experiment, as_arrays
+from tlx.checkpoint import Checkpoints, Restored
+from tlx.errors import DivergedError, Interrupted
+from tlx.evaluate import evaluate, evaluator
+from tlx.interrupt import interruptible
+from tlx.plan import Planned
+from tlx.protocols import Sink
+from tlx.splits import Subset
+from tlx.stream import evaluation, training
+from tlx.types import Batch, Event, TrainState, Variables
+
+
+class Trained(NamedTuple):
+    """What training left: the best variables with their validation metrics, and the costs."""
+
+    variables: Variables
+    val: Mapping[str, float]
+    best_step: int
+    steps: int
+    seconds: float
+    compile_seconds: float
+
+
+def train(experiment: Experiment, out: Path, sinks: Sink, *, resume: bool) -> Trained:
+    """Run every phase. Raises DivergedError when a loss is not finite and Interrupted when a
+    signal asked to stop; both leave a checkpoint behind."""
+    started = time.perf_counter()
+    with (
+        Checkpoints(out / "checkpoints") as checkpoints,
+        interruptible() as asked_to_stop,
+    ):
+        return _Loop(experiment, checkpoints, sinks, asked_to_stop, started).run(resume)
+
+
+class _Loop:
+    """The state of one call of `train`; its methods are the steps of the loop."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        checkpoints: Checkpoints,
+        sinks: Sink,
+        asked_to_stop: Callable[[], bool],
+        started: float,
+    ) -> None:
+        self.experiment = experiment
+        self.checkpoints = checkpoints
+        self.sinks = sinks
+        self.asked_to_stop = asked_to_stop
+        self.started = started
+        self.compile_seconds = 0.0
+        self.saved = (-1, time.perf_counter())
+        every = experiment.config.eval_every or 1.0
+        self.eval_steps = max(1, round(every * experiment.steps_per_epoch))
+        self.metric, self.direction = experiment.selection
+
+    def run(self, resume: bool) -> Trained:
+        experiment = self.experiment
+        train, best = self._start(resume)
+        batches = training(
+            experiment.splits.train,
+            batch_size=experiment.config.batch_size,
+            seed=experiment.config.seed,
+            canvas=experiment.canvas,
+            crop=experiment.model.inputs.crop,
+            start=int(train.step),
+        )
+        try:
+            for planned in experiment.phases:
+                step = int(train.step)
+                if step >= planned.stop:
+                    continue
+                if step == planned.start:
+                    train = train._replace(
+                        opt_state=_optimizer_state(experiment, planned, train),
+                        ledger={**train.ledger, "since": jnp.int32(0)},
+                    )
+                if not self._out_of_patience(planned, train):
+                    train, best = self._phase(planned, train, best, batches)
+        finally:
+            batches.close()
+        self._save(train, best, force=True)
+        final = experiment.phases[-1]
+        val = self._evaluate(final, best, experiment.splits.val)
+        return Trained(
+            best,
+            val,
+            int(train.ledger["best_step"]),
+            int(train.step),
+            time.perf_counter() - self.started,
+            self.compile_seconds,
+        )
+
+    def _start(self, resume: bool) -> tuple[TrainState, Variables]:
+        """A fresh state, or the newest whole checkpoint."""
+        experiment = self.experiment
+        fresh = _fresh(experiment)
+        if resume:
+            found = self.checkpoints.restore(lambda step: _like(experiment, fresh, step))
+            if found is not None:
+                return self._resumed(found)
+            self._tell("note", 0, text="There is no checkpoint yet; starting from the beginning.")
+        return fresh, experiment.variables
+
+    def _resumed(self, found: Restored) -> tuple[TrainState, Variables]:
+        for text in found.notes:
+            self._tell("warning", found.step, text=text)
+        self._tell("note", found.step, text=f"Resumed at step {found.step}.")
+        self.saved = (found.step, time.perf_counter())
+        return found.tree["train"], found.tree["best"]
+
+    def _phase(
+        self, planned: Planned, train: TrainState, best: Variables, batches: Iterator[Any]
+    ) -> tuple[TrainState, Variables]:
+        experiment = self.experiment
+        config, constants = experiment.config, experiment.constants
+        self._tell(
+            "phase", int(train.step),
+            name=planned.phase.name, steps=planned.phase.steps,
+            trainable=planned.moving(train.params), first_step=planned.start,
+        )  # fmt: skip
+        step = None
+        totals_of = evaluator(planned.model, planned.phase.forward)
+        waiting: list[Any] = []
+        since = time.perf_counter()
+        for number in range(int(train.step) + 1, planned.stop + 1):
+            batch = {name: value[None] for name, value in as_arrays(next(batches)).items()}
+            if step is None:
+                step = self._compile(planned, train, batch)
+                since = time.perf_counter()
+            train, metrics = step(train, constants, batch)
+            waiting.append(metrics)
+            if len(waiting) >= config.log_every or number == planned.stop:
+                self._log(planned, number, waiting, since)
+                waiting, since = [], time.perf_counter()
+            if number % self.eval_steps == 0 or number == planned.stop:
+                if waiting:
+                    self._log(planned, number, waiting, since)
+                    waiting = []
+                train, best = self._select(planned, totals_of, train, best)
+                self._save(train, best, force=False)
+                since = time.perf_counter()
+                if self._out_of_patience(planned, train):
+                    self._tell("note", number, text=(
+                        f"Stopped early: {config.patience} evaluations without a better "
+                        f"{self.metric} on the validation split."
+                    ))  # fmt: skip
+                    break
+            if self.asked_to_stop():
+                self._save(train, best, force=True)
+                raise Interrupted(
+                    f"Stopped at step {number} of {experiment.steps} and saved. "
+                    f"Go on with the same command and --resume."
+                )
+        return train, best
+
+    def _compile(self, planned: Planned, train: TrainState, batch: Batch) -> Any:
+        """The phase's step, compiled before the clock of its first step runs."""
+        experiment = self.experiment
+        built = experiment.step.build(
+            experiment.objective(planned), experiment.update(planned), planned.trainable, None
+        )
+        begun = time.perf_counter()
+        lower = getattr(built, "lower", None)
+        compiled = lower(train, experiment.constants, batch).compile() if lower else built
+        seconds = time.perf_counter() - begun
+        self.compile_seconds += seconds
+        self._tell("compile", int(train.step), what=f"step of {planned.phase.name}", seconds=seconds)
+        return compiled
+
+    def _log(self, planned: Planned, number: int, waiting: list[Any], since: float) -> None:
+        """Fetch what accumulated on the device; stop if it is not finite."""
+        experiment = self.experiment
+        found = jax.device_get(waiting)
+        means = {
+            name: float(np.mean([entry[name] for entry in found]))
+            for name in found[0]
+            if name != "measure"
+        }
+        for name, value in means.items():
+            if not np.isfinite(value):
+                first = number - len(found) + 1
+                part = "task loss" if name in ("task", "loss") else name
+                raise DivergedError(
+                    f"The {part} is {value} between step {first} and {number}. Lower "
+                    f"[optimizer] learning_rate (now {experiment.config.optimizer.learning_rate:g}) "
+                    f"or set clip; the last checkpoint is from step {max(self.saved[0], 0)}."
+                )
+        head = experiment.model.head
+        if head is not None and "measure" in found[0]:
+            totals = jax.tree.map(
+                lambda *leaves: np.sum(np.concatenate(leaves), axis=0),
+                *[entry["measure"] for entry in found],
+            )
+            means = {**means, **_scalar(head.report(totals), self.metric)}
+        seconds = max(time.perf_counter() - since, 1e-9)
+        rate = len(found) * experiment.config.batch_size / seconds
+        self._tell("train", number, **means, images_per_second=rate)
+
+    def _evaluate(self, planned: Planned, variables: Variables, subset: Subset) -> Mapping[str, float]:
+        totals_of = evaluator(planned.model, planned.phase.forward)
+        return evaluate(
+            totals_of, planned.model, variables, self.experiment.constants,
+            eval_batches(self.experiment, subset),
+        ).metrics  # fmt: skip
+
+    def _select(
+        self, planned: Planned, totals_of: Any, train: TrainState, best: Variables
+    ) -> tuple[TrainState, Variables]:
+        """Evaluate on validation; keep a copy of the variables if they are the best so far."""
+        experiment = self.experiment
+        metrics = evaluate(
+            totals_of, planned.model, Variables(train.params, train.state),
+            experiment.constants, eval_batches(experiment, experiment.splits.val),
+        ).metrics  # fmt: skip
+        value = metrics[self.metric]
+        so_far = float(train.ledger["best"])
+        ahead = value > so_far if self.direction == "max" else value < so_far
+        better = bool(np.isfinite(value)) and ahead
+        step = int(train.step)
+        if better:
+            best = jax.tree.map(jnp.copy, Variables(train.params, train.state))
+            ledger = {
+                "best": jnp.float32(value),
+                "best_step": jnp.int32(step),
+                "since": jnp.int32(0),
+            }
+        else:
+            ledger = {**train.ledger, "since": train.ledger["since"] + 1}
+        epoch = step / experiment.steps_per_epoch
+        self._tell("eval", step, split="val", metrics=metrics, best=better, epoch=epoch)
+        return train._replace(ledger=ledger), best
+
+    def _out_of_patience(self, planned: Planned, train: TrainState) -> bool:
+        """Only the last phase ends early: the ones before it prepare what follows."""
+        patience = self.experiment.config.patience
+        last = planned is self.experiment.phases[-1]
+        return last and patience is not None and int(train.ledger["since"]) >= patience
+
+    def _save(self, train: TrainState, best: Variables, *, force: bool) -> None:
+        step = int(train.step)
+        due = time.perf_counter() - self.saved[1] >= self.experiment.config.checkpoint_seconds
+        if step == self.saved[0] or not (force or due):
+            return
+        self.checkpoints.save(step, {"train": train, "best": best}, {})
+        self.saved = (step, time.perf_counter())
+
+    def _tell(self, kind: str, step: int, **data: Any) -> None:
+        self.sinks.emit(Event(kind, step, data))
+
+
+def eval_batches(experiment: Experiment, subset: Subset) -> Iterator[Batch]:
+    """A split's batches on the device, as evaluation wants them."""
+    return map(
+        as_arrays,
+        evaluation(
+            subset,
+            batch_size=min(max(experiment.config.batch_size, 64), len(subset)),
+            canvas=experiment.canvas,
+            crop=experiment.model.inputs.crop,
+        ),
+    )
+
+
+def _fresh(experiment: Experiment) -> TrainState:
+    # Copies, because a step donates its state and the experiment's own numbers must survive.
+    params, state = jax.tree.map(jnp.copy, tuple(experiment.variables))
+    worst = -jnp.inf if experiment.selection[1] == "max" else jnp.inf
+    train = TrainState(
+        step=jnp.int32(0),
+        params=params,
+        state=state,
+        opt_state=(),
+        rng=jax.random.fold_in(jax.random.key(experiment.config.seed), 2),
+        ledger={"best": jnp.float32(worst), "best_step": jnp.int32(0), "since": jnp.int32(0)},
+    )
+    return train._replace(opt_state=_optimizer_state(experiment, experiment.phases[0], train))
+
+
+def _optimizer_state(experiment: Experiment, planned: Planned, train: TrainState) -> Any:
+    return experiment.update(planned).init(trees.partition(train.params, planned.trainable)[0])
+
+
+def _like(experiment: Experiment, fresh: TrainState, step: int) -> Any:
+    """The structure of a checkpoint of `step`: its optimizer state is that of its phase."""
+    planned = next(p for p in experiment.phases if step <= p.stop)
+    opt_state = _optimizer_state(experiment, planned, fresh)
+    return {"train": fresh._replace(opt_state=opt_state), "best": experiment.variables}
+
+
+def _scalar(metrics: Mapping[str, float], name: str) -> dict[str, float]:
+    return {name: metrics[name]} if name in metrics else {}

@@ -1,0 +1,177 @@
+"""The folder of a model: numbers, and what it takes to use them.
+
+`model.safetensors` holds the numbers under their leaf paths; `model.json` says which backbone
+and head they belong to, how pictures reach them, what the classes are called, and the digest of
+the numbers. Nothing is pickled, so opening somebody's model runs no code of theirs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import tlx
+from tlx import manifest
+from tlx.errors import WeightsError, did_you_mean, listed
+from tlx.trees import flat
+from tlx.types import InputSpec, Variables
+
+FORMAT = 1
+TENSORS, ABOUT = "model.safetensors", "model.json"
+
+
+class Named(Protocol):
+    """A plugin as a run file names it."""
+
+    @property
+    def name(self) -> str:
+        """The reference that the registry finds it by."""
+        ...
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """What its factory was given; strings, numbers, lists and mappings of them."""
+        ...
+
+
+class Description(NamedTuple):
+    """`model.json`, checked against the tensors beside it. `backbone` and `head` are the name and
+    the options of a plugin, `canvas` the (H,W) of the pictures in a batch."""
+
+    folder: Path
+    backbone: tuple[str, dict[str, Any]]
+    head: tuple[str, dict[str, Any]] | None
+    inputs: InputSpec
+    canvas: tuple[int, int]
+    classes: tuple[str, ...]
+
+
+def save_model(
+    folder: Path,
+    *,
+    backbone: Named,
+    head: Named | None,
+    inputs: InputSpec,
+    canvas: tuple[int, int],
+    classes: tuple[str, ...],
+    variables: Variables,
+) -> None:
+    """Write the two files. Only backbone and head are kept: what served the training (a strategy's
+    average, a divergence's regressor) has no part in a prediction.
+
+    Each file is replaced as a whole, the description last; a crash in between leaves a
+    digest that does not match, which `load` reports."""
+    from safetensors.numpy import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = ("backbone",) if head is None else ("backbone", "head")
+    kept = Variables(*({part: tree[part] for part in parts} for tree in variables))
+    tensors = {path: _tensor(leaf) for path, leaf in flat(kept).items()}
+    partial = folder / f".{TENSORS}.partial"
+    save_file(tensors, partial)
+    manifest.flush(partial)
+    about = {
+        "format": FORMAT,
+        "tlx": tlx.__version__,
+        "backbone": {"name": backbone.name, "options": dict(backbone.options)},
+        "head": head and {"name": head.name, "options": dict(head.options)},
+        "inputs": asdict(inputs),
+        "canvas": canvas,
+        "classes": classes,
+        "sha256": manifest.digest(partial),
+    }
+    text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
+    partial.replace(folder / TENSORS)
+    manifest.write(folder / ABOUT, text)
+
+
+def find(path: Path | str) -> Path:
+    """The model folder that a run folder or a model folder means.
+
+    Raises WeightsError where there is none, with what is there instead."""
+    path = Path(path)
+    for folder in (path, path / "model"):
+        if (folder / ABOUT).is_file():
+            return folder
+    if not path.exists():
+        near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise WeightsError(f"There is no folder {path}.{did_you_mean(path.name, near)}")
+    below = sorted(p.parent.parent.name for p in path.glob(f"*/model/{ABOUT}"))
+    hint = (
+        f"It holds several runs: name one of {listed(below)}."
+        if below
+        else "A run writes its model when it ends; finish it with --resume."
+    )
+    raise WeightsError(f"{path} holds no model: there is no {ABOUT} in it. {hint}")
+
+
+def describe(path: Path | str) -> Description:
+    """What a model folder (or a run's folder) holds; the digest of the tensors is checked.
+
+    Raises WeightsError for a folder without a model, of a later format or damaged."""
+    folder = find(path)
+    try:
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        form, expected = about["format"], about["sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"{folder / ABOUT} is damaged or no description of a model.") from error
+    if form != FORMAT:
+        raise WeightsError(
+            f"{folder / ABOUT} has format {form}; tlx {tlx.__version__} reads format {FORMAT}. "
+            f"It was written by tlx {about.get('tlx')}: install that version or a later one."
+        )
+    if not (folder / TENSORS).is_file():
+        raise WeightsError(f"{folder / TENSORS} is missing. Copy the model folder again.")
+    if manifest.digest(folder / TENSORS) != expected:
+        raise WeightsError(
+            f"{folder / TENSORS} is damaged or belongs to another {ABOUT}: its sha256 is not the "
+            f"one written there. Copy the model folder again, or finish the run with --resume."
+        )
+    try:
+        return _description(folder, about)
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"{folder / ABOUT} lacks or garbles a part: {error}.") from error
+
+
+def tensors(folder: Path) -> dict[str, np.ndarray]:
+    """Leaf path -> array of a model folder."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(folder / TENSORS)
+    except SafetensorError as error:
+        raise WeightsError(f"{folder / TENSORS} is no safetensors file: {error}.") from error
+
+
+def _tensor(leaf: Any) -> np.ndarray:
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        leaf = jax.random.key_data(leaf)
+    # A copy in C order, because safetensors writes the memory as it lies.
+    return np.array(leaf, order="C")
+
+
+def _description(folder: Path, about: Mapping[str, Any]) -> Description:
+    def part(value: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        return value["name"], value["options"]
+
+    inputs: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in about["inputs"].items()
+    }
+    height, width = about["canvas"]
+    return Description(
+        folder=folder,
+        backbone=part(about["backbone"]),
+        head=about["head"] and part(about["head"]),
+        inputs=InputSpec(**inputs),
+        canvas=(height, width),
+        classes=tuple(about["classes"]),
+    )

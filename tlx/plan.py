@@ -1,0 +1,95 @@
+"""From a strategy's phase to what really moves.
+
+Turns a phase's groups into a mask over the leaves, finds the frozen prefix of the backbone, and
+refuses combinations in which something called frozen would still change.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+
+from tlx import trees
+from tlx.errors import ConfigError, listed
+from tlx.model import Model
+from tlx.protocols import Phase, Staged, Strategy
+from tlx.types import Params, PyTree
+
+
+class Planned(NamedTuple):
+    """A phase made concrete. `trainable`: a bool per leaf; `multipliers`: a factor on the
+    learning rate per moving leaf (None elsewhere); `start`: its first global step."""
+
+    phase: Phase
+    model: Model
+    trainable: PyTree
+    multipliers: PyTree
+    start: int
+
+    @property
+    def stop(self) -> int:
+        """The global step after its last."""
+        return self.start + self.phase.steps
+
+    def moving(self, params: Params) -> int:
+        """How many numbers move."""
+        return trees.count(trees.partition(params, self.trainable)[0])
+
+
+def plan(strategy: Strategy, model: Model, params: Params, steps: int) -> tuple[Planned, ...]:
+    """All phases of a run of `steps` steps; phases without steps are left out."""
+    planned = []
+    start = 0
+    for phase in strategy.phases(model, steps):
+        if phase.steps > 0:
+            planned.append(_planned(phase, model, params, start))
+        start += phase.steps
+    if start != steps:
+        raise ConfigError(f"The strategy's phases add up to {start} steps instead of {steps}.")
+    return tuple(planned)
+
+
+def _planned(phase: Phase, model: Model, params: Params, start: int) -> Planned:
+    group = trees.groups(params, phase.group)
+    present = set(jax.tree.leaves(group))
+    if present == {"frozen"}:
+        raise ConfigError(f"Nothing moves in phase {phase.name!r}: every leaf is frozen.")
+    for name in phase.lr:
+        if name not in present:
+            raise ConfigError(
+                f"Phase {phase.name!r} sets a learning rate for the group {name!r}, which holds no "
+                f"leaf. Groups: {listed(sorted(present))}."
+            )
+    trainable = jax.tree.map(lambda name: name != "frozen", group)
+    multipliers = jax.tree.map(
+        lambda name: None if name == "frozen" else float(phase.lr.get(name, 1.0)), group
+    )
+    frozen = _frozen_prefix(phase, model, group["backbone"])
+    return Planned(phase, model.with_frozen(frozen, phase.norm), trainable, multipliers, start)
+
+
+def _frozen_prefix(phase: Phase, model: Model, group: PyTree) -> int:
+    """How many leading stages are frozen whole."""
+    moving: dict[str, bool] = {}
+    for path, name in trees.flat(group).items():
+        stage = model.backbone.leaf(path).stage
+        moving[stage] = moving.get(stage, False) or name != "frozen"
+    if not any(moving.values()):
+        return len(model.backbone.stages) if isinstance(model.backbone, Staged) else 1
+    if all(moving.values()):
+        return 0
+    if not isinstance(model.backbone, Staged):
+        raise ConfigError(
+            f"Phase {phase.name!r} freezes a part of the backbone, which only a backbone that runs "
+            f"in stages can do. Freeze all of it or nothing, or use a Staged backbone."
+        )
+    stages = model.backbone.stages
+    prefix = next(i for i, stage in enumerate(stages) if moving.get(stage, False))
+    later = [stage for stage in stages[prefix:] if not moving.get(stage, True)]
+    if later and phase.norm == "train":
+        raise ConfigError(
+            f"Phase {phase.name!r} freezes {listed(later)} above stages that move; batch statistics "
+            f"there would still change. Use norm = 'frozen', or freeze from the first stage on."
+        )
+    return prefix

@@ -1,0 +1,275 @@
+"""Plugins, found by name and imported only when used.
+
+A plugin is an entry point in a group `tlx.<kind>` that names a factory, and the factory's
+signature is the list of its options. Which plugins exist is read from the metadata of installed
+distributions alone. Opens without importing jax.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any, final
+
+from tlx.errors import ConfigError, PluginError, TlxError, did_you_mean, listed
+from tlx.options import check_options as check_options
+from tlx.options import fitted_options
+from tlx.options import schema as schema
+from tlx.quantities import MEANING
+
+Factory = Callable[..., Any]
+
+SINGULAR = {
+    "backbones": "backbone",
+    "heads": "head",
+    "strategies": "strategy",
+    "divergences": "divergence",
+    "steps": "step",
+    "datasets": "dataset",
+    "augmentations": "augmentation",
+    "weights": "source of weights",
+    "sinks": "sink",
+    "scores": "score",
+}
+KINDS = tuple(SINGULAR)
+
+_FILE = re.compile(r"(?P<file>.+\.py):(?P<object>[A-Za-z_][\w.]*)")
+
+
+@final
+@dataclass(frozen=True)
+class Plugin:
+    """One claim of a name: `value` is `module:object` of the factory, not yet imported."""
+
+    kind: str
+    name: str
+    value: str
+    distribution: str
+    version: str
+
+    @property
+    def reference(self) -> str:
+        """The reference that chooses this plugin even where others claim its name."""
+        return f"{self.distribution}/{self.name}"
+
+
+def find(kind: str | None = None) -> tuple[Plugin, ...]:
+    """Every installed plugin (of one kind), by kind and name, from metadata alone.
+
+    The same claim seen twice (a distribution installed twice) counts once. Raises PluginError
+    for a kind that does not exist."""
+    if kind is not None and kind not in SINGULAR:
+        raise PluginError(
+            f"There is no kind of plugin {kind!r}.{did_you_mean(kind, KINDS)} "
+            f"Kinds: {listed(KINDS)}."
+        )
+    kinds = KINDS if kind is None else (kind,)
+    found: dict[tuple[str, str, str], Plugin] = {}
+    seen: set[str] = set()
+    for dist in metadata.distributions():
+        # Reading one file is cheap; parsing the metadata of every distribution is not.
+        if "[tlx." not in (dist.read_text("entry_points.txt") or "") or dist.name in seen:
+            continue
+        seen.add(dist.name)
+        for point in dist.entry_points:
+            group = point.group.removeprefix("tlx.")
+            if group in kinds and group != point.group:
+                claim = Plugin(group, point.name, point.value, dist.name, dist.version)
+                found.setdefault((group, point.name, point.value), claim)
+    return tuple(sorted(found.values(), key=lambda p: (KINDS.index(p.kind), p.name, p.reference)))
+
+
+def choose(kind: str, reference: str, plugins: Iterable[Plugin] | None = None) -> Plugin | None:
+    """The plugin that a reference means, without importing it; None for `file.py:Object`.
+
+    Raises PluginError for a name that nobody or more than one distribution claims, and for a
+    file that is not there. `plugins` saves reading the metadata again."""
+    noun = SINGULAR.get(kind, kind)
+    if file := _FILE.fullmatch(reference):
+        if not Path(file["file"]).is_file():
+            raise PluginError(
+                f"The {noun} {reference!r} needs the file {Path(file['file']).absolute()}, "
+                f"which does not exist."
+            )
+        return None
+    if reference.endswith(".py"):
+        raise PluginError(f"Name the object in the file for a {noun}: '{reference}:Object'.")
+    every = tuple(p for p in (find(kind) if plugins is None else plugins) if p.kind == kind)
+    distribution, _, name = _split(reference)[0].rpartition("/")
+    claims = [p for p in every if p.name == name and _same(distribution or p.distribution, p)]
+    if not claims:
+        known = [p.reference if distribution else p.name for p in every]
+        wanted = f"{distribution}/{name}" if distribution else name
+        raise PluginError(
+            f"No {noun} {wanted!r} is installed.{did_you_mean(wanted, known)} "
+            f"Installed {kind}: {listed(sorted(set(known)))}."
+        )
+    if len(claims) > 1:
+        raise PluginError(
+            f"The {noun} {name!r} is claimed by {len(claims)} distributions: "
+            f"{listed(f'{p.distribution} {p.version} ({p.value})' for p in claims)}. "
+            f"Write {' or '.join(repr(p.reference) for p in claims)} to choose."
+        )
+    return claims[0]
+
+
+def load(kind: str, reference: str) -> Factory:
+    """The factory that a reference names, imported now.
+
+    A reference is `name`, `distribution/name`, `scheme:rest` (the plugin `scheme`; `rest` becomes
+    its factory's first parameter) or `file.py:Object` (a file, relative to the current folder).
+    Raises PluginError for a reference that names nothing or a plugin that fails to import."""
+    plugin = choose(kind, reference)
+    if plugin is None:
+        return _factory(kind, _from_file(kind, reference), reference)
+    factory = _factory(kind, _imported(plugin), plugin.reference)
+    _, rest = _split(reference)
+    if rest is None:
+        return factory
+    options = schema(factory)
+    if not options:
+        raise PluginError(
+            f"The {SINGULAR[kind]} {plugin.name!r} takes no options, so nothing can stand after "
+            f"':' in {reference!r}."
+        )
+    return functools.partial(factory, **{options[0].name: rest})
+
+
+def build(
+    kind: str,
+    reference: str,
+    options: Mapping[str, Any] | None = None,
+    given: Mapping[str, Any] | None = None,
+    *,
+    where: str = "",
+) -> Any:
+    """The thing that a reference and its options make.
+
+    `given` are values that the core offers, used where the factory has such a parameter and
+    `options` does not set it. Raises PluginError as `load` does, ConfigError that lists every
+    problem with the options (each opening with `where`, the dotted path in the run file)."""
+    given = given or {}
+    factory = load(kind, reference)
+    fitting, problems = fitted_options(factory, options or {}, tuple(given), where)
+    noun = f"{SINGULAR[kind]} {reference!r}"
+    if problems:
+        raise ConfigError(f"The options of the {noun} are wrong:\n  " + "\n  ".join(problems))
+    offered = {o.name: given[o.name] for o in schema(factory) if o.name in given}
+    try:
+        return factory(**(offered | fitting))
+    except ValueError as error:
+        at = f"{where}: " if where else ""
+        raise ConfigError(f"{at}the {noun} refused its options: {error}") from error
+
+
+def status(kind: str | None = None) -> tuple[tuple[Plugin, str], ...]:
+    """Every plugin with the reason why it cannot be used, or '' where it can. Imports each one."""
+    plugins = find(kind)
+    return tuple((plugin, _trouble(plugin, plugins)) for plugin in plugins)
+
+
+def broken(kind: str | None = None) -> tuple[tuple[Plugin, str], ...]:
+    """The plugins that cannot be used, each with the reason."""
+    return tuple((plugin, reason) for plugin, reason in status(kind) if reason)
+
+
+def _trouble(plugin: Plugin, plugins: Iterable[Plugin]) -> str:
+    try:
+        _factory(plugin.kind, _imported(plugin), plugin.reference)
+        choose(plugin.kind, plugin.name, plugins)
+    except TlxError as error:
+        return str(error)
+    return ""
+
+
+def _split(reference: str) -> tuple[str, str | None]:
+    scheme, colon, rest = reference.partition(":")
+    return scheme, rest if colon else None
+
+
+def _same(distribution: str, plugin: Plugin) -> bool:
+    """Distribution names are equal whatever their case and separators."""
+    normal = functools.partial(re.sub, r"[-_.]+", "-")
+    return normal(distribution).lower() == normal(plugin.distribution).lower()
+
+
+def _factory(kind: str, thing: Any, reference: str) -> Factory:
+    if not callable(thing):
+        raise PluginError(
+            f"The {SINGULAR[kind]} {reference!r} names {thing!r}, which is no factory: it must be "
+            f"a class or a function."
+        )
+    if kind == "divergences" and inspect.isfunction(thing) and _asks_for_words(thing):
+        return lambda: thing
+    return thing
+
+
+def _asks_for_words(function: Factory) -> bool:
+    """A bare function that must be given words is a divergence itself, not a factory of one."""
+    return any(
+        p.name in MEANING and p.default is p.empty
+        for p in inspect.signature(function).parameters.values()
+    )
+
+
+def _imported(plugin: Plugin) -> Any:
+    point = metadata.EntryPoint(plugin.name, plugin.value, f"tlx.{plugin.kind}")
+    try:
+        return point.load()
+    except (Exception, SystemExit) as error:
+        raise PluginError(
+            f"The {SINGULAR[plugin.kind]} {plugin.name!r} of {plugin.distribution} "
+            f"{plugin.version} is broken: {_reason(error)}"
+        ) from error
+
+
+def _from_file(kind: str, reference: str) -> Any:
+    match = _FILE.fullmatch(reference)
+    assert match, "`choose` returns None for such references alone"
+    path = Path(match["file"]).resolve()
+    # One module per content, so that two references share it and an edited file is read again.
+    stamp = path.stat()
+    name = f"tlx_file_{abs(hash((path, stamp.st_mtime_ns, stamp.st_size))):x}_{path.stem}"
+    try:
+        if name not in sys.modules:
+            module = ModuleType(name)
+            module.__file__ = str(path)
+            sys.modules[name] = module  # dataclasses look their own module up while it is read
+            try:
+                exec(compile(path.read_bytes(), path, "exec", dont_inherit=True), vars(module))
+            except BaseException:
+                del sys.modules[name]
+                raise
+        thing = sys.modules[name]
+        for part in match["object"].split("."):
+            if not hasattr(thing, part):
+                public = [n for n in vars(thing) if not n.startswith("_")]
+                raise PluginError(
+                    f"The file {match['file']} has no {match['object']!r}."
+                    f"{did_you_mean(part, public)} It has: {listed(public)}."
+                )
+            thing = getattr(thing, part)
+    except TlxError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise PluginError(
+            f"The {SINGULAR[kind]} {reference!r} cannot be imported: {_reason(error)}"
+        ) from error
+    return thing
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong while importing, and where."""
+    frames = traceback.extract_tb(error.__traceback__)
+    at = ""
+    if frames and "<frozen" not in frames[-1].filename:
+        at = f" ({frames[-1].filename}, line {frames[-1].lineno})"
+    return f"{type(error).__name__}: {error}{at}".replace("\n", " ")

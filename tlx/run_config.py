@@ -1,0 +1,155 @@
+"""What a run is made of, as frozen dataclasses; pydantic reads their types.
+
+In a run file a plugin's options stand beside its `name`; here they are `options`. Relative
+paths mean the folder that tlx was started in, wherever the run file lies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any, Literal, final
+
+from pydantic import Field
+
+_Count = Annotated[int, Field(strict=True, ge=1)]
+_Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
+_Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+_NotNegative = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+_Fraction = Annotated[float, Field(strict=True, ge=0, lt=1)]
+_Share = Annotated[float, Field(strict=True, gt=0, lt=1)] | _Count
+"""Of a split: a fraction, or a number of examples."""
+
+
+@final
+@dataclass(frozen=True)
+class Part:
+    """A plugin by reference (see `tlx.registry.load`) and its options."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """The data. `shots`: labelled training examples a class; `val`, `test`: what is cut from the
+    training split where the source has none, a fraction or a count."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    shots: _Count | None = None
+    val: _Share | None = None
+    test: _Share | None = None
+    split_seed: _Seed = 0
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class WeightsConfig:
+    """Where the parameters come from. `head`: a fresh one or the file's; `allow`: globs of leaf
+    paths that the file may lack."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    head: Literal["new", "keep"] = "new"
+    allow: tuple[str, ...] = ()
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class DivergenceConfig:
+    """One term `weight * D`. `source`: 'source' (the model as loaded) or a key of `[sources]`;
+    `label`: what it is logged as, its name where None."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    weight: _NotNegative
+    source: str = "source"
+    label: str | None = None
+
+    @property
+    def key(self) -> str:
+        """What it is logged as."""
+        return self.label or self.name
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """How parameters move. `warmup`: share of a phase in which the rate rises from 0; `clip`:
+    greatest norm of a gradient."""
+
+    name: Literal["sgd", "adam", "adamw"] = "adamw"
+    learning_rate: _Positive = 1e-3
+    weight_decay: _NotNegative = 0.0
+    momentum: _Fraction = 0.9
+    nesterov: bool = False
+    schedule: Literal["constant", "cosine", "linear", "one_cycle"] = "cosine"
+    warmup: _Fraction = 0.0
+    clip: _Positive | None = None
+
+
+@final
+@dataclass(frozen=True)
+class SourceConfig:
+    """Another source model: the folder of a finished run."""
+
+    run: str
+
+
+@final
+@dataclass(frozen=True)
+class Variant:
+    """The same run with parts of its table changed, as `tlx.overrides.merge` does."""
+
+    name: str
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """A whole run. Exactly one of `epochs` and `steps` is set (10 epochs where neither is).
+
+    `eval_every`: epochs between two evaluations, 1 where None; `patience`: evaluations without
+    a better one before training stops; `log_every`: steps."""
+
+    name: str
+    seed: _Seed = 0
+    out: str | None = None
+    epochs: _Positive | None = None
+    steps: _Count | None = None
+    batch_size: _Count = 32
+    eval_every: _Positive | None = None
+    patience: _Count | None = None
+    checkpoint_seconds: _NotNegative = 60.0
+    log_every: _Count = 10
+    data: DataConfig
+    backbone: Part
+    weights: WeightsConfig | None = None
+    head: Part | None = field(default_factory=lambda: Part("softmax"))
+    strategy: Part = field(default_factory=lambda: Part("finetune"))
+    divergence: tuple[DivergenceConfig, ...] = ()
+    augmentation: tuple[Part, ...] = ()
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    step: Part = field(default_factory=lambda: Part("jit"))
+    sink: tuple[Part, ...] = field(default_factory=lambda: (Part("html"),))
+    sources: Mapping[str, SourceConfig] = field(default_factory=dict)
+    variant: tuple[Variant, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.epochs is None and self.steps is None:
+            object.__setattr__(self, "epochs", 10.0)
+
+
+OWN_KEYS: Mapping[str, tuple[str, ...]] = {
+    key: tuple(f.name for f in fields(kind) if f.name != "options")
+    for key, kind in {
+        "data": DataConfig,
+        "weights": WeightsConfig,
+        "divergence": DivergenceConfig,
+        **dict.fromkeys(("backbone", "head", "strategy", "step", "augmentation", "sink"), Part),
+    }.items()
+}
+"""Keys of each table that are tlx's own; whatever stands beside them is the plugin's."""

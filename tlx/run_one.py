@@ -1,0 +1,130 @@
+"""One run from configuration to result: assemble, train, test once, save.
+
+What is left in the folder explains itself: the resolved run file, metrics, checkpoints, the
+model, the result and a report. The test split is opened once, after everything was chosen.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tlx import folder, registry, trees
+from tlx.assemble import Experiment, assemble
+from tlx.config import RunConfig
+from tlx.console import Console
+from tlx.describe import described, device, versions
+from tlx.evaluate import Evaluated, evaluate, evaluator, samples
+from tlx.loop import Trained, eval_batches, train
+from tlx.protocols import Finishes
+from tlx.saved import save_model
+from tlx.sinks import Jsonl, Sinks
+from tlx.types import Event, Variables
+
+SPLITS = ("train", "val", "test")
+
+
+def run_one(
+    config: RunConfig, out: Path, *, resume: bool = False, variant: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Train what `config` says in the folder `out`, which is claimed already. Returns what
+    `result.json` holds. A finished run that is resumed is not trained again."""
+    finished = folder.read_result(out) if resume else None
+    if finished is not None:
+        return finished
+    started = time.perf_counter()
+    sinks = Sinks([
+        Console(),
+        Jsonl(),
+        *(registry.build("sinks", part.name, part.options) for part in config.sink),
+    ])  # fmt: skip
+    try:
+        experiment = assemble(config)
+        sinks.emit(
+            Event("start", 0, {**described(experiment), "out": str(out), "variant": variant})
+        )
+        trained = train(experiment, out, sinks, resume=resume)
+        variables = _finish(experiment, trained.variables)
+        result, data = _result(experiment, trained, variables, started)
+        save_model(
+            out / folder.MODEL,
+            backbone=config.backbone,
+            head=config.head,
+            inputs=experiment.model.inputs,
+            canvas=experiment.canvas,
+            classes=experiment.info.classes,
+            variables=Variables(
+                _model_only(variables.params), _model_only(variables.state)
+            ),
+        )
+        folder.write_json(out / folder.RESULT, result)
+        ways = [f"tlx eval {out}"]
+        if config.head:
+            ways.insert(0, f"tlx predict {out} IMAGE...")
+        curves = str(out / folder.METRICS)
+        sinks.emit(
+            Event("finish", trained.steps, {**data, "result": result, "curves": curves, "next": ways})
+        )
+        return result
+    finally:
+        sinks.close()
+
+
+def evaluated(experiment: Experiment, variables: Variables, split: str) -> Any:
+    """Metrics and totals of one split, with the forward pass of the last phase."""
+    last = experiment.phases[-1]
+    return evaluate(
+        evaluator(last.model, last.phase.forward),
+        last.model,
+        variables,
+        experiment.constants,
+        eval_batches(experiment, getattr(experiment.splits, split)),
+    )
+
+
+def _finish(experiment: Experiment, variables: Variables) -> Variables:
+    if isinstance(experiment.strategy, Finishes):
+        batches = eval_batches(experiment, experiment.splits.train)
+        return experiment.strategy.finish(experiment.model, variables, batches)
+    return variables
+
+
+def _result(
+    experiment: Experiment, trained: Trained, variables: Variables, started: float
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    test = evaluated(experiment, variables, "test")
+    val = trained.val
+    if isinstance(experiment.strategy, Finishes):
+        val = evaluated(experiment, variables, "val").metrics
+    shown = samples(
+        experiment.model, variables, eval_batches(experiment, experiment.splits.test), each=12
+    )
+    result = {
+        "name": experiment.config.name,
+        "test": test.metrics,
+        "val": dict(val),
+        "selection": list(experiment.selection),
+        "best_step": trained.best_step,
+        "steps": trained.steps,
+        "examples": {name: len(getattr(experiment.splits, name)) for name in ("train", "val", "test")},
+        "trainable_parameters": experiment.trainable,
+        "parameters": trees.count(experiment.variables.params),
+        "seconds": round(time.perf_counter() - started, 3),
+        "compile_seconds": round(trained.compile_seconds, 3),
+        "seed": experiment.config.seed,
+        "device": device(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+    }
+    data = {
+        "confusion": test.totals.get("measure", {}).get("confusion"),
+        "samples": [sample._asdict() for sample in shown],
+    }
+    return result, data
+
+
+def _model_only(tree: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tree[name] for name in ("backbone", "head") if name in tree}

@@ -1,0 +1,74 @@
+"""What is wrong with a run's table beyond the types of single values.
+
+Keys that nobody knows, and keys that are each right but contradict one another. The table is
+already `tlx.overrides.expanded`; anything in it may still be of the wrong type.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from tlx.errors import did_you_mean, listed
+from tlx.run_config import OptimizerConfig, RunConfig, SourceConfig
+from tlx.validation import joined
+
+
+def unknown_keys(long: Mapping[str, Any]) -> list[str]:
+    """Keys that tlx does not know, where no plugin could."""
+    places: list[tuple[str, Any, Any]] = [("", long, RunConfig)]
+    places.append(("optimizer", long.get("optimizer"), OptimizerConfig))
+    if isinstance(sources := long.get("sources"), Mapping):
+        places += [(f"sources.{name}", source, SourceConfig) for name, source in sources.items()]
+    problems = []
+    for where, found, kind in places:
+        allowed = [f.name for f in fields(kind)]
+        for key in found if isinstance(found, Mapping) else ():
+            if key not in allowed:
+                problems.append(
+                    f"{joined(where, key)}: unknown key.{did_you_mean(key, allowed)} "
+                    f"Allowed: {listed(allowed)}."
+                )
+    return problems
+
+
+def contradictions(long: Mapping[str, Any]) -> list[str]:
+    """What is wrong between keys that are each right."""
+    problems = []
+    if "epochs" in long and "steps" in long:
+        problems.append("steps: cannot stand beside epochs; keep one of them.")
+    sources = long["sources"] if isinstance(long.get("sources"), Mapping) else {}
+    seen: set[str] = set()
+    for number, entry in enumerate(entries(long.get("divergence"))):
+        key, source = str(entry.get("label") or entry.get("name")), entry.get("source", "source")
+        if key in seen:
+            problems.append(
+                f"divergence.{number}.label: {key!r} is taken; give each its own label."
+            )
+        seen.add(key)
+        if isinstance(source, str) and source not in ("source", *sources):
+            problems.append(
+                f"divergence.{number}.source: there is no source {source!r}."
+                f"{did_you_mean(source, ['source', *sources])} Sources: "
+                f"{listed(['source', *sources])}."
+            )
+    folders = [("name", long)]
+    folders += [(f"variant.{n}.name", v) for n, v in enumerate(entries(long.get("variant")))]
+    names = [v.get("name") for v in entries(long.get("variant"))]
+    for where, owner in folders:
+        name = owner.get("name")
+        if isinstance(name, str) and not re.fullmatch(r"\w[\w.+-]*", name):
+            problems.append(f"{where}: {name!r} is no name for a folder; use letters, digits, -_.")
+        if where != "name" and (names.count(name) > 1 or name in ("checkpoints", "model")):
+            problems.append(f"{where}: {name!r} is taken; give each variant a name of its own.")
+    for number, variant in enumerate(entries(long.get("variant"))):
+        if "variant" in variant:
+            problems.append(f"variant.{number}.variant: a variant has no variants of its own.")
+    return problems
+
+
+def entries(value: Any) -> list[Mapping[str, Any]]:
+    """The tables of a list of tables, whatever else may stand there."""
+    return [v for v in value if isinstance(v, Mapping)] if isinstance(value, (list, tuple)) else []

@@ -1,0 +1,128 @@
+"""What a run tells the outside: the events, the fan-out to sinks, and `metrics.jsonl`.
+
+A run emits `Event(kind, step, data)` to `Sinks`, which hands it to each sink and outlives any of
+them. The kinds are a closed list; `step` is the number of updates done so far. Values may be
+numpy or jax scalars; a key marked ? may be absent or None.
+
+| kind | data |
+| --- | --- |
+| `start` | `out` folder; `device` words; `name`; `config` the resolved run file; `data` {`name`, |
+|         | `classes` names, `sizes` {split: count}, `notes`? sentences}; `backbone` {`name`, |
+|         | `parameters`}; `weights`? {`name`, `loaded` count, `initialised` [(leaf, why)], |
+|         | `skipped` [(name, why)], `sha256`?}; `trainable` and `total` parameters; `phases` |
+|         | [{`name`, `steps`, `trainable`, `norm`, `frozen_stages` count}]; `divergences` |
+|         | [{`name`, `weight`, `words`}]; `selection`? (metric, 'max' or 'min'); `variant`? |
+|         | {`name`, `number` from 1, `of`}. A `step` above 0: resumed there |
+| `compile` | `what`; `seconds`, None when it begins (telling that is optional) |
+| `phase` | `name`, `steps`, `trainable`, `first_step` |
+| `train` | `loss`, `task`, `learning_rate`, `divergence/<name>`, |
+|         | `divergence/<name>/weighted`, `accuracy`?, `images_per_second` |
+| `eval` | `split`, `metrics` {name: value}, `best`, `epoch`? |
+| `note`, `warning` | `text` |
+| `finish` | `result` (what result.json holds); `confusion`? (C,C) counts, rows are the truth; |
+|          | `samples`? [{`image` (H,W,3) uint8, `label`, `predicted`, `probability`?}] of the |
+|          | test split; `curves` path of metrics.jsonl; `next` sentences |
+| `study` | `out`; `name`; `rows` [{`variant`, `test`, `val`?, `low`? and `high`? of `test`, |
+|         | any further column}] in order; `metric`? that these are; `variants` {name: result}; |
+|         | `text` one sentence that compares; `next`? sentences |
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO, final
+
+from tlx.errors import ContractError, did_you_mean, listed
+from tlx.protocols import Sink
+from tlx.types import Event
+from tlx.wording import plain
+
+START, COMPILE, PHASE, TRAIN, EVAL = "start", "compile", "phase", "train", "eval"
+NOTE, WARNING, FINISH, STUDY = "note", "warning", "finish", "study"
+KINDS = (START, COMPILE, PHASE, TRAIN, EVAL, NOTE, WARNING, FINISH, STUDY)
+
+
+@final
+@dataclass
+class Sinks:
+    """A sink that passes every event on. One that raises is reported once and dropped: what
+    listens to a run must not be able to end it."""
+
+    listeners: Sequence[Sink]
+
+    def emit(self, event: Event) -> None:
+        """Tell everyone. Raises ContractError for a kind that is not in `KINDS`."""
+        if event.kind not in KINDS:
+            raise ContractError(
+                f"A run emitted an event of kind {event.kind!r}."
+                f"{did_you_mean(event.kind, KINDS)} Kinds: {listed(KINDS)}."
+            )
+        self._each("emit", event)
+
+    def close(self) -> None:
+        """Close everyone; nobody hears anything afterwards."""
+        self._each("close")
+        self.listeners = ()
+
+    def _each(self, what: str, *event: Event) -> None:
+        for sink in tuple(self.listeners):
+            if not any(sink is s for s in self.listeners):
+                continue  # dropped meanwhile, while it was told of another's failure
+            try:
+                getattr(sink, what)(*event)
+            except Exception as e:
+                self.listeners = tuple(s for s in self.listeners if s is not sink)
+                text = (
+                    f"The sink {type(sink).__name__} failed and is dropped for the rest of the "
+                    f"run, which goes on: {type(e).__name__}: {e}"
+                )
+                step = event[0].step if event else 0
+                self._each("emit", Event(WARNING, step, {"text": text}))
+
+
+@final
+class Jsonl:
+    """`metrics.jsonl` in the run's folder: one object per `train` and `eval` event, with `kind`
+    and `step` beside its data. A resumed run keeps the lines up to the step it resumes at, so
+    that the file reads as if nothing had happened."""
+
+    def __init__(self) -> None:
+        self._file: TextIO | None = None
+
+    def emit(self, event: Event) -> None:
+        """Open on `start`, write and flush a line on `train` and `eval`."""
+        if event.kind == START:
+            self.close()
+            path = Path(event.data["out"]) / "metrics.jsonl"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            kept = [r for r in read_jsonl(path) if r["step"] <= event.step] if event.step else []
+            whole = path.with_name(path.name + ".part")
+            whole.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
+            os.replace(whole, path)
+            self._file = path.open("a", encoding="utf-8")
+        elif event.kind in (TRAIN, EVAL) and self._file:
+            line = {"kind": event.kind, "step": int(event.step), **plain(event.data)}
+            self._file.write(json.dumps(line, allow_nan=False) + "\n")
+            self._file.flush()
+
+    def close(self) -> None:
+        """Close the file; harmless when there is none."""
+        if self._file:
+            self._file.close()
+        self._file = None
+
+
+def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
+    """The lines of a `metrics.jsonl`, without a last one that was cut off by a crash; empty
+    where there is no file."""
+    path, found = Path(path), []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return found

@@ -1,0 +1,122 @@
+"""Where a run starts from: weights into the target model, and the source models beside it.
+
+Weights go into a freshly initialised model leaf by leaf, with a report of every leaf; a match in
+part is refused unless the run file allows it. The source is the model as it was loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+import jax
+
+from tlx import registry, trees
+from tlx.config import SourceConfig, WeightsConfig
+from tlx.errors import WeightsError, listed
+from tlx.model import Model
+from tlx.protocols import ForeignNames, WeightSource
+from tlx.types import LoadReport, Variables
+
+
+class Source(NamedTuple):
+    """A source model with its numbers; `classes` of its own head, None where it has no head or
+    the file does not name them."""
+
+    model: Model
+    variables: Variables
+    classes: tuple[str, ...] | None
+
+
+class Loaded(NamedTuple):
+    """The target's starting point, what was loaded, and the source it came from."""
+
+    variables: Variables
+    report: LoadReport
+    source: Source
+
+
+def open_weights(config: WeightsConfig) -> WeightSource:
+    """The weight source that `[weights]` names."""
+    return registry.build("weights", config.name, config.options)
+
+
+def load(config: WeightsConfig, source: WeightSource, model: Model, fresh: Variables) -> Loaded:
+    """`fresh` with the leaves of the file.
+
+    The head is new unless `[weights] head = "keep"`. WeightsError where a backbone leaf is not in
+    the file and no `allow` glob covers it, or nothing of the backbone is."""
+    backbone = model.backbone
+    names = backbone.foreign_name if isinstance(backbone, ForeignNames) else None
+    found, report = source.load(fresh, names)
+    missing = [
+        (path, why)
+        for path, why in report.initialised
+        if _part(path) == "backbone" or (_part(path) == "head" and config.head == "keep")
+    ]
+    refused = [
+        (path, why)
+        for path, why in missing
+        if not any(fnmatchcase(path, glob) for glob in config.allow)
+    ]
+    if refused:
+        shown = "\n".join(f"  {path}: {why}" for path, why in refused[:8])
+        more = f"\n  and {len(refused) - 8} more" if len(refused) > 8 else ""
+        other = listed([name for name, _ in report.skipped[:5]])
+        raise WeightsError(
+            f"The weights {config.name!r} do not fit the backbone: {len(refused)} leaves are "
+            f"missing or differ.\n{shown}{more}\nNot used from the file: {other}. Choose the "
+            f'backbone that the weights were made for, or list what may differ in [weights] '
+            f'allow = ["pattern", ...].'
+        )
+    for glob in config.allow:
+        trees.matching(fresh, glob)
+    with_head = "head" in found.params and not any(
+        _part(path) == "head" for path, _ in report.initialised
+    )
+    kept = Source(
+        model if with_head else Model(model.backbone, None, model.inputs),
+        found if with_head else _without_head(found),
+        source.classes if with_head else None,
+    )
+    if config.head == "new" and model.head is not None:
+        found = Variables(
+            {**found.params, "head": fresh.params["head"]},
+            {**found.state, "head": fresh.state["head"]},
+        )
+        report = _head_is_new(report)
+    return Loaded(jax.tree.map(lambda leaf: leaf, found), report, kept)
+
+
+def others(configs: Mapping[str, SourceConfig]) -> dict[str, Source]:
+    """The source models that `[sources.NAME]` tables name, from their run folders."""
+    from tlx.saved import load as load_run
+
+    found = {}
+    for name, config in configs.items():
+        run = load_run(config.run)
+        found[name] = Source(run.model, run.variables, run.classes)
+    return found
+
+
+def _part(path: str) -> str:
+    """'backbone' of `params/backbone/stem/conv/kernel`."""
+    return path.split("/")[1]
+
+
+def _without_head(variables: Variables) -> Variables:
+    return Variables(
+        {"backbone": variables.params["backbone"]}, {"backbone": variables.state["backbone"]}
+    )
+
+
+def _head_is_new(report: LoadReport) -> LoadReport:
+    why = "the head is new for this target"
+    heads = [path for path in report.loaded if _part(path) == "head"]
+    already = {path for path, _ in report.initialised}
+    kept = tuple((path, why if _part(path) == "head" else w) for path, w in report.initialised)
+    return report._replace(
+        loaded=tuple(path for path in report.loaded if path not in heads),
+        initialised=kept + tuple((path, why) for path in heads if path not in already),
+    )

@@ -1,0 +1,247 @@
+"""Which examples are trained on, which select and which test.
+
+A source's own splits are used as they are; what is missing is cut from `train`. Without a test
+split the validation split becomes the test, so that no number that was selected by is reported
+as a result. Membership is a pure function of (fingerprint, seed).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol, final, runtime_checkable
+
+import numpy as np
+
+from tlx.errors import ConfigError, DataError, listed
+from tlx.protocols import DataSource, Labelled, Split
+
+VAL, TEST = 0.1, 0.2
+"""The shares of `train` that become validation and test where neither is there nor asked for."""
+
+
+@runtime_checkable
+class Noted(Protocol):
+    """Optional for a DataSource: sentences about what it found, for the user to read."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Full sentences."""
+        ...
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Subset:
+    """Some examples of a split, in order: `indices` (N,) are their numbers in the split, which is
+    called `name` in its source. Itself a Split, and Labelled."""
+
+    split: Split
+    indices: np.ndarray
+    name: str = "train"
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        return self.split[int(self.indices[index])]
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """(N,) or (N,C); from the split at once where it is Labelled, else example by example."""
+        if isinstance(self.split, Labelled):
+            return np.asarray(self.split.labels)[self.indices]
+        return np.asarray([np.asarray(self.split[int(i)]["label"]) for i in self.indices])
+
+
+class Splits(NamedTuple):
+    """What a run sees, and how it came about in full sentences."""
+
+    train: Subset
+    val: Subset
+    test: Subset
+    notes: tuple[str, ...]
+
+
+def cut(
+    source: DataSource,
+    *,
+    shots: int | None = None,
+    val: float | int | None = None,
+    test: float | int | None = None,
+    seed: int,
+) -> Splits:
+    """The training, validation and test examples of a source.
+
+    `val` and `test` are a share of `train` (below 1) or a number of examples, and are cut
+    stratified by label where labels are classes; they default to 0.1 and 0.2. `shots` keeps that
+    many training examples of every class, and as many for validation unless `val` is given.
+    Raises ConfigError where an option contradicts the source, DataError where the source has too
+    few examples or labels that are no class."""
+    info = source.info
+    notes = list(source.notes) if isinstance(source, Noted) else []
+    found = {name: _whole(source, name) for name in ("train", "val", "test") if name in info.splits}
+    if "train" not in found:
+        raise DataError(
+            f"The data source {info.name!r} has no split called 'train'; it has "
+            f"{listed(info.splits)}."
+        )
+    for subset in found.values():
+        _check_labels(subset, info.classes)
+    pool = found["train"]
+    classed = _are_classes(pool.labels, info.classes)
+    strata = pool.labels if classed else np.zeros(len(pool), np.int64)
+
+    def chance(purpose: str) -> np.random.Generator:
+        key = hashlib.sha256(f"{info.fingerprint}/{seed}/{purpose}".encode()).digest()
+        return np.random.default_rng(list(key))
+
+    def take(size: float | int, purpose: str, rest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        many = _how_many(size, len(rest), purpose)
+        chosen = _stratified(strata[rest], many, chance(purpose))
+        notes.append(
+            f"The {purpose} split is {many} of the {len(rest)} examples cut from 'train'"
+            f"{', stratified by class' if classed else ''}."
+        )
+        return rest[chosen], np.delete(rest, chosen)
+
+    # Subsets of the pool, which is a Subset itself: labels that had to be read are read once.
+    rest = np.arange(len(pool))
+    if "test" in found:
+        _refuse(test, "test", info.name, len(found["test"]))
+        testing = found["test"]
+    elif "val" in found and test is None:
+        testing = found.pop("val")
+        notes.append(
+            f"The data have no test split, so their validation split ({len(testing)} examples) is "
+            f"the test and validation is cut from 'train'."
+        )
+    else:
+        chosen, rest = take(TEST if test is None else test, "test", rest)
+        testing = Subset(pool, chosen)
+
+    validation = found.get("val")
+    if validation is not None:
+        _refuse(val, "val", info.name, len(validation))
+    elif shots is None or val is not None:
+        chosen, rest = take(VAL if val is None else val, "validation", rest)
+        validation = Subset(pool, chosen)
+    if shots is not None:
+        if not classed:
+            raise ConfigError(
+                f"shots = {shots} needs one class per example; the labels of {info.name!r} are "
+                f"numbers or several classes at once. Remove shots."
+            )
+        few, more = _balanced(
+            pool.labels, rest, shots, info.classes, chance("shots"), spare=validation is None
+        )
+        notes.append(
+            f"Training uses {shots} labelled examples of each of {len(info.classes)} classes."
+        )
+        rest = few
+        if validation is None:
+            validation = Subset(pool, more)
+            notes.append(
+                f"The validation split is {len(more)} examples, at most {shots} a class, cut from "
+                f"the rest of 'train'."
+            )
+    assert validation is not None
+    for name, subset in (("training", rest), ("validation", validation), ("test", testing)):
+        if len(subset) == 0:
+            raise DataError(f"The data source {info.name!r} leaves no example for {name}.")
+    return Splits(Subset(pool, rest), validation, testing, tuple(notes))
+
+
+def _whole(source: DataSource, name: str) -> Subset:
+    split = source.split(name)
+    return Subset(split, np.arange(len(split)), name)
+
+
+def _are_classes(labels: np.ndarray, classes: tuple[str, ...]) -> bool:
+    return bool(classes) and labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer)
+
+
+def _check_labels(subset: Subset, classes: tuple[str, ...]) -> None:
+    """A label outside of the classes trains without complaint and means nothing."""
+    labels = subset.labels
+    if labels.dtype == object or (
+        np.issubdtype(labels.dtype, np.floating) and np.isnan(labels).any()
+    ):
+        raise DataError(f"The split {subset.name!r} has labels that are missing or no numbers.")
+    if not _are_classes(labels, classes):
+        return
+    wrong = np.flatnonzero((labels < 0) | (labels >= len(classes)))
+    if wrong.size:
+        raise DataError(
+            f"Example {wrong[0]} of {subset.name!r} has the label {labels[wrong[0]]}, but the "
+            f"{len(classes)} classes are numbered 0 to {len(classes) - 1} "
+            f"({wrong.size} labels are out of range)."
+        )
+
+
+def _refuse(size: float | int | None, option: str, source: str, there: int) -> None:
+    if size is not None:
+        raise ConfigError(
+            f"{option} = {size} would cut a split from 'train', but {source!r} brings its own "
+            f"{option!r} split of {there} examples. Remove {option}."
+        )
+
+
+def _how_many(size: float | int, available: int, purpose: str) -> int:
+    share = isinstance(size, float)
+    if isinstance(size, bool) or (share and not 0 < size < 1) or (not share and size < 1):
+        raise ConfigError(
+            f"The {purpose} split cannot be {size}: give a share between 0 and 1, such as 0.1, or "
+            f"a whole number of examples."
+        )
+    many = max(1, round(size * available)) if share else int(size)
+    if many >= available:
+        raise DataError(
+            f"The {purpose} split of {many} examples leaves nothing to train on: only {available} "
+            f"are there."
+        )
+    return many
+
+
+def _stratified(labels: np.ndarray, many: int, rng: np.random.Generator) -> np.ndarray:
+    """Positions of `many` random examples with the classes in proportion (largest remainder); no
+    class gives its last example as long as another can."""
+    classes, counts = np.unique(labels, return_counts=True)
+    quota = many * counts / len(labels)
+    give = np.minimum(np.floor(quota).astype(int), np.maximum(counts - 1, 0))
+    while give.sum() < many:
+        room = np.where(counts - give > 1, 1.0, 0.0) if (counts - give > 1).any() else give < counts
+        give[np.argmax(np.where(room, quota - give, -np.inf))] += 1
+    chosen = [
+        rng.permutation(np.flatnonzero(labels == label))[:n]
+        for label, n in zip(classes, give, strict=True)
+    ]
+    return np.sort(np.concatenate(chosen))
+
+
+def _balanced(
+    labels: np.ndarray,
+    pool: np.ndarray,
+    shots: int,
+    classes: tuple[str, ...],
+    rng: np.random.Generator,
+    *,
+    spare: bool,
+) -> tuple[np.ndarray, np.ndarray]:
+    """(`shots` examples of every class, up to as many others of every class), out of `pool`.
+
+    Fewer shots with the same seed are a subset of more shots."""
+    few, more = [], []
+    for number, name in enumerate(classes):
+        members = rng.permutation(pool[labels[pool] == number])
+        if len(members) < shots + spare:
+            also = " and one more for validation" if spare else ""
+            raise DataError(
+                f"The class {name!r} has {len(members)} examples to train on; shots = {shots} "
+                f"needs {shots}{also}. Lower shots or add pictures."
+            )
+        few.append(members[:shots])
+        more.append(members[shots:][-shots:])
+    return np.sort(np.concatenate(few)), np.sort(np.concatenate(more))

@@ -1,0 +1,131 @@
+"""From a subset of a split to batches.
+
+A training batch is a pure function of (data, seed, step): always full, wrapping around, in a new
+order every epoch. Evaluation sees every example once, in order; the last batch is filled up with
+examples of weight 0, so that every batch has one shape. Batches are made ahead, in threads, while
+the device computes (grain underneath).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import grain
+import numpy as np
+
+from tlx.decode import fit
+from tlx.errors import DataError
+from tlx.splits import Subset
+
+Batches: TypeAlias = Generator[dict[str, np.ndarray], None, None]
+"""Batches as they are made; `close()` stops the threads that make them ahead."""
+
+
+def training(
+    subset: Subset,
+    *,
+    batch_size: int,
+    seed: int,
+    canvas: tuple[int, int],
+    crop: float = 1.0,
+    start: int = 0,
+    threads: int | None = None,
+) -> Batches:
+    """The endless batches from step `start` on: what an uninterrupted stream yields at that step.
+
+    Each is `image` (B,H,W,3) uint8, or float32 0..1 where the source gives floats, on a canvas of
+    (H,W); `label`; `index` (B,) int32, the example's number in the source's own split; `weight`
+    (B,) float32, all 1. `close()` stops the threads. Raises DataError for an empty subset and for
+    examples that do not go together."""
+    if len(subset) == 0:
+        raise DataError(f"There is nothing to train on: the subset of {subset.name!r} is empty.")
+    # grain's own seeds of neighbouring epochs are neighbours; hashing keeps the orders of run
+    # seeds 0 and 1 from being the same sequence, shifted by an epoch.
+    digest = hashlib.sha256(f"order/{seed}".encode()).digest()
+    order = grain.MapDataset.range(len(subset)).shuffle(seed=int.from_bytes(digest[:4], "little"))
+    steps = order.repeat().batch(batch_size)[start:]
+    weight = np.ones(batch_size, np.float32)
+    return _ahead(
+        steps.map(lambda positions: _batch(subset, positions, weight, canvas, crop)), threads
+    )
+
+
+def evaluation(
+    subset: Subset,
+    *,
+    batch_size: int,
+    canvas: tuple[int, int],
+    crop: float = 1.0,
+    threads: int | None = None,
+) -> Batches:
+    """Every example once, in order, in batches like those of `training`; in the last one the final
+    example is repeated with weight 0 until the batch is full. An empty subset has no batches."""
+    count = len(subset)
+
+    def at(step: int) -> dict[str, np.ndarray]:
+        positions = np.arange(step * batch_size, (step + 1) * batch_size)
+        weight = (positions < count).astype(np.float32)
+        return _batch(subset, np.minimum(positions, count - 1), weight, canvas, crop)
+
+    return _ahead(grain.MapDataset.range(-(-count // batch_size)).map(at), threads)
+
+
+def _ahead(steps: Any, threads: int | None) -> Batches:
+    threads = threads or min(os.cpu_count() or 1, 16)
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 2)
+    batches = iter(steps.to_iter_dataset(options))
+    try:
+        yield from batches
+    finally:
+        batches.close()
+
+
+def _batch(
+    subset: Subset,
+    positions: np.ndarray,
+    weight: np.ndarray,
+    canvas: tuple[int, int],
+    crop: float,
+) -> dict[str, np.ndarray]:
+    examples = [subset[int(position)] for position in positions]
+    index = subset.indices[positions]
+    return {
+        "image": _images(subset, examples, index, canvas, crop),
+        "label": _labels(subset, examples),
+        "index": index.astype(np.int32),
+        "weight": weight.copy(),
+    }
+
+
+def _images(
+    subset: Subset,
+    examples: Sequence[Mapping[str, Any]],
+    index: np.ndarray,
+    canvas: tuple[int, int],
+    crop: float,
+) -> np.ndarray:
+    images = []
+    for example, number in zip(examples, index, strict=True):
+        image = np.asarray(example["image"])
+        floats = np.issubdtype(image.dtype, np.floating)
+        if image.ndim != 3 or image.shape[2] != 3 or not (floats or image.dtype == np.uint8):
+            raise DataError(
+                f"Example {number} of {subset.name!r} is a picture of shape {image.shape} and type "
+                f"{image.dtype}; a data source gives (H,W,3), uint8 or float 0 to 1."
+            )
+        images.append(fit(image, canvas, crop))
+    if len({image.dtype for image in images}) > 1:
+        raise DataError(f"The pictures of {subset.name!r} are partly uint8 and partly float.")
+    stacked = np.stack(images)
+    return stacked if stacked.dtype == np.uint8 else stacked.astype(np.float32, copy=False)
+
+
+def _labels(subset: Subset, examples: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    try:
+        labels = np.stack([np.asarray(example["label"]) for example in examples])
+    except ValueError as error:
+        raise DataError(f"The labels of {subset.name!r} have different shapes.") from error
+    return labels.astype(np.int32 if np.issubdtype(labels.dtype, np.integer) else np.float32)

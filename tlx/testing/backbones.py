@@ -1,0 +1,313 @@
+"""What every backbone must do.
+
+Structure is checked with abstract arrays and costs no arithmetic, so it is checked for networks
+of any size. Numbers are checked for networks of at most `LIMIT` parameters: compiling a larger
+one takes longer than it teaches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any, final, get_args
+
+import jax
+import jax.numpy as jnp
+
+from tlx import trees
+from tlx.errors import TlxError
+from tlx.protocols import Backbone, Staged
+from tlx.testing.claims import (
+    NotApplicable,
+    claim,
+    claim_alike,
+    claim_close,
+    claim_finite,
+    claim_leading,
+    claim_plain,
+    claim_same,
+    claim_value,
+    fail,
+)
+from tlx.testing.compiling import quick_jit
+from tlx.types import FeatureKind, InputSpec, LeafKind, Mode, Variables
+
+LIMIT = 500_000
+BATCH = 4
+RANKS: dict[str, int] = {"map": 4, "tokens": 3, "vector": 2}
+
+
+@final
+class Subject:
+    """A backbone under test; what several checks need is computed once."""
+
+    def __init__(self, make: Callable[[], Backbone], folder: Path):
+        self.make = make
+
+    @cached_property
+    def thing(self) -> Backbone:
+        """The backbone."""
+        return self.make()
+
+    @cached_property
+    def x(self) -> jax.Array:
+        """Pictures (4,H,W,C) of the size it wants, or 32 by 32."""
+        spec = self.thing.inputs
+        shape = (BATCH, *(spec.size or (32, 32)), spec.channels)
+        return jax.random.normal(jax.random.key(0), shape)
+
+    @cached_property
+    def shapes(self) -> Variables:
+        """Its variables as abstract arrays."""
+        return jax.eval_shape(self.thing.init, jax.random.key(1), self.x)
+
+    @cached_property
+    def variables(self) -> Variables:
+        """Its variables; NotApplicable for a network that is too large for this."""
+        size = trees.count(self.shapes.params)
+        if size > LIMIT:
+            raise NotApplicable(
+                f"{size:,} parameters: numbers are checked for up to {LIMIT:,}, above that only "
+                f"structure is."
+            )
+        return quick_jit(self.thing.init)(jax.random.key(1), self.x)
+
+    @cached_property
+    def jitted(self) -> Any:
+        """`apply` compiled, once per mode."""
+        return quick_jit(self.thing.apply, static_argnames="mode")
+
+    @cached_property
+    def passes(self) -> dict[Mode, Any]:
+        """What `apply` returns in each mode, as abstract arrays."""
+        apply = self.thing.apply
+        return {
+            mode: jax.eval_shape(
+                lambda p, s, x, k, mode=mode: apply(p, s, x, rng=k, mode=mode),
+                *self.shapes,
+                self.x,
+                _KEY,
+            )
+            for mode in sorted(self.thing.modes)
+        }
+
+    def run(self, mode: Mode, x: jax.Array | None = None, seed: int = 3) -> Any:
+        """Features and state."""
+        params, state = self.variables
+        x = self.x if x is None else x
+        return self.jitted(params, state, x, rng=jax.random.key(seed), mode=mode)
+
+    def has(self, mode: Mode) -> None:
+        """NotApplicable unless the backbone has this mode."""
+        if mode not in self.thing.modes:
+            raise NotApplicable(f"It has no mode {mode!r}.")
+
+    @property
+    def staged(self) -> Staged:
+        """The backbone as a Staged one, else NotApplicable."""
+        if not isinstance(self.thing, Staged):
+            raise NotApplicable("It does not run in stages.")
+        return self.thing
+
+
+_KEY = jax.random.key(2)
+
+
+def check_value(subject: Subject) -> None:
+    """Equal configuration, equal backbone."""
+    claim_value(subject.make, "A backbone")
+
+
+def check_inputs(subject: Subject) -> None:
+    """`inputs` describes a preprocessing that can be applied."""
+    spec = subject.thing.inputs
+    claim(isinstance(spec, InputSpec), f"`inputs` is a {type(spec).__name__}, not an InputSpec.")
+    for name in ("mean", "std"):
+        width = len(getattr(spec, name))
+        claim(
+            width in (1, spec.channels),
+            f"`inputs.{name}` has {width} numbers for {spec.channels} channels.",
+        )
+    claim(all(s > 0 for s in spec.std), f"`inputs.std` must be positive; it is {spec.std}.")
+    claim(spec.scale > 0, f"`inputs.scale` must be positive; it is {spec.scale}.")
+    claim(0 < spec.crop <= 1, f"`inputs.crop` must be in 0..1; it is {spec.crop}.")
+    claim(min(spec.size or (1, 1)) > 0, f"`inputs.size` must be positive; it is {spec.size}.")
+
+
+def check_modes(subject: Subject) -> None:
+    """`modes` are known ones and hold 'eval', without which nothing can be predicted."""
+    modes, known = subject.thing.modes, set(get_args(Mode))
+    claim(modes <= known, f"`modes` holds {sorted(modes - known)}; known are {sorted(known)}.")
+    claim("eval" in modes, f"`modes` is {sorted(modes)}; it must hold 'eval'.")
+
+
+def check_variables(subject: Subject) -> None:
+    """`init` gives nested dicts of arrays, one path per leaf, floating parameters."""
+    claim_plain(subject.shapes.params, "The parameters")
+    claim_plain(subject.shapes.state, "The state")
+    leaves = trees.flat(subject.shapes.params)
+    claim(leaves, "A backbone has at least one parameter; `init` gave none.")
+    for path, leaf in leaves.items():
+        claim(
+            jnp.issubdtype(leaf.dtype, jnp.floating),
+            f"The parameter {path!r} is {leaf.dtype}; what is not differentiated belongs in state.",
+        )
+
+
+def check_features(subject: Subject) -> None:
+    """`apply` returns the declared features, of the declared kind, channels and stride."""
+    specs = subject.thing.features
+    names = [spec.name for spec in specs]
+    claim(names, "A backbone declares at least one feature.")
+    claim(len(set(names)) == len(names), f"A feature is declared twice: {names}.")
+    height = subject.x.shape[1]
+    for mode, (features, _) in subject.passes.items():
+        claim(
+            set(features) == set(names),
+            f"In mode {mode!r} `apply` returns the features {sorted(features)}, but "
+            f"{sorted(names)} are declared.",
+        )
+        claim_leading(features, BATCH, "The features")
+        for spec in specs:
+            shape = features[spec.name].shape
+            known = get_args(FeatureKind)
+            claim(spec.kind in known, f"{spec.name!r} is of kind {spec.kind!r}, not {known}.")
+            claim(
+                len(shape) == RANKS[spec.kind],
+                f"The feature {spec.name!r} is declared as {spec.kind!r} but has shape {shape}.",
+            )
+            claim(
+                shape[-1] == spec.channels,
+                f"The feature {spec.name!r} declares {spec.channels} channels but has shape "
+                f"{shape}.",
+            )
+            if spec.kind == "map":
+                claim(
+                    spec.stride and abs(shape[1] * spec.stride - height) < spec.stride,
+                    f"The feature {spec.name!r} declares stride {spec.stride}, but pictures {height} "
+                    f"high give a map {shape[1]} high.",
+                )
+
+
+def check_state_form(subject: Subject) -> None:
+    """The state comes back as the same tree of the same arrays, in every mode."""
+    for mode, (_, state) in subject.passes.items():
+        claim_alike(state, subject.shapes.state, f"The state after a pass in mode {mode!r}")
+
+
+def check_leaf(subject: Subject) -> None:
+    """`leaf` knows stage and kind of every parameter."""
+    thing, kinds = subject.thing, get_args(LeafKind)
+    for path in trees.flat(subject.shapes.params):
+        try:
+            info = thing.leaf(path)
+        except (LookupError, TlxError) as e:
+            fail(f"`leaf` must answer for every parameter; for {path!r} it raised {e!r}.")
+        claim(info.kind in kinds, f"`leaf({path!r})` is of kind {info.kind!r}, not one of {kinds}.")
+        if isinstance(thing, Staged):
+            claim(
+                info.stage in thing.stages,
+                f"`leaf({path!r})` is in stage {info.stage!r}, which is none of {thing.stages}.",
+            )
+
+
+def check_stages_form(subject: Subject) -> None:
+    """Stages have unique names, and together give every feature once."""
+    staged, seen = subject.staged, []
+    names = staged.stages
+    claim(names and len(set(names)) == len(names), f"Stage names must be unique: {names}.")
+    params, state = subject.shapes
+
+    def pieces(params: Any, state: Any, x: Any) -> list[Any]:
+        carry, found = x, []
+        for number in range(len(names)):
+            carry, features, state = staged.apply_stages(
+                params, state, carry, start=number, stop=number + 1, rng=_KEY, mode="eval"
+            )
+            found.append(features)
+        return found
+
+    for features in jax.eval_shape(pieces, params, state, subject.x):
+        seen += features
+    declared = [spec.name for spec in subject.thing.features]
+    claim(
+        sorted(seen) == sorted(declared),
+        f"The stages in turn give the features {sorted(seen)}, but {sorted(declared)} are "
+        f"declared; each belongs to one stage.",
+    )
+
+
+def check_stages_equal_apply(subject: Subject) -> None:
+    """Running the stages one after the other equals `apply`, in mode 'eval'."""
+    staged = subject.staged
+    params, state = subject.variables
+
+    @quick_jit
+    def pieces(params: Any, state: Any, x: Any) -> Any:
+        carry, every = x, {}
+        for number in range(len(staged.stages)):
+            carry, features, state = staged.apply_stages(
+                params, state, carry, start=number, stop=number + 1, rng=_KEY, mode="eval"
+            )
+            every |= features
+        return every
+
+    wanted, _ = subject.run("eval")
+    claim_close(pieces(params, state, subject.x), dict(wanted), "The stages in turn against apply")
+
+
+def check_eval_keeps_state(subject: Subject) -> None:
+    """Mode 'eval' returns the state bit for bit."""
+    _, state = subject.run("eval")
+    claim_same(state, subject.variables.state, "The state after a pass in mode 'eval'")
+
+
+def check_tune_keeps_state(subject: Subject) -> None:
+    """Mode 'tune' returns the state bit for bit."""
+    subject.has("tune")
+    _, state = subject.run("tune")
+    claim_same(state, subject.variables.state, "The state after a pass in mode 'tune'")
+
+
+def check_same_key_same_numbers(subject: Subject) -> None:
+    """In mode 'train' the same key gives the same features and state."""
+    subject.has("train")
+    claim_same(subject.run("train"), subject.run("train"), "Two passes with the same key")
+
+
+def check_eval_ignores_key(subject: Subject) -> None:
+    """Mode 'eval' draws no random number."""
+    one, other = subject.run("eval", seed=3), subject.run("eval", seed=4)
+    claim_same(one[0], other[0], "Features in mode 'eval' with two keys")
+
+
+def check_eval_sees_examples_alone(subject: Subject) -> None:
+    """In mode 'eval' an example's features do not depend on its neighbours in the batch."""
+    others = subject.x.at[1:].multiply(-2.0)
+    one, other = subject.run("eval")[0], subject.run("eval", others)[0]
+    first = [jax.tree.map(lambda leaf: leaf[0], features) for features in (one, other)]
+    claim_close(*first, "Features of the first example beside other neighbours")
+
+
+def check_jit_equals_eager(subject: Subject) -> None:
+    """Compiled or not, `apply` gives the same features."""
+    params, state = subject.variables
+    eager, _ = subject.thing.apply(params, state, subject.x, rng=_KEY, mode="eval")
+    claim_close(dict(subject.run("eval")[0]), dict(eager), "Features under jit against eager")
+
+
+def check_gradient(subject: Subject) -> None:
+    """The gradient of the deepest feature is finite, and not zero everywhere."""
+    mode: Mode = "tune" if "tune" in subject.thing.modes else "eval"
+    params, state = subject.variables
+    deepest = subject.thing.features[-1].name
+
+    def loss(params: Any) -> jax.Array:
+        features, _ = subject.thing.apply(params, state, subject.x, rng=_KEY, mode=mode)
+        return jnp.sum(features[deepest] ** 2)
+
+    slope = quick_jit(jax.grad(loss))(params)
+    claim_finite(slope, "The gradient")
+    moved = any(bool(jnp.any(leaf != 0)) for leaf in jax.tree.leaves(slope))
+    claim(moved, f"No parameter has an influence on the deepest feature {deepest!r}.")

@@ -1,0 +1,206 @@
+"""What every divergence must do.
+
+Only what holds for all of them: it asks for known words, gives one finite floating number, the
+same again for the same words, with a finite gradient, and it runs in jit and beside a traced
+weight. What a divergence means (zero at the source, a closed form) is for its own tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any, final
+
+import jax
+import jax.numpy as jnp
+
+from tlx.protocols import Divergence, Learns, Prepares
+from tlx.quantities import asked
+from tlx.testing.claims import (
+    NotApplicable,
+    claim,
+    claim_close,
+    claim_finite,
+    claim_plain,
+    claim_same,
+    claim_value,
+)
+from tlx.testing.compiling import quick_jit
+from tlx.testing.world import world
+
+MOVING = (
+    "params",
+    "head_params",
+    "features",
+    "outputs",
+    "source_head_outputs",
+    "domain_features",
+    "domain_outputs",
+    "own",
+)
+"""The words through which a gradient reaches what is trained."""
+
+
+@final
+class Subject:
+    """A divergence under test, with a value for each word that it asks for."""
+
+    def __init__(self, make: Callable[[], Divergence], folder: Path):
+        self.make = make
+        self.here = world()
+
+    @cached_property
+    def thing(self) -> Divergence:
+        """The divergence."""
+        return self.make()
+
+    @cached_property
+    def own(self) -> Any:
+        """Its own parameters and state."""
+        if not isinstance(self.thing, Learns):
+            raise NotApplicable("It has no parameters of its own.")
+        return self.thing.init(
+            model=self.here.model,
+            sources={"source": self.here.source},
+            batch=self.here.batch,
+            rng=jax.random.key(7),
+        )
+
+    @cached_property
+    def prepared(self) -> Any:
+        """What it prepares."""
+        if not isinstance(self.thing, Prepares):
+            raise NotApplicable("It prepares nothing.")
+        return self.thing.prepare(
+            model=self.here.model,
+            variables=self.here.variables,
+            sources={"source": self.here.source},
+            batches=[self.here.batch],
+            rng=jax.random.key(8),
+        )
+
+    @cached_property
+    def words(self) -> dict[str, Any]:
+        """The words that it asks for."""
+        model, variables, source, batch = self.here
+        key = jax.random.key(3)
+        size = batch["image"].shape[1:3]
+
+        def body(numbers: Any, image: Any) -> Any:
+            return model.features(*numbers, image, rng=key, mode="eval")[0]
+
+        def top(numbers: Any, features: Any) -> Any:
+            return model.answer(*numbers, features, size=size, rng=key, mode="eval")[0]
+
+        features, before = body(variables, batch["image"]), body(source, batch["image"])
+        domain = body(variables, batch["image"][::-1])
+        everything: dict[str, Callable[[], Any]] = {
+            "params": lambda: variables.params["backbone"],
+            "head_params": lambda: variables.params["head"],
+            "features": lambda: features,
+            "outputs": lambda: top(variables, features),
+            "batch": lambda: batch,
+            "source_params": lambda: source.params["backbone"],
+            "source_features": lambda: before,
+            "source_outputs": lambda: top(source, before),
+            "source_head_outputs": lambda: top(source, features),
+            "domain_features": lambda: domain,
+            "domain_outputs": lambda: top(variables, domain),
+            "own": lambda: self.own.params,
+            "own_state": lambda: self.own.state,
+            "prepared": lambda: self.prepared,
+            "recorded": lambda: {},
+            "rng": lambda: key,
+            "progress": lambda: jnp.float32(0.5),
+        }
+        return {word: everything[word]() for word in asked(self.thing)}
+
+
+def check_value(subject: Subject) -> None:
+    """Equal configuration, equal divergence."""
+    claim_value(subject.make, "A divergence")
+
+
+def check_words(subject: Subject) -> None:
+    """Every parameter is a word of `tlx.quantities`, without a default; it asks for something."""
+    words = asked(subject.thing)
+    claim(words, "A divergence asks for at least one word; this one would be a constant.")
+    claim(
+        not {"own", "own_state"} & words or isinstance(subject.thing, Learns),
+        "It asks for `own`, so it needs a method `init` that makes it (the contract Learns).",
+    )
+    claim(
+        "prepared" not in words or isinstance(subject.thing, Prepares),
+        "It asks for `prepared`, so it needs a method `prepare` (the contract Prepares).",
+    )
+
+
+def check_scalar(subject: Subject) -> None:
+    """One floating number."""
+    value = jax.eval_shape(lambda: subject.thing(**subject.words))
+    claim(
+        value.shape == () and jnp.issubdtype(value.dtype, jnp.floating),
+        f"A divergence is one floating number; this one is {value.dtype}{value.shape}.",
+    )
+
+
+def check_finite(subject: Subject) -> None:
+    """A finite number for ordinary words."""
+    claim_finite(subject.thing(**subject.words), "The divergence")
+
+
+def check_deterministic(subject: Subject) -> None:
+    """The same words give the same number."""
+    one, other = subject.thing(**subject.words), subject.thing(**subject.words)
+    claim_same(one, other, "The divergence called twice with the same words")
+
+
+def check_gradient(subject: Subject) -> None:
+    """Its gradient is finite, also where the model is the source itself, and somewhere not zero."""
+    words = subject.words
+    moving = {word: words[word] for word in MOVING if word in words}
+    claim(moving, f"Nothing that it asks for is trained: {sorted(words)}.")
+
+    def value(moving: Any) -> jax.Array:
+        return jnp.sum(subject.thing(**{**words, **moving}))
+
+    slope = quick_jit(jax.grad(value, allow_int=True))
+    claim_finite(slope(moving), "The gradient")
+    start = {
+        word: words.get(f"source_{word}", value)
+        for word, value in moving.items()
+        if word != "own"
+    }
+    claim_finite(slope({**moving, **start}), "The gradient at the source")
+    moved = any(bool(jnp.any(leaf != 0)) for leaf in jax.tree.leaves(slope(moving)))
+    claim(moved, f"It does not depend on any of {sorted(moving)}: its gradient is zero.")
+
+
+def check_jit_equals_eager(subject: Subject) -> None:
+    """The same number in jit."""
+    eager = subject.thing(**subject.words)
+    compiled = quick_jit(lambda words: subject.thing(**words))(subject.words)
+    claim_close(compiled, eager, "The divergence under jit against eager")
+
+
+def check_vmap_over_weight(subject: Subject) -> None:
+    """A grid of weights runs under one `vmap`: the value goes with the weight, linearly."""
+    weights = jnp.asarray([0.0, 1.0, 2.0])
+
+    def weighted(weight: jax.Array, words: Any) -> jax.Array:
+        return weight * subject.thing(**words)
+
+    grid = quick_jit(jax.vmap(weighted, in_axes=(0, None)))(weights, subject.words)
+    claim_close(grid, weights * subject.thing(**subject.words), "A grid of weights under vmap")
+
+
+def check_own(subject: Subject) -> None:
+    """Its own parameters, if it has any, are nested dicts of arrays."""
+    claim_plain(subject.own.params, "The divergence's own parameters")
+    claim_plain(subject.own.state, "The divergence's own state")
+
+
+def check_prepared(subject: Subject) -> None:
+    """What it prepares, if anything, is nested dicts of arrays, so that it can be saved."""
+    claim_plain(subject.prepared, "What the divergence prepares")

@@ -1,0 +1,139 @@
+"""Options for a factory that cannot be called without any.
+
+Most factories have a default for every option. What the core fills in (`classes`) has a value
+here. A `path` is tried with the common forms of its kind until the factory takes one: a folder of
+pictures, an npz, a safetensors file, a run folder. A factory that needs anything else has an
+attribute `sample(folder) -> options` that writes what it reads below `folder`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tlx.errors import PluginError, listed
+from tlx.options import schema
+
+VALUES: Mapping[str, Any] = {"classes": 3, "outputs": 2}
+CLASSES = ("ant", "bee", "cat")
+LEAVES: Mapping[str, tuple[int, ...]] = {
+    "params/backbone/stage1/conv/kernel": (3, 3, 3, 4),
+    "params/backbone/stage1/conv/bias": (4,),
+    "params/head/kernel": (4, 3),
+    "state/backbone/stage1/mean": (4,),
+    "state/backbone/stage1/count": (2,),
+}
+"""What the sample weight files hold: leaf path -> shape."""
+
+
+def made(kind: str, factory: Callable[..., Any], folder: Path) -> Any:
+    """What the factory makes of sample options; files are written below `folder`.
+
+    Raises PluginError where the kit has no value for a required option."""
+    sample = getattr(factory, "sample", None)
+    if callable(sample):
+        return factory(**sample(folder))
+    needed = [option.name for option in schema(factory) if option.required]
+    fixed = {name: VALUES[name] for name in needed if name in VALUES}
+    unknown = [name for name in needed if name not in VALUES]
+    if not unknown:
+        return factory(**fixed)
+    refusals = []
+    if unknown == ["path"]:
+        for path in _paths(kind, folder):
+            try:
+                return _usable(kind, factory(path=str(path), **fixed))
+            except Exception as e:
+                refusals.append(f"{path.name}: {e}")
+    raise PluginError(
+        f"The kit has no value for the option {listed(unknown)} of this factory. Give the factory "
+        f"an attribute `sample(folder)` that returns its options. {' '.join(refusals)}".strip()
+    )
+
+
+def weights() -> dict[str, np.ndarray]:
+    """The numbers in the sample weight files, by leaf path."""
+    rng = np.random.default_rng(0)
+    return {name: rng.normal(size=shape).astype(np.float32) for name, shape in LEAVES.items()}
+
+
+def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested dicts from leaf paths."""
+    tree: dict[str, Any] = {}
+    for path, leaf in leaves.items():
+        *above, last = path.split("/")
+        node = tree
+        for key in above:
+            node = node.setdefault(key, {})
+        node[last] = leaf
+    return tree
+
+
+def _usable(kind: str, thing: Any) -> Any:
+    """The thing, if it can read what it was pointed at: some only find out when used."""
+    if kind == "datasets":
+        assert thing.info
+    if kind == "weights":
+        from tlx.types import Variables
+
+        tree = nested(weights())
+        _, report = thing.load(Variables(tree["params"], tree["state"]), None)
+        assert report.loaded, "no leaf was loaded"
+    return thing
+
+
+def _paths(kind: str, folder: Path) -> Iterator[Path]:
+    if kind == "datasets":
+        yield _pictures(folder / "pictures")
+        yield _arrays(folder / "arrays.npz")
+    if kind == "weights":
+        yield from _weight_files(folder)
+
+
+def _pictures(folder: Path) -> Path:
+    """`train/ val/ test/`, a folder per class, four different pictures in each."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for split in ("train", "val", "test"):
+        for name in CLASSES:
+            home = folder / split / name
+            home.mkdir(parents=True, exist_ok=True)
+            for number in range(4):
+                picture = rng.integers(0, 256, (12, 10, 3), dtype=np.uint8)
+                if not (path := home / f"{number}.png").exists():
+                    Image.fromarray(picture).save(path)
+    return folder
+
+
+def _arrays(path: Path) -> Path:
+    """`x_train y_train x_test y_test`, as Keras has them."""
+    rng = np.random.default_rng(0)
+    sizes = {"train": 12, "test": 6}
+    arrays = {
+        f"x_{split}": rng.integers(0, 256, (n, 8, 8, 3), dtype=np.uint8)
+        for split, n in sizes.items()
+    }
+    labels = {f"y_{split}": np.arange(n) % len(CLASSES) for split, n in sizes.items()}
+    if not path.exists():
+        np.savez(path, **arrays, **labels)
+    return path
+
+
+def _weight_files(folder: Path) -> Iterator[Path]:
+    """The same leaves as safetensors, as npz, and in a run folder."""
+    from safetensors.numpy import save_file
+
+    leaves = weights()
+    save_file(leaves, folder / "weights.safetensors")
+    yield folder / "weights.safetensors"
+    np.savez(folder / "weights.npz", **leaves)
+    yield folder / "weights.npz"
+    run = folder / "run"
+    (run / "model").mkdir(parents=True, exist_ok=True)
+    save_file(leaves, run / "model" / "model.safetensors")
+    (run / "model" / "model.json").write_text("{}")
+    yield run

@@ -1,0 +1,132 @@
+"""How numbers and reports of a run are put in words.
+
+The console and the HTML report say the same things; this is where the sentences are made, from
+the data of the events that `tlx.sinks` lists. Nothing here knows where the words will be shown.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from tlx.errors import listed
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON can hold it: numpy and jax values as Python's, paths and what else there
+    is as text, a number that is not finite as 'nan', 'inf' or '-inf'."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(v) for v in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+def shown(name: str, value: Any) -> str:
+    """A metric as people read it: accuracies in percent, counts with separators, '-' for None."""
+    value = plain(value)
+    if value is None:
+        return "-"
+    if isinstance(value, str | bool | list | dict):
+        return str(value)
+    if name.rsplit("/", 1)[-1].endswith("accuracy"):
+        return f"{100 * value:.1f} %"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3f}" if abs(value) >= 0.01 else f"{value:.3g}"
+
+
+def grouped(leaves: Iterable[tuple[str, str]], verb: str) -> list[str]:
+    """(leaf path, why) pairs in a few lines: "head/* (2 leaves) new: 10 classes"."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for path, why in leaves:
+        path = path.removeprefix("params/").removeprefix("state/")
+        groups.setdefault((path.split("/")[0], why), []).append(path)
+    lines = []
+    for (top, why), paths in groups.items():
+        what = paths[0] if len(paths) == 1 else f"{top}/* ({len(paths)} leaves)"
+        lines.append(f"{what} {verb}: {why}")
+    return lines if len(lines) <= 4 else [*lines[:3], f"and {len(lines) - 3} more groups {verb}"]
+
+
+def duration(seconds: float) -> str:
+    """Seconds as "3.1 s", "4 min 5 s" or "2 h 10 min"."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def headline(data: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What a `start` event says, as (label, text) rows in reading order; a label may repeat."""
+    source, backbone, weights = data["data"], data["backbone"], data.get("weights")
+    sizes = " / ".join(f"{shown('', n)} {split}" for split, n in source["sizes"].items())
+    names = [str(c) for c in source["classes"]]
+    classes = [f"{len(names)} classes ({_some(names)})"] if names else []
+    rows = [("device", str(data["device"]))]
+    rows.append(("data", " · ".join([str(source["name"]), *classes, sizes])))
+    rows += [("data", str(n)) for n in source.get("notes") or ()]
+    rows.append(("backbone", f"{backbone['name']}, {shown('', backbone['parameters'])} parameters"))
+    if weights:
+        rows.append(("weights", f"{weights['name']}, {shown('', weights['loaded'])} leaves loaded"))
+        rows += [("weights", line) for line in grouped(weights["initialised"], "new")]
+        rows += [("weights", line) for line in grouped(weights["skipped"], "skipped")]
+    else:
+        rows.append(("weights", "none: every parameter starts at random"))
+    counts = f"{shown('', data['trainable'])} of {shown('', data['total'])} parameters"
+    rows.append(("trains", counts))
+    for d in data["divergences"]:
+        asks = f" ({listed(d['words'])})" if d["words"] else ""
+        rows.append(("divergence", f"{float(d['weight']):g} × {d['name']}{asks}"))
+    for p in data["phases"]:
+        n = p["frozen_stages"]
+        frozen = f", first {n} stages frozen" if n > 1 else ", first stage frozen" if n else ""
+        text = (
+            f"{p['name']}: {shown('', p['steps'])} steps, {shown('', p['trainable'])} parameters"
+            f"{frozen}, batch statistics {p['norm']}"
+        )
+        rows.append(("phases", text))
+    return rows
+
+
+def results(result: Mapping[str, Any]) -> list[list[str]]:
+    """A table of metric by split, heading first; only the heading where nothing was measured."""
+    splits = [s for s in ("val", "test") if isinstance(result.get(s), Mapping)]
+    metrics = list(dict.fromkeys(m for s in splits for m in result[s]))
+    return [["", *splits], *([m, *(shown(m, result[s].get(m)) for s in splits)] for m in metrics)]
+
+
+def comparison(data: Mapping[str, Any]) -> list[list[str]]:
+    """The rows of a `study` event as a table of text, heading first; `low` and `high` become
+    one column, and a column that is empty everywhere is left out."""
+    metric, rows = str(data.get("metric") or "accuracy"), data["rows"]
+    keys = [k for k in dict.fromkeys(k for r in rows for k in r) if k not in ("low", "high")]
+    keys = [k for k in keys if any(r.get(k) is not None for r in rows)]
+    bounded = any(r.get("low") is not None for r in rows)
+    names = {"test": f"test {metric}", "val": f"val {metric}", "seconds": "time"}
+    head = [names.get(k, k.replace("_", " ")) for k in keys]
+    if bounded:
+        head.insert(keys.index("test") + 1, "interval")
+    table = [head]
+    for r in rows:
+        line = [shown(metric if k in ("test", "val") else k, r.get(k)) for k in keys]
+        if r.get("seconds") is not None:
+            line[keys.index("seconds")] = duration(float(r["seconds"]))
+        if bounded:
+            low, high = r.get("low"), r.get("high")
+            span = "-" if low is None else f"{shown(metric, low)} to {shown(metric, high)}"
+            line.insert(keys.index("test") + 1, span)
+        table.append(line)
+    return table
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    rest = len(names) - most
+    return listed(names) if rest <= 1 else f"{listed(names[:most])} and {rest} more"
