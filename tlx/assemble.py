@@ -202,8 +202,8 @@ def _check_modes(model: Model, phases: tuple[Planned, ...]) -> None:
         mode = "tune" if planned.phase.norm == "frozen" else "train"
         if mode not in model.backbone.modes:
             raise ConfigError(
-                f"Phase {planned.phase.name!r} with norm = {planned.phase.norm!r} runs the backbone "
-                f"in mode {mode!r}, which it cannot tell apart. It has: "
+                f"Phase {planned.phase.name!r} with norm = {planned.phase.norm!r} runs the "
+                f"backbone in mode {mode!r}, which it cannot tell apart. It has: "
                 f"{listed(sorted(model.backbone.modes))}."
             )
 
@@ -258,7 +258,9 @@ def _same_tree(name: str, variables: Variables, source: Variables) -> None:
 
 
 def _with(variables: Variables, key: str, own: Variables) -> Variables:
-    params = {**variables.params, key: own.params} if jax.tree.leaves(own.params) else variables.params
+    params = (
+        {**variables.params, key: own.params} if jax.tree.leaves(own.params) else variables.params
+    )
     state = {**variables.state, key: own.state} if jax.tree.leaves(own.state) else variables.state
     return Variables(params, state)
 

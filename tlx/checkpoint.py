@@ -204,7 +204,7 @@ def _is_key(leaf: Any) -> bool:
 
 def _storable(leaf: Any) -> bool:
     dtype = getattr(leaf, "dtype", None) or np.asarray(leaf).dtype
-    return _is_key(leaf) or dtype == bool or jnp.issubdtype(dtype, np.number)
+    return _is_key(leaf) or jnp.issubdtype(dtype, np.bool_) or jnp.issubdtype(dtype, np.number)
 
 
 def _entry(leaf: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -217,10 +218,15 @@ def _validated(table: Mapping[str, Any]) -> tuple[RunConfig | None, list[str]]:
     known = {f.name for f in fields(RunConfig)}
     shaped = {key: _shaped(key, value) for key, value in long.items() if key in known}
     try:
-        config = TypeAdapter(RunConfig).validate_python(shaped)
+        config = _adapter().validate_python(shaped)
     except ValidationError as error:
         return None, problems + sentences(error, shaped, "")
     return (None if problems else config), problems
+
+
+@cache
+def _adapter() -> TypeAdapter[RunConfig]:
+    return TypeAdapter(RunConfig)
 
 
 def _shaped(key: str, value: Any) -> Any:

@@ -88,8 +88,6 @@ class Console:
         rows = headline(data)
         self._rows([r for r in rows if r not in self._told])  # variants share most: said once
         self._told = rows if variant else []
-        if step:
-            self._rows([("resumed", f"at step {step:,} of {self._total():,}")])
         self._say()
 
     def _total(self) -> int:

@@ -1,21 +1,19 @@
-"""What an experiment is, in words and numbers: for the first lines of a run, its report, and
-`tlx show`.
+"""What an experiment is, as plain data.
+
+For the first lines of a run, its report and `tlx show`; `tlx.wording` puts it in words.
 """
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
 import jax
 
-from tlx import __version__, trees
+from tlx import __version__, registry, trees
 from tlx import config as configs
 from tlx.assemble import Experiment
-from tlx.plan import Planned
-from tlx.protocols import Staged
 
 
 def described(experiment: Experiment) -> dict[str, Any]:
@@ -51,7 +49,7 @@ def described(experiment: Experiment) -> dict[str, Any]:
                 "steps": planned.phase.steps,
                 "trainable": planned.moving(experiment.variables.params),
                 "norm": planned.phase.norm,
-                "frozen_stages": frozen_stages(planned),
+                "frozen_stages": planned.model.frozen,
             }
             for planned in experiment.phases
         ],
@@ -63,13 +61,6 @@ def described(experiment: Experiment) -> dict[str, Any]:
     }
 
 
-def frozen_stages(planned: Planned) -> list[str]:
-    """Names of the backbone's stages that a phase keeps frozen."""
-    backbone = planned.model.backbone
-    stages = backbone.stages if isinstance(backbone, Staged) else ("backbone",)
-    return list(stages[: planned.model.frozen])
-
-
 def device() -> str:
     """The device in words."""
     first = jax.devices()[0]
@@ -79,13 +70,11 @@ def device() -> str:
 
 def versions() -> dict[str, str]:
     """Versions of what decides a result."""
-    names = ("jax", "jaxlib", "flax", "optax", "numpy")
-    found = {"python": platform.python_version(), "tlx": __version__}
-    for name in names:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
+    names = ("jax", "jaxlib", "optax", "grain", "numpy")
+    plugins = {plugin.distribution: plugin.version for plugin in registry.find()}
+    return {
+        "python": platform.python_version(),
+        "tlx": __version__,
+        **{name: metadata.version(name) for name in names},
+        **plugins,
+    }

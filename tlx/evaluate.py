@@ -48,7 +48,10 @@ def evaluator(
             rng=key, mode="eval", progress=jnp.float32(1),
         )  # fmt: skip
         weight = batch["weight"]
-        found = {"loss_sum": jnp.sum(passed.loss * weight), "examples": jnp.sum(weight)}
+        found: dict[str, Any] = {
+            "loss_sum": jnp.sum(passed.loss * weight),
+            "examples": jnp.sum(weight),
+        }
         if model.head is not None and passed.outputs is not None:
             found["measure"] = model.head.measure(passed.outputs, batch)
         return found

@@ -7,7 +7,6 @@ not at all.
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +21,8 @@ METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 MODEL = "model"
 RESULT = "result.json"
+HARMLESS = ("out", "sink", "log_every", "checkpoint_seconds")
+"""What may differ when a run is resumed: it changes nothing in the result."""
 
 
 def claim(out: Path, config: RunConfig, *, resume: bool, overwrite: bool) -> bool:
@@ -37,9 +38,15 @@ def claim(out: Path, config: RunConfig, *, resume: bool, overwrite: bool) -> boo
             f"replace it, or --out to write elsewhere."
         )
     if occupied and not there.exists():
-        raise ConfigError(f"{out} is not the folder of a run (no {RUN_FILE}); choose another --out.")
+        raise ConfigError(
+            f"{out} is not the folder of a run (no {RUN_FILE}); choose another --out."
+        )
     if occupied and resume:
-        changed = configs.differences(configs.read(there), config)
+        changed = [
+            path
+            for path in configs.differences(configs.read(there), config)
+            if path.split(".")[0] not in HARMLESS
+        ]
         if changed:
             raise CheckpointError(
                 f"Cannot resume in {out}: the run there was started with other settings for "
@@ -54,6 +61,11 @@ def claim(out: Path, config: RunConfig, *, resume: bool, overwrite: bool) -> boo
     return False
 
 
+def of(config: RunConfig) -> Path:
+    """Where a run writes unless it is told otherwise: its `out`, else `runs/<name>`."""
+    return Path(config.out or Path("runs") / config.name)
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file whole."""
     written = path.with_suffix(".tmp")
@@ -65,8 +77,3 @@ def read_result(out: Path) -> dict[str, Any] | None:
     """What a finished run left in its `result.json`; None where it has not finished."""
     path = out / RESULT
     return json.loads(path.read_text()) if path.exists() else None
-
-
-def slug(name: str) -> str:
-    """A variant's name as a folder's name."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "variant"

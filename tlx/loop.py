@@ -21,6 +21,7 @@ from tlx.checkpoint import Checkpoints, Restored
 from tlx.errors import DivergedError, Interrupted
 from tlx.evaluate import evaluate, evaluator
 from tlx.interrupt import interruptible
+from tlx.optimizer import schedule
 from tlx.plan import Planned
 from tlx.protocols import Sink
 from tlx.splits import Subset
@@ -112,13 +113,12 @@ class _Loop:
     def _start(self, resume: bool) -> tuple[TrainState, Variables]:
         """A fresh state, or the newest whole checkpoint."""
         experiment = self.experiment
-        fresh = _fresh(experiment)
         if resume:
-            found = self.checkpoints.restore(lambda step: _like(experiment, fresh, step))
+            found = self.checkpoints.restore(lambda step: _like(experiment, step))
             if found is not None:
                 return self._resumed(found)
             self._tell("note", 0, text="There is no checkpoint yet; starting from the beginning.")
-        return fresh, experiment.variables
+        return fresh_state(experiment, experiment.phases[0]), experiment.variables
 
     def _resumed(self, found: Restored) -> tuple[TrainState, Variables]:
         for text in found.notes:
@@ -178,12 +178,14 @@ class _Loop:
         built = experiment.step.build(
             experiment.objective(planned), experiment.update(planned), planned.trainable, None
         )
+        what = f"the step of {planned.phase.name}"
+        self._tell("compile", int(train.step), what=what, seconds=None)
         begun = time.perf_counter()
         lower = getattr(built, "lower", None)
         compiled = lower(train, experiment.constants, batch).compile() if lower else built
         seconds = time.perf_counter() - begun
         self.compile_seconds += seconds
-        self._tell("compile", int(train.step), what=f"step of {planned.phase.name}", seconds=seconds)
+        self._tell("compile", int(train.step), what=what, seconds=seconds)
         return compiled
 
     def _log(self, planned: Planned, number: int, waiting: list[Any], since: float) -> None:
@@ -199,10 +201,11 @@ class _Loop:
             if not np.isfinite(value):
                 first = number - len(found) + 1
                 part = "task loss" if name in ("task", "loss") else name
+                rate = experiment.config.optimizer.learning_rate
                 raise DivergedError(
-                    f"The {part} is {value} between step {first} and {number}. Lower "
-                    f"[optimizer] learning_rate (now {experiment.config.optimizer.learning_rate:g}) "
-                    f"or set clip; the last checkpoint is from step {max(self.saved[0], 0)}."
+                    f"The {part} is {value} between step {first} and {number}. Lower [optimizer] "
+                    f"learning_rate (now {rate:g}) or set clip; the last checkpoint is from step "
+                    f"{max(self.saved[0], 0)}."
                 )
         head = experiment.model.head
         if head is not None and "measure" in found[0]:
@@ -212,10 +215,19 @@ class _Loop:
             )
             means = {**means, **_scalar(head.report(totals), self.metric)}
         seconds = max(time.perf_counter() - since, 1e-9)
-        rate = len(found) * experiment.config.batch_size / seconds
-        self._tell("train", number, **means, images_per_second=rate)
+        optimizer = experiment.config.optimizer
+        share = schedule(optimizer, jnp.int32(number - 1 - planned.start), planned.phase.steps)
+        self._tell(
+            "train",
+            number,
+            **means,
+            learning_rate=optimizer.learning_rate * float(share),
+            images_per_second=len(found) * experiment.config.batch_size / seconds,
+        )
 
-    def _evaluate(self, planned: Planned, variables: Variables, subset: Subset) -> Mapping[str, float]:
+    def _evaluate(
+        self, planned: Planned, variables: Variables, subset: Subset
+    ) -> Mapping[str, float]:
         totals_of = evaluator(planned.model, planned.phase.forward)
         return evaluate(
             totals_of, planned.model, variables, self.experiment.constants,
@@ -280,7 +292,8 @@ def eval_batches(experiment: Experiment, subset: Subset) -> Iterator[Batch]:
     )
 
 
-def _fresh(experiment: Experiment) -> TrainState:
+def fresh_state(experiment: Experiment, planned: Planned) -> TrainState:
+    """The state before the first step, with the optimizer state of a phase."""
     # Copies, because a step donates its state and the experiment's own numbers must survive.
     params, state = jax.tree.map(jnp.copy, tuple(experiment.variables))
     worst = -jnp.inf if experiment.selection[1] == "max" else jnp.inf
@@ -292,18 +305,17 @@ def _fresh(experiment: Experiment) -> TrainState:
         rng=jax.random.fold_in(jax.random.key(experiment.config.seed), 2),
         ledger={"best": jnp.float32(worst), "best_step": jnp.int32(0), "since": jnp.int32(0)},
     )
-    return train._replace(opt_state=_optimizer_state(experiment, experiment.phases[0], train))
+    return train._replace(opt_state=_optimizer_state(experiment, planned, train))
 
 
 def _optimizer_state(experiment: Experiment, planned: Planned, train: TrainState) -> Any:
     return experiment.update(planned).init(trees.partition(train.params, planned.trainable)[0])
 
 
-def _like(experiment: Experiment, fresh: TrainState, step: int) -> Any:
+def _like(experiment: Experiment, step: int) -> Any:
     """The structure of a checkpoint of `step`: its optimizer state is that of its phase."""
     planned = next(p for p in experiment.phases if step <= p.stop)
-    opt_state = _optimizer_state(experiment, planned, fresh)
-    return {"train": fresh._replace(opt_state=opt_state), "best": experiment.variables}
+    return {"train": fresh_state(experiment, planned), "best": experiment.variables}
 
 
 def _scalar(metrics: Mapping[str, float], name: str) -> dict[str, float]:

@@ -16,7 +16,17 @@ import jax.numpy as jnp
 from jax import Array
 
 from tlx.protocols import Backbone, Head, Staged
-from tlx.types import Batch, Features, Forward, InputSpec, Mode, NormPolicy, Params, State, Variables
+from tlx.types import (
+    Batch,
+    Features,
+    Forward,
+    InputSpec,
+    Mode,
+    NormPolicy,
+    Params,
+    State,
+    Variables,
+)
 
 
 def pictures(spec: InputSpec, image: Array) -> Array:
@@ -42,7 +52,8 @@ class Model:
     """A backbone, an optional head, and how pictures reach them.
 
     `frozen` counts the leading stages of a `Staged` backbone that neither move nor update their
-    statistics (1 freezes the whole of any other backbone). `norm` is the batch-norm policy of the rest while training."""
+    statistics (1 freezes the whole of any other backbone). `norm` is the batch-norm policy of the
+    rest while training."""
 
     backbone: Backbone
     head: Head | None

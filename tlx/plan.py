@@ -89,7 +89,8 @@ def _frozen_prefix(phase: Phase, model: Model, group: PyTree) -> int:
     later = [stage for stage in stages[prefix:] if not moving.get(stage, True)]
     if later and phase.norm == "train":
         raise ConfigError(
-            f"Phase {phase.name!r} freezes {listed(later)} above stages that move; batch statistics "
-            f"there would still change. Use norm = 'frozen', or freeze from the first stage on."
+            f"Phase {phase.name!r} freezes {listed(later)} above stages that move; batch "
+            f"statistics there would still change. Use norm = 'frozen', or freeze from the "
+            f"first stage on."
         )
     return prefix

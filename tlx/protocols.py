@@ -119,7 +119,9 @@ class Head(Protocol):
         """The reported metric that the best epoch and early stopping go by."""
         ...
 
-    def init(self, rng: Array, features: Features) -> Variables: ...
+    def init(self, rng: Array, features: Features) -> Variables:
+        """Fresh parameters and state for features shaped like these."""
+        ...
 
     def apply(
         self,
@@ -158,7 +160,9 @@ class Divergence(Protocol):
     """A scalar. It asks for what it needs by keyword-only parameter names, which are words of
     `tlx.quantities`; a bare function whose parameters are all words is a divergence, too."""
 
-    def __call__(self, **words: Any) -> Array: ...
+    def __call__(self, **words: Any) -> Array:
+        """The divergence of this batch, a scalar."""
+        ...
 
 
 @runtime_checkable
@@ -167,7 +171,9 @@ class Learns(Protocol):
 
     def init(
         self, *, model: Model, sources: Mapping[str, Variables], batch: Batch, rng: Array
-    ) -> Variables: ...
+    ) -> Variables:
+        """Fresh parameters and state of its own."""
+        ...
 
 
 @runtime_checkable
@@ -184,7 +190,9 @@ class Prepares(Protocol):
         sources: Mapping[str, Variables],
         batches: Iterable[Batch],
         rng: Array,
-    ) -> PyTree: ...
+    ) -> PyTree:
+        """Any pytree of arrays."""
+        ...
 
 
 # --- min: the strategy and the step -----------------------------------------------------------
@@ -204,7 +212,9 @@ class ForwardFn(Protocol):
         rng: Array,
         mode: Mode,
         progress: Array,
-    ) -> Forward: ...
+    ) -> Forward:
+        """One pass over a batch; `progress` is 0 to 1 over the whole run."""
+        ...
 
 
 @final
@@ -243,9 +253,9 @@ class Finishes(Protocol):
     """Optional for a Strategy: a last change to the selected variables (soups, WiSE-FT,
     recomputed batch statistics) before they are tested and saved."""
 
-    def finish(
-        self, model: Model, variables: Variables, batches: Iterable[Batch]
-    ) -> Variables: ...
+    def finish(self, model: Model, variables: Variables, batches: Iterable[Batch]) -> Variables:
+        """The variables to test and save; `batches` are un-augmented training batches."""
+        ...
 
 
 StepFn = Callable[[TrainState, Constants, Batch], tuple[TrainState, Mapping[str, Any]]]
@@ -288,7 +298,9 @@ class Labelled(Protocol):
     """Optional for a Split: all labels at once, without reading any picture."""
 
     @property
-    def labels(self) -> np.ndarray: ...
+    def labels(self) -> np.ndarray:
+        """(N,) or (N,C), in the split's order."""
+        ...
 
 
 @runtime_checkable
@@ -296,9 +308,13 @@ class DataSource(Protocol):
     """A data set with named splits out of 'train', 'val', 'test' (a lone 'train' is cut)."""
 
     @property
-    def info(self) -> DataInfo: ...
+    def info(self) -> DataInfo:
+        """What it is and how large."""
+        ...
 
-    def split(self, name: str) -> Split: ...
+    def split(self, name: str) -> Split:
+        """The split of a name in `info.splits`."""
+        ...
 
 
 @runtime_checkable
@@ -306,7 +322,9 @@ class Augmentation(Protocol):
     """A random change of one training picture: (H,W,C) float 0..1 to (H',W',C) float 0..1.
     Runs in jit on the device under `vmap`; the same key gives the same picture."""
 
-    def __call__(self, rng: Array, image: Array) -> Array: ...
+    def __call__(self, rng: Array, image: Array) -> Array:
+        """The changed picture."""
+        ...
 
 
 @runtime_checkable
@@ -337,13 +355,19 @@ class WeightSource(Protocol):
 class ForeignNames(Protocol):
     """Optional for a Backbone: from another library's parameter names to leaf paths."""
 
-    def foreign_name(self, name: str) -> str | None: ...
+    def foreign_name(self, name: str) -> str | None:
+        """A leaf path such as `params/backbone/...`; None: not for this network."""
+        ...
 
 
 @runtime_checkable
 class Sink(Protocol):
     """A listener to a run: the console, a log file, a report."""
 
-    def emit(self, event: Event) -> None: ...
+    def emit(self, event: Event) -> None:
+        """Hear one event."""
+        ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Write what is left; called twice, the second does nothing."""
+        ...

@@ -76,9 +76,9 @@ def find(kind: str | None = None) -> tuple[Plugin, ...]:
     seen: set[str] = set()
     for dist in metadata.distributions():
         # Reading one file is cheap; parsing the metadata of every distribution is not.
-        if "[tlx." not in (dist.read_text("entry_points.txt") or "") or dist.name in seen:
+        if "[tlx." not in (dist.read_text("entry_points.txt") or "") or _normal(dist.name) in seen:
             continue
-        seen.add(dist.name)
+        seen.add(_normal(dist.name))
         for point in dist.entry_points:
             group = point.group.removeprefix("tlx.")
             if group in kinds and group != point.group:
@@ -104,7 +104,8 @@ def choose(kind: str, reference: str, plugins: Iterable[Plugin] | None = None) -
         raise PluginError(f"Name the object in the file for a {noun}: '{reference}:Object'.")
     every = tuple(p for p in (find(kind) if plugins is None else plugins) if p.kind == kind)
     distribution, _, name = _split(reference)[0].rpartition("/")
-    claims = [p for p in every if p.name == name and _same(distribution or p.distribution, p)]
+    owner = _normal(distribution)
+    claims = [p for p in every if p.name == name and owner in ("", _normal(p.distribution))]
     if not claims:
         known = [p.reference if distribution else p.name for p in every]
         wanted = f"{distribution}/{name}" if distribution else name
@@ -170,10 +171,12 @@ def build(
         raise ConfigError(f"{at}the {noun} refused its options: {error}") from error
 
 
-def status(kind: str | None = None) -> tuple[tuple[Plugin, str], ...]:
-    """Every plugin with the reason why it cannot be used, or '' where it can. Imports each one."""
+def status(kind: str | None = None, *, imported: bool = True) -> tuple[tuple[Plugin, str], ...]:
+    """Every plugin with the reason why it cannot be used, or '' where it can.
+
+    Imports each one, unless `imported` is False: then only names claimed twice are seen."""
     plugins = find(kind)
-    return tuple((plugin, _trouble(plugin, plugins)) for plugin in plugins)
+    return tuple((plugin, _trouble(plugin, plugins, imported)) for plugin in plugins)
 
 
 def broken(kind: str | None = None) -> tuple[tuple[Plugin, str], ...]:
@@ -181,10 +184,11 @@ def broken(kind: str | None = None) -> tuple[tuple[Plugin, str], ...]:
     return tuple((plugin, reason) for plugin, reason in status(kind) if reason)
 
 
-def _trouble(plugin: Plugin, plugins: Iterable[Plugin]) -> str:
+def _trouble(plugin: Plugin, plugins: Iterable[Plugin], imported: bool) -> str:
     try:
-        _factory(plugin.kind, _imported(plugin), plugin.reference)
         choose(plugin.kind, plugin.name, plugins)
+        if imported:
+            _factory(plugin.kind, _imported(plugin), plugin.reference)
     except TlxError as error:
         return str(error)
     return ""
@@ -195,10 +199,9 @@ def _split(reference: str) -> tuple[str, str | None]:
     return scheme, rest if colon else None
 
 
-def _same(distribution: str, plugin: Plugin) -> bool:
+def _normal(distribution: str) -> str:
     """Distribution names are equal whatever their case and separators."""
-    normal = functools.partial(re.sub, r"[-_.]+", "-")
-    return normal(distribution).lower() == normal(plugin.distribution).lower()
+    return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 def _factory(kind: str, thing: Any, reference: str) -> Factory:

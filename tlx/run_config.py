@@ -84,7 +84,7 @@ class OptimizerConfig:
     learning_rate: _Positive = 1e-3
     weight_decay: _NotNegative = 0.0
     momentum: _Fraction = 0.9
-    nesterov: bool = False
+    nesterov: Annotated[bool, Field(strict=True)] = False
     schedule: Literal["constant", "cosine", "linear", "one_cycle"] = "cosine"
     warmup: _Fraction = 0.0
     clip: _Positive | None = None

@@ -12,15 +12,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tlx import config as configs
 from tlx import folder, registry, trees
 from tlx.assemble import Experiment, assemble
 from tlx.config import RunConfig
-from tlx.console import Console
 from tlx.describe import described, device, versions
-from tlx.evaluate import Evaluated, evaluate, evaluator, samples
+from tlx.errors import ConfigError
+from tlx.evaluate import evaluate, evaluator, samples
 from tlx.loop import Trained, eval_batches, train
-from tlx.protocols import Finishes
-from tlx.saved import save_model
+from tlx.protocols import Finishes, Sink
+from tlx.saved import load, save_model
 from tlx.sinks import Jsonl, Sinks
 from tlx.types import Event, Variables
 
@@ -28,7 +29,12 @@ SPLITS = ("train", "val", "test")
 
 
 def run_one(
-    config: RunConfig, out: Path, *, resume: bool = False, variant: Mapping[str, Any] | None = None
+    config: RunConfig,
+    out: Path,
+    console: Sink,
+    *,
+    resume: bool = False,
+    variant: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Train what `config` says in the folder `out`, which is claimed already. Returns what
     `result.json` holds. A finished run that is resumed is not trained again."""
@@ -37,7 +43,7 @@ def run_one(
         return finished
     started = time.perf_counter()
     sinks = Sinks([
-        Console(),
+        console,
         Jsonl(),
         *(registry.build("sinks", part.name, part.options) for part in config.sink),
     ])  # fmt: skip
@@ -56,9 +62,7 @@ def run_one(
             inputs=experiment.model.inputs,
             canvas=experiment.canvas,
             classes=experiment.info.classes,
-            variables=Variables(
-                _model_only(variables.params), _model_only(variables.state)
-            ),
+            variables=Variables(_model_only(variables.params), _model_only(variables.state)),
         )
         folder.write_json(out / folder.RESULT, result)
         ways = [f"tlx eval {out}"]
@@ -66,7 +70,9 @@ def run_one(
             ways.insert(0, f"tlx predict {out} IMAGE...")
         curves = str(out / folder.METRICS)
         sinks.emit(
-            Event("finish", trained.steps, {**data, "result": result, "curves": curves, "next": ways})
+            Event(
+                "finish", trained.steps, {**data, "result": result, "curves": curves, "next": ways}
+            )
         )
         return result
     finally:
@@ -109,7 +115,9 @@ def _result(
         "selection": list(experiment.selection),
         "best_step": trained.best_step,
         "steps": trained.steps,
-        "examples": {name: len(getattr(experiment.splits, name)) for name in ("train", "val", "test")},
+        "examples": {
+            name: len(getattr(experiment.splits, name)) for name in ("train", "val", "test")
+        },
         "trainable_parameters": experiment.trainable,
         "parameters": trees.count(experiment.variables.params),
         "seconds": round(time.perf_counter() - started, 3),
@@ -128,3 +136,16 @@ def _result(
 
 def _model_only(tree: Mapping[str, Any]) -> dict[str, Any]:
     return {name: tree[name] for name in ("backbone", "head") if name in tree}
+
+
+def evaluate_run(out: Path) -> dict[str, Any]:
+    """Metrics on `val` and `test` of the model that a finished run left in `out`, computed anew."""
+    config = configs.read(out)
+    saved = load(out)
+    experiment = assemble(config)
+    if set(experiment.variables.params) - {"backbone", "head"} or experiment.model.head is None:
+        raise ConfigError(
+            f"The run in {out} trained features without a head, so there is nothing to test. Its "
+            f"loss is in {out / folder.RESULT}; use the model as weights of another run."
+        )
+    return {split: evaluated(experiment, saved.variables, split).metrics for split in SPLITS[1:]}

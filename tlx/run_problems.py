@@ -15,6 +15,9 @@ from tlx.errors import did_you_mean, listed
 from tlx.run_config import OptimizerConfig, RunConfig, SourceConfig
 from tlx.validation import joined
 
+_TAKEN = ("checkpoints", "metrics.jsonl", "model", "report.html", "result.json", "run.toml")
+"""What lies in a run's folder, beside the folders of its variants."""
+
 
 def unknown_keys(long: Mapping[str, Any]) -> list[str]:
     """Keys that tlx does not know, where no plugin could."""
@@ -61,7 +64,7 @@ def contradictions(long: Mapping[str, Any]) -> list[str]:
         name = owner.get("name")
         if isinstance(name, str) and not re.fullmatch(r"\w[\w.+-]*", name):
             problems.append(f"{where}: {name!r} is no name for a folder; use letters, digits, -_.")
-        if where != "name" and (names.count(name) > 1 or name in ("checkpoints", "model")):
+        if where != "name" and (names.count(name) > 1 or name in _TAKEN):
             problems.append(f"{where}: {name!r} is taken; give each variant a name of its own.")
     for number, variant in enumerate(entries(long.get("variant"))):
         if "variant" in variant:

@@ -63,7 +63,8 @@ class Saved:
         return self.model.inputs
 
     def predict(self, images: Images) -> list[dict[str, Any]]:
-        """What the head says of each picture, `class` as a name where classes have names.
+        """What the head says of each picture; where classes have names, `class` is one and
+        `labels` are those that apply.
 
         `images`: a path, PIL image or array, or a list of them; an array is (H,W,3) or (N,H,W,3),
         uint8 or float 0..1. Raises DataError for what cannot be read as a picture."""
@@ -129,11 +130,13 @@ class Saved:
         return batch if batch.dtype == np.uint8 else batch.astype(np.float32)
 
     def _said(self, name: str, value: Any) -> Any:
-        """A number of the head as a user wants it: a class by its name, a scalar as Python's."""
+        """A head's number as a user wants it: classes by their names, a scalar as Python's."""
+        if self.classes and name == "labels" and np.shape(value) == (len(self.classes),):
+            return [label for label, there in zip(self.classes, value, strict=True) if there]
         if np.ndim(value):
             return value
         number = np.asarray(value).item()
-        return self.classes[number] if name == "class" and self.classes else number
+        return self.classes[number] if self.classes and name == "class" else number
 
 
 def _each(images: Images) -> list[Any]:

@@ -12,7 +12,7 @@ numpy or jax scalars; a key marked ? may be absent or None.
 |         | `skipped` [(name, why)], `sha256`?}; `trainable` and `total` parameters; `phases` |
 |         | [{`name`, `steps`, `trainable`, `norm`, `frozen_stages` count}]; `divergences` |
 |         | [{`name`, `weight`, `words`}]; `selection`? (metric, 'max' or 'min'); `variant`? |
-|         | {`name`, `number` from 1, `of`}. A `step` above 0: resumed there |
+|         | {`name`, `number` from 1, `of`}. A resumed run says it again |
 | `compile` | `what`; `seconds`, None when it begins (telling that is optional) |
 | `phase` | `name`, `steps`, `trainable`, `first_step` |
 | `train` | `loss`, `task`, `learning_rate`, `divergence/<name>`, |
@@ -87,24 +87,20 @@ class Sinks:
 @final
 class Jsonl:
     """`metrics.jsonl` in the run's folder: one object per `train` and `eval` event, with `kind`
-    and `step` beside its data. A resumed run keeps the lines up to the step it resumes at, so
-    that the file reads as if nothing had happened."""
+    and `step` beside its data. A resumed run keeps the lines before the first step it tells
+    of, so that the file reads as if nothing had happened."""
 
     def __init__(self) -> None:
+        self._path: Path | None = None
         self._file: TextIO | None = None
 
     def emit(self, event: Event) -> None:
-        """Open on `start`, write and flush a line on `train` and `eval`."""
+        """Write and flush a line on `train` and `eval`; the first opens the file."""
         if event.kind == START:
             self.close()
-            path = Path(event.data["out"]) / "metrics.jsonl"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            kept = [r for r in read_jsonl(path) if r["step"] <= event.step] if event.step else []
-            whole = path.with_name(path.name + ".part")
-            whole.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
-            os.replace(whole, path)
-            self._file = path.open("a", encoding="utf-8")
-        elif event.kind in (TRAIN, EVAL) and self._file:
+            self._path = Path(event.data["out"]) / "metrics.jsonl"
+        elif event.kind in (TRAIN, EVAL) and self._path:
+            self._file = self._file or _kept_before(int(event.step), self._path)
             line = {"kind": event.kind, "step": int(event.step), **plain(event.data)}
             self._file.write(json.dumps(line, allow_nan=False) + "\n")
             self._file.flush()
@@ -113,7 +109,17 @@ class Jsonl:
         """Close the file; harmless when there is none."""
         if self._file:
             self._file.close()
-        self._file = None
+        self._path = self._file = None
+
+
+def _kept_before(step: int, path: Path) -> TextIO:
+    """The file opened for more lines, without those from `step` on."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kept = [line for line in read_jsonl(path) if line["step"] < step]
+    part = path.with_name(path.name + ".part")
+    part.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+    os.replace(part, path)
+    return path.open("a", encoding="utf-8")
 
 
 def read_jsonl(path: str | Path) -> list[dict[str, Any]]:

@@ -67,7 +67,7 @@ def load(config: WeightsConfig, source: WeightSource, model: Model, fresh: Varia
         raise WeightsError(
             f"The weights {config.name!r} do not fit the backbone: {len(refused)} leaves are "
             f"missing or differ.\n{shown}{more}\nNot used from the file: {other}. Choose the "
-            f'backbone that the weights were made for, or list what may differ in [weights] '
+            f"backbone that the weights were made for, or list what may differ in [weights] "
             f'allow = ["pattern", ...].'
         )
     for glob in config.allow:

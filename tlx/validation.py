@@ -30,13 +30,13 @@ def fitted(annotation: Any, value: Any, where: str) -> tuple[Any, list[str]]:
     except (PydanticUserError, PydanticSchemaGenerationError, PydanticUndefinedAnnotation):
         return value, []
     try:
-        text = json.dumps(value)
-    except (TypeError, ValueError):
-        text = None
-    try:
-        if text is None:
+        try:
+            return adapter.validate_json(json.dumps(value), strict=True), []
+        except (TypeError, ValueError) as error:
+            # ValidationError is a ValueError; only this one means that JSON is not the way.
+            if isinstance(error, ValidationError) and "needs_python_object" not in _types(error):
+                raise
             return adapter.validate_python(value), []
-        return adapter.validate_json(text, strict=True), []
     except ValidationError as error:
         return value, sentences(error, value, where)
 
@@ -49,6 +49,7 @@ def sentences(error: ValidationError, value: Any, where: str) -> list[str]:
     for detail in error.errors(include_url=False, include_context=False):
         place, reached = _place(detail["loc"], value)
         message = detail["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+        message = _WORDS.get(detail["type"], message)
         messages, _ = found.setdefault(joined(where, place), ([], reached))
         if detail["type"] == "missing":
             key = detail["loc"][-1]
@@ -65,7 +66,16 @@ def joined(*parts: str | Iterable[str]) -> str:
     return ".".join(p for p in flat if p)
 
 
+def _types(error: ValidationError) -> set[str]:
+    return {detail["type"] for detail in error.errors(include_url=False)}
+
+
 _MISSING = object()
+_WORDS = {
+    **dict.fromkeys(("list_type", "tuple_type", "set_type", "frozen_set_type"), "a list"),
+    **dict.fromkeys(("dict_type", "mapping_type", "model_type", "dataclass_type"), "a table"),
+}
+"""TOML's words for what pydantic calls otherwise."""
 
 
 def _sentence(place: str, messages: list[str], got: Any) -> str:

@@ -27,14 +27,19 @@ def plain(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
+def in_percent(metric: str) -> bool:
+    """Whether a metric is a share that people read in percent."""
+    return metric.endswith(("accuracy", "recall", "precision"))
+
+
 def shown(name: str, value: Any) -> str:
-    """A metric as people read it: accuracies in percent, counts with separators, '-' for None."""
+    """A metric as people read it: shares in percent, counts with separators, '-' for None."""
     value = plain(value)
     if value is None:
         return "-"
     if isinstance(value, str | bool | list | dict):
         return str(value)
-    if name.rsplit("/", 1)[-1].endswith("accuracy"):
+    if in_percent(name):
         return f"{100 * value:.1f} %"
     if isinstance(value, int):
         return f"{value:,}"
@@ -100,7 +105,10 @@ def results(result: Mapping[str, Any]) -> list[list[str]]:
     """A table of metric by split, heading first; only the heading where nothing was measured."""
     splits = [s for s in ("val", "test") if isinstance(result.get(s), Mapping)]
     metrics = list(dict.fromkeys(m for s in splits for m in result[s]))
-    return [["", *splits], *([m, *(shown(m, result[s].get(m)) for s in splits)] for m in metrics)]
+    return [
+        ["", *splits],
+        *([m.replace("_", " "), *(shown(m, result[s].get(m)) for s in splits)] for m in metrics),
+    ]
 
 
 def comparison(data: Mapping[str, Any]) -> list[list[str]]:
@@ -111,7 +119,8 @@ def comparison(data: Mapping[str, Any]) -> list[list[str]]:
     keys = [k for k in keys if any(r.get(k) is not None for r in rows)]
     bounded = any(r.get("low") is not None for r in rows)
     names = {"test": f"test {metric}", "val": f"val {metric}", "seconds": "time"}
-    head = [names.get(k, k.replace("_", " ")) for k in keys]
+    names["trainable"] = "trained parameters"
+    head = [names.get(k) or str(k).replace("_", " ") for k in keys]
     if bounded:
         head.insert(keys.index("test") + 1, "interval")
     table = [head]

@@ -36,13 +36,14 @@ def same(a: jax.Array, b: jax.Array) -> bool:
     return np.array_equal(a, b)
 
 
-def save_for_ever(root: Path, ready: int) -> None:
+def save_for_ever(root: Path, done: int) -> None:
+    """Tell of every step that was saved."""
     with Checkpoints(root) as checkpoints:
         found = checkpoints.restore(tree(0))
         step = found.step + 1 if found else 1
-        os.write(ready, b"!")
         while True:
             checkpoints.save(step, tree(step))
+            os.write(done, b"!")
             step += 1
 
 
@@ -89,14 +90,18 @@ def main(root: Path, kills: int) -> None:
     total = left_overs = newest = 0
     bad: list[str] = []
     for _ in range(kills):
-        child, ready = forked(save_for_ever, root)
-        assert os.read(ready, 1) == b"!", "the saving loop did not start"
-        time.sleep(dice.uniform(0.0, 0.4))
+        child, done = forked(save_for_ever, root)
+        # After one to three steps, somewhere within the next: as long as the last one took.
+        took = 0.0
+        for _ in range(dice.randint(1, 3)):
+            begun = time.perf_counter()
+            assert os.read(done, 1) == b"!", "the saving loop stopped by itself"
+            took = time.perf_counter() - begun
+        time.sleep(dice.uniform(0.0, min(took, 1.0)))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        os.close(ready)
-        if root.exists():
-            left_overs += any(p.name.startswith(HIDDEN) for p in root.iterdir())
+        os.close(done)
+        left_overs += any(p.name.startswith(HIDDEN) for p in root.iterdir())
         child, answer = forked(look, root)
         text = b""
         while more := os.read(answer, 65536):

@@ -1,11 +1,6 @@
-import errno
-import json
-import os
-import shutil
-import subprocess
-import sys
+"""What a run saves comes back bit for bit, or is refused by the name of the leaf."""
+
 import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +8,6 @@ import numpy as np
 import optax
 import pytest
 
-from tlx import manifest
 from tlx.checkpoint import Checkpoints
 from tlx.errors import CheckpointError
 from tlx.trees import flat
@@ -210,7 +204,7 @@ def test_an_existing_or_older_step_is_refused(root):
 def test_what_is_no_array_is_refused_by_name(root):
     with Checkpoints(root) as checkpoints:
         for odd in ("resnet", np.array(["a"]), object(), np.array([None])):
-            with pytest.raises(CheckpointError, match="'name' is a .*cannot hold"):
+            with pytest.raises(CheckpointError, match=r"'name' is a .*cannot hold"):
                 checkpoints.save(1, {"name": odd})
         with pytest.raises(CheckpointError, match="same path"):
             checkpoints.save(1, {"a": {"b": 1}, "a/b": 2})
@@ -229,188 +223,11 @@ def test_closing_twice_and_using_it_again(root):
     checkpoints.close()
 
 
-def test_a_save_of_a_megabyte_takes_well_below_a_second(root):
+def test_a_save_of_a_megabyte_is_cheap(root):
     tree = {f"layer{i}": jnp.ones((60, 70)) for i in range(60)}
     with Checkpoints(root) as checkpoints:
         checkpoints.save(0, tree)
-        seconds = []
+        begun = time.process_time()  # not the clock on the wall: machines are busy
         for step in range(1, 6):
-            begun = time.perf_counter()
             checkpoints.save(step, tree)
-            seconds.append(time.perf_counter() - begun)
-    assert min(seconds) < 0.5  # measured: 0.1; the rest is for a busy machine
-
-
-# --- left-overs and a full disk ---------------------------------------------------------------
-
-
-def test_left_overs_of_killed_saves_and_deletions_go_away(root):
-    with Checkpoints(root) as checkpoints:
-        checkpoints.save(1, {"w": jnp.ones(3)})
-    for name in (".saving-00000002", ".deleting-00000000"):
-        shutil.copytree(root / "00000001", root / name)
-    (root / ".saving-00000002" / "manifest.json").unlink()
-    with Checkpoints(root) as checkpoints:
-        found = checkpoints.restore({"w": jnp.ones(3)})
-        assert found is not None
-        assert found.step == 1
-        assert (root / ".saving-00000002").exists()  # a reader may run beside a trainer
-        checkpoints.save(2, {"w": jnp.ones(3)})
-        assert sorted(p.name for p in root.iterdir()) == ["00000001", "00000002"]
-
-
-@pytest.mark.parametrize("form", ["os", "text"])
-def test_a_full_disk_is_said_and_harms_nothing(root, monkeypatch, form):
-    with Checkpoints(root) as checkpoints:
-        checkpoints.save(1, train_state(1))
-
-        def full(folder):
-            try:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            except OSError as error:
-                if form == "os":
-                    raise
-                raise ValueError(f"RESOURCE_EXHAUSTED: {error}") from None
-
-        monkeypatch.setattr(manifest, "commit", full)
-        with pytest.raises(CheckpointError, match=r"disk is full: step 2 needs about .* MB") as c:
-            checkpoints.save(2, train_state(2))
-        assert str(root) in str(c.value)
-        monkeypatch.undo()
-        assert [p.name for p in root.iterdir()] == ["00000001"]
-        found = checkpoints.restore(train_state(0))
-        assert found is not None
-        assert bits(found.tree) == bits(train_state(1))
-        checkpoints.save(2, train_state(2))
-        assert checkpoints.steps() == (1, 2)
-
-
-def test_another_failure_is_not_called_a_full_disk(root, monkeypatch):
-    def broken(folder):
-        raise OSError(errno.EACCES, "Permission denied")
-
-    monkeypatch.setattr(manifest, "commit", broken)
-    with Checkpoints(root) as checkpoints, pytest.raises(PermissionError):
-        checkpoints.save(1, {"w": jnp.ones(3)})
-    assert list(root.iterdir()) == []
-
-
-# --- damage -----------------------------------------------------------------------------------
-
-
-def flip(path, place):
-    data = bytearray(path.read_bytes())
-    data[place % len(data)] ^= 1 << (place % 8)
-    path.write_bytes(bytes(data))
-
-
-def damages(folder):
-    """(name, how) for every file: flips all over it, cut short, grown, gone; and one more file."""
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        name, size = path.relative_to(folder), path.stat().st_size
-        for place in sorted({0, size // 3, size // 2, size - 1}) if size else []:
-            yield f"{name} flipped at {place}", lambda f, n=name, p=place: flip(f / n, p)
-        yield f"{name} cut", lambda f, n=name, s=size: os.truncate(f / n, s // 2)
-        yield f"{name} grown", lambda f, n=name, s=size: os.truncate(f / n, s + 1)
-        yield f"{name} gone", lambda f, n=name: (f / n).unlink()
-    yield "one file more", lambda f: (f / "arrays" / "more").write_text("")
-    yield "all gone", lambda f: [p.unlink() for p in f.rglob("*") if p.is_file()]
-
-
-def test_no_damage_is_silent(root, tmp_path):
-    with Checkpoints(root) as checkpoints:
-        checkpoints.save(1, train_state(1))
-        checkpoints.save(2, train_state(2))
-    before, like = bits(train_state(1)), train_state(0)
-    plans = list(damages(root / "00000002"))
-    assert len(plans) >= 40
-    harmless, silent = [], []
-    for number, (name, hurt) in enumerate(plans):
-        copy = tmp_path / f"copy{number}"
-        shutil.copytree(root, copy)
-        hurt(copy / "00000002")
-        if name.endswith(" cut") and sizes(copy) == sizes(root):
-            harmless.append(name)  # an empty file cannot be cut
-            continue
-        with Checkpoints(copy) as checkpoints:
-            found = checkpoints.restore(like)
-            assert found is not None
-            exact = found.step == 1 and bits(found.tree) == before
-            if not exact or "Checkpoint 2 is damaged" not in " ".join(found.notes):
-                silent.append(name)
-        shutil.rmtree(copy)
-    assert silent == []
-    assert len(plans) - len(harmless) >= 40
-
-
-def sizes(folder):
-    return {p.relative_to(folder): p.stat().st_size for p in folder.rglob("*") if p.is_file()}
-
-
-def test_plain_orbax_does_not_notice_a_flipped_bit(tmp_path):
-    """The control: the same flips without our manifest give wrong numbers without a word."""
-    import orbax.checkpoint as ocp
-
-    tree = {"w": np.asarray(jax.random.normal(jax.random.key(0), (100, 100)))}
-    checkpointer = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
-    checkpointer.save(tmp_path / "plain", args=ocp.args.PyTreeSave(tree))
-    files = [p for p in (tmp_path / "plain").rglob("*") if p.is_file()]
-    big = max(files, key=lambda p: p.stat().st_size)
-    whole, wrong = big.read_bytes(), 0
-    for place in range(1000, 30_000, 3_000):
-        flip(big, place)
-        found = checkpointer.restore(
-            tmp_path / "plain",
-            args=ocp.args.PyTreeRestore(
-                item=tree, restore_args={"w": ocp.RestoreArgs(restore_type=np.ndarray)}
-            ),
-        )
-        wrong += not np.array_equal(found["w"], tree["w"])
-        big.write_bytes(whole)
-    checkpointer.close()
-    assert wrong > 0
-
-
-def test_all_steps_damaged_is_an_error_that_names_each(root):
-    with Checkpoints(root) as checkpoints:
-        checkpoints.save(1, train_state(1))
-        checkpoints.save(2, train_state(2))
-        for step in checkpoints.steps():
-            flip(checkpoints.folder(step) / "step.json", 50)
-        with pytest.raises(CheckpointError, match=r"Checkpoint 2 is damaged.*Checkpoint 1 is dam"):
-            checkpoints.restore(train_state(0))
-
-
-def test_a_run_that_fell_back_arrives_at_the_damaged_step_again(root):
-    with Checkpoints(root) as checkpoints:
-        checkpoints.save(10, {"w": jnp.full(3, 10)})
-        checkpoints.save(20, {"w": jnp.full(3, 20)})
-        flip(checkpoints.folder(20) / "step.json", 50)
-        checkpoints.save(20, {"w": jnp.full(3, 21)})
-        found = checkpoints.restore({"w": jnp.full(3, 0)})
-        assert found is not None
-        assert (found.step, found.notes, int(found.tree["w"][0])) == (20, (), 21)
-        assert checkpoints.steps() == (10, 20)
-
-
-# --- kills ------------------------------------------------------------------------------------
-
-KILLS = int(os.environ.get("TLX_KILLS", "10"))
-"""Raised for a release: at least 1,000."""
-
-
-def test_every_step_on_disk_is_whole_whenever_a_run_is_killed(tmp_path):
-    # In a process of its own: it forks after importing and before jax starts its threads.
-    told = subprocess.run(
-        [sys.executable, Path(__file__).with_name("killed_saves.py"), tmp_path, str(KILLS)],
-        capture_output=True,
-        text=True,
-        timeout=60 + 5 * KILLS,
-        check=False,
-    )
-    assert told.returncode == 0, told.stderr[-3000:]
-    result = json.loads(told.stdout.splitlines()[-1])
-    assert result["kills"] == KILLS
-    assert result["bad"] == []
-    assert result["steps"] > 0
-    assert result["left_overs"] > 0, "no kill hit a save or a deletion, so nothing was tried"
+    assert (time.process_time() - begun) / 5 < 0.3

@@ -122,7 +122,7 @@ def test_what_is_no_picture_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("side", [10_000, 16_000])
-@pytest.mark.filterwarnings("default")
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path, side):
     def chunk(kind, data):
         return (

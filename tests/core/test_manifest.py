@@ -1,3 +1,5 @@
+"""The manifest notices whatever happens to a folder."""
+
 import json
 
 import pytest

@@ -96,7 +96,8 @@ def test_the_seed_decides_the_order_alone():
 
 
 def test_positions_are_shuffled_evenly():
-    first = [batches(subset(4), 1, seed=seed)[0]["index"][0] for seed in range(400)]
+    (epochs,) = batches(subset(4), 1, batch_size=1600)
+    first = epochs["index"][::4]
     counts = np.unique(first, return_counts=True)[1]
     # chi-square with 3 degrees of freedom: 16.3 is passed once in a thousand times by chance.
     assert ((counts - 100) ** 2 / 100).sum() < 16.3
@@ -205,17 +206,3 @@ def test_an_error_in_a_thread_arrives_and_ends_the_threads():
     with pytest.raises(DataError, match=r"a\.jpg"):
         next(training(data, batch_size=4, seed=0, canvas=(4, 4)))
     assert gone()
-
-
-def test_a_batch_of_small_pictures_is_made_in_no_time():
-    data = subset(2000, size=32)
-    stream = training(data, batch_size=128, seed=0, canvas=(32, 32), threads=1)
-    next(stream)
-    times = []
-    for _ in range(50):
-        begun = time.perf_counter()
-        next(stream)
-        times.append(time.perf_counter() - begun)
-    stream.close()
-    # About 3 ms on one core; the bound only notices a change of order.
-    assert np.median(times) < 0.03

@@ -116,9 +116,7 @@ class _Suspect:
 
     @cached_property
     def factory(self) -> Factory:
-        return (
-            registry.load(self.kind, self.named) if isinstance(self.named, str) else self.named
-        )
+        return registry.load(self.kind, self.named) if isinstance(self.named, str) else self.named
 
     @cached_property
     def folder(self) -> Path:

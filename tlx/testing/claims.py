@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from tlx import trees
@@ -50,7 +51,9 @@ def claim_close(seen: PyTree, wanted: PyTree, what: str, tolerance: float = 1e-4
         a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
         gap = float(np.max(np.abs(a - b), initial=0.0))
         allowed = tolerance * max(1.0, float(np.max(np.abs(b), initial=0.0)))
-        claim(gap <= allowed, f"{what}: the leaf {path!r} differs by {gap:.3g}, over {allowed:.3g}.")
+        claim(
+            gap <= allowed, f"{what}: the leaf {path!r} differs by {gap:.3g}, over {allowed:.3g}."
+        )
 
 
 def claim_alike(seen: PyTree, wanted: PyTree, what: str) -> None:
@@ -131,7 +134,7 @@ def _plain(node: Any, what: str, path: str) -> None:
     else:
         dtype = getattr(node, "dtype", None)
         claim(
-            dtype is not None and not jax.dtypes.issubdtype(dtype, jax.dtypes.extended),
+            dtype is not None and not jnp.issubdtype(dtype, jax.dtypes.extended),
             f"{what}: {path!r} holds a {type(node).__name__}; leaves are arrays of numbers (save "
             f"the data of a random key, not the key).",
         )

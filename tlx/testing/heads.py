@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tlx import trees
 from tlx.protocols import Head
 from tlx.testing.claims import (
     claim,
@@ -55,10 +54,8 @@ class Subject:
         """Features of one kind, under the names that it needs."""
         refusals = []
         for kind, shape in SHAPES.items():
-            keys = jax.random.split(jax.random.key(0), len(self.thing.needs))
-            features = {
-                name: jax.random.normal(key, shape)
-                for name, key in zip(self.thing.needs, keys, strict=True)
+            features: Any = {
+                name: _noise(shape, seed) for seed, name in enumerate(self.thing.needs)
             }
             try:
                 jax.eval_shape(self.thing.init, jax.random.key(1), features)
@@ -71,19 +68,32 @@ class Subject:
     @cached_property
     def variables(self) -> Variables:
         """Its variables."""
-        return self.thing.init(jax.random.key(1), self.features)
+        return quick_jit(self.thing.init)(jax.random.key(1), self.features)
+
+    @cached_property
+    def jitted(self) -> Any:
+        """`apply` compiled, once per mode."""
+        return quick_jit(self.thing.apply, static_argnames=("size", "mode"))
+
+    def shapes(self, mode: Mode) -> Any:
+        """Outputs and state as abstract arrays."""
+        key = jax.random.key(2)
+
+        def apply(params: Any, state: Any, features: Features) -> Any:
+            return self.thing.apply(params, state, features, size=SIZE, rng=key, mode=mode)
+
+        return jax.eval_shape(apply, *self.variables, self.features)
 
     def answer(self, mode: Mode, seed: int = 2) -> Any:
         """Outputs and state."""
-        params, state = self.variables
         key = jax.random.key(seed)
-        return self.thing.apply(params, state, self.features, size=SIZE, rng=key, mode=mode)
+        return self.jitted(*self.variables, self.features, size=SIZE, rng=key, mode=mode)
 
     @cached_property
     def outputs(self) -> Any:
         """Outputs that differ between examples."""
         outputs, _ = self.answer("eval")
-        return jax.tree.map(lambda leaf: leaf + _noise(leaf.shape, 3, leaf.dtype), outputs)
+        return jax.tree.map(lambda leaf: np.asarray(leaf) + _noise(leaf.shape, 9), outputs)
 
     @cached_property
     def batch(self) -> Batch:
@@ -91,10 +101,10 @@ class Subject:
         refusals = []
         for label in self._labels():
             batch = {
-                "image": jnp.zeros((BATCH, *SIZE, 3)),
+                "image": np.zeros((BATCH, *SIZE, 3), np.float32),
                 "label": label,
-                "index": jnp.arange(BATCH),
-                "weight": jnp.ones(BATCH),
+                "index": np.arange(BATCH),
+                "weight": np.ones(BATCH, np.float32),
             }
             try:
                 jax.eval_shape(self.thing.loss, self.outputs, batch)
@@ -104,24 +114,43 @@ class Subject:
             return batch
         fail(f"`loss` takes none of these labels. {' '.join(refusals)}")
 
-    def _labels(self) -> Iterator[jax.Array]:
+    def _labels(self) -> Iterator[np.ndarray]:
         classes = int(VALUES["classes"])
-        yield jnp.arange(BATCH) % classes
+        yield np.arange(BATCH) % classes
         for leaf in jax.tree.leaves(self.outputs):
-            yield (_noise(leaf.shape, 4) > 0).astype(jnp.int32)
+            yield (_noise(leaf.shape, 4) > 0).astype(np.int32)
             yield _noise(leaf.shape, 4)
-            yield jnp.arange(np.prod(leaf.shape[:-1])).reshape(leaf.shape[:-1]) % classes
+            yield np.arange(np.prod(leaf.shape[:-1])).reshape(leaf.shape[:-1]) % classes
 
-    def totals(self, outputs: Any) -> Mapping[str, float]:
-        """The report on one batch."""
-        return self.thing.report(jax.device_get(self.thing.measure(outputs, self.batch)))
+    @cached_property
+    def judged(self) -> Any:
+        """Outputs and batch -> loss, predictions and measures as a dict, compiled."""
+        return quick_jit(self.judge)
+
+    def judge(self, outputs: Any, batch: Batch) -> dict[str, Any]:
+        """Loss, predictions and measures."""
+        head = self.thing
+        return {
+            "loss": head.loss(outputs, batch),
+            "predict": dict(head.predict(outputs)),
+            "measure": dict(head.measure(outputs, batch)),
+        }
+
+    @cached_property
+    def whole(self) -> dict[str, Any]:
+        """Loss, predictions and measures of the batch."""
+        return self.judged(self.outputs, self.batch)
+
+    def totals(self, judged: Mapping[str, Any]) -> Mapping[str, float]:
+        """The report on what was measured."""
+        return self.thing.report(jax.device_get(judged["measure"]))
 
 
-def _noise(shape: tuple[int, ...], seed: int, dtype: Any = jnp.float32) -> jax.Array:
-    return jax.random.normal(jax.random.key(seed), shape, dtype)
+def _noise(shape: tuple[int, ...], seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-def _rows(tree: Any, rows: slice | jax.Array) -> Any:
+def _rows(tree: Any, rows: slice | list[int]) -> Any:
     return jax.tree.map(lambda leaf: leaf[rows], tree)
 
 
@@ -147,8 +176,9 @@ def check_variables(subject: Subject) -> None:
 
 def check_outputs(subject: Subject) -> None:
     """Outputs have the batch as leading axis; the state keeps its form."""
-    for mode in ("train", "eval"):
-        outputs, state = jax.eval_shape(lambda mode=mode: subject.answer(mode))
+    modes: tuple[Mode, ...] = ("train", "tune", "eval")
+    for mode in modes:
+        outputs, state = subject.shapes(mode)
         claim_leading(outputs, BATCH, "The outputs")
         claim_alike(state, subject.variables.state, f"The head's state after mode {mode!r}")
 
@@ -163,7 +193,7 @@ def check_eval_is_still(subject: Subject) -> None:
 
 def check_loss(subject: Subject) -> None:
     """`loss` gives one finite number per example."""
-    loss = subject.thing.loss(subject.outputs, subject.batch)
+    loss = subject.whole["loss"]
     claim(
         loss.shape == (BATCH,) and jnp.issubdtype(loss.dtype, jnp.floating),
         f"`loss` must be one floating number per example, ({BATCH},); it is "
@@ -174,10 +204,9 @@ def check_loss(subject: Subject) -> None:
 
 def check_loss_ignores_weight(subject: Subject) -> None:
     """The core applies `weight`; a head that did so too would count it twice."""
-    weight = jnp.asarray([1.0, 2.0, 0.5, 3.0, 0.0, 0.0])
-    loss = subject.thing.loss(subject.outputs, subject.batch)
-    weighted = subject.thing.loss(subject.outputs, {**subject.batch, "weight": weight})
-    claim_close(weighted, loss, "The loss with other weights")
+    weight = np.asarray([1.0, 2.0, 0.5, 3.0, 0.0, 0.0], np.float32)
+    weighted = subject.judged(subject.outputs, {**subject.batch, "weight": weight})
+    claim_close(weighted["loss"], subject.whole["loss"], "The loss with other weights")
 
 
 def check_gradient(subject: Subject) -> None:
@@ -193,54 +222,51 @@ def check_gradient(subject: Subject) -> None:
 
     slope = quick_jit(jax.grad(loss))(subject.variables.params)
     claim_finite(slope, "The gradient")
-    moved = any(bool(jnp.any(leaf != 0)) for leaf in jax.tree.leaves(slope))
+    moved = any(bool(np.any(np.asarray(leaf))) for leaf in jax.tree.leaves(slope))
     claim(moved or not slope, "The loss does not depend on any parameter of the head.")
 
 
 def check_predict(subject: Subject) -> None:
     """`predict` answers for each example, whatever else is in the batch."""
-    found = subject.thing.predict(subject.outputs)
-    claim(isinstance(found, Mapping) and found, "`predict` must return a mapping with an answer.")
-    claim_leading(dict(found), BATCH, "The prediction")
-    claim_finite(dict(found), "The prediction")
-    alone = subject.thing.predict(_rows(subject.outputs, slice(0, 2)))
-    claim_close(dict(alone), _rows(dict(found), slice(0, 2)), "Predictions in a smaller batch")
+    found = subject.whole["predict"]
+    claim(found, "`predict` must return a mapping with at least one answer.")
+    claim_leading(found, BATCH, "The prediction")
+    claim_finite(found, "The prediction")
+    half = slice(0, 3)
+    alone = subject.judged(_rows(subject.outputs, half), _rows(subject.batch, half))["predict"]
+    claim_close(alone, _rows(found, half), "Predictions in a smaller batch")
 
 
 def check_measure_adds_up(subject: Subject) -> None:
     """Measures of two parts add up to the measures of the whole."""
-    measure, outputs, batch = subject.thing.measure, subject.outputs, subject.batch
-    one, other = (measure(_rows(outputs, s), _rows(batch, s)) for s in (slice(0, 2), slice(2, 6)))
-    claim_alike(dict(one), dict(other), "Measures of batches of two sizes")
-    both = jax.tree.map(jnp.add, dict(one), dict(other))
-    claim_close(both, dict(measure(outputs, batch)), "The sum of the measures of two parts")
+    one, other = (
+        subject.judged(_rows(subject.outputs, part), _rows(subject.batch, part))["measure"]
+        for part in (slice(0, 3), slice(3, 6))
+    )
+    claim_alike(one, subject.whole["measure"], "Measures of a batch of another size")
+    both = jax.tree.map(lambda a, b: np.asarray(a) + np.asarray(b), one, other)
+    claim_close(both, subject.whole["measure"], "The sum of the measures of two parts")
 
 
 def check_measure_skips_padding(subject: Subject) -> None:
     """Examples of weight 0 count for nothing."""
-    measure, outputs = subject.thing.measure, subject.outputs
-    weight = jnp.asarray([1.0, 1.0, 1.0, 1.0, 0.0, 0.0])
-    other = jnp.asarray([0, 1, 2, 3, 1, 0])
+    weight = np.asarray([1, 1, 1, 0, 0, 0], np.float32)
     padded = {**subject.batch, "weight": weight}
+    other = [0, 1, 2, 1, 0, 1]
     moved = {**_rows(padded, other), "weight": weight}
-    claim_close(
-        dict(measure(_rows(outputs, other), moved)),
-        dict(measure(outputs, padded)),
-        "Measures with other examples of weight 0",
-    )
-    kept = slice(0, 4)
-    claim_close(
-        dict(measure(outputs, padded)),
-        dict(measure(_rows(outputs, kept), _rows(padded, kept))),
-        "Measures with examples of weight 0",
-    )
+    one = subject.judged(subject.outputs, padded)["measure"]
+    two = subject.judged(_rows(subject.outputs, other), moved)["measure"]
+    claim_close(two, one, "Measures with other examples of weight 0")
+    kept = slice(0, 3)
+    alone = subject.judged(_rows(subject.outputs, kept), _rows(padded, kept))["measure"]
+    claim_close(one, alone, "Measures with examples of weight 0 against those without them")
 
 
 def check_report(subject: Subject) -> None:
     """`report` gives finite numbers and holds the metric that `selection` names."""
     name, direction = subject.thing.selection
     claim(direction in ("max", "min"), f"`selection` goes by {direction!r}, not 'max' or 'min'.")
-    report = subject.totals(subject.outputs)
+    report = subject.totals(subject.whole)
     claim(
         name in report,
         f"`selection` names {name!r}, which is not among the reported {sorted(report)}.",
@@ -268,9 +294,12 @@ def check_selection_direction(subject: Subject) -> None:
 
         return jax.lax.fori_loop(0, 400, down, outputs)
 
-    better = fitted(subject.outputs)
-    claim(loss(better) < loss(subject.outputs), "Going down the gradient does not lower the loss.")
-    before, after = subject.totals(subject.outputs)[name], subject.totals(better)[name]
+    better = subject.judged(fitted(subject.outputs), subject.batch)
+    claim(
+        better["loss"].sum() < subject.whole["loss"].sum(),
+        "Going down the gradient of the loss does not lower it.",
+    )
+    before, after = subject.totals(subject.whole)[name], subject.totals(better)[name]
     gain = after - before if direction == "max" else before - after
     claim(
         gain > -1e-6,
@@ -280,12 +309,6 @@ def check_selection_direction(subject: Subject) -> None:
 
 
 def check_jit_equals_eager(subject: Subject) -> None:
-    """Loss, prediction and measures run in jit, with the same numbers."""
-
-    def every(outputs: Any, batch: Batch) -> Any:
-        head = subject.thing
-        return head.loss(outputs, batch), head.predict(outputs), head.measure(outputs, batch)
-
-    eager = every(subject.outputs, subject.batch)
-    compiled = quick_jit(every)(subject.outputs, subject.batch)
-    claim_close(trees.flat(compiled), trees.flat(eager), "Under jit against eager")
+    """Loss, predictions and measures are the same without jit."""
+    eager = subject.judge(subject.outputs, subject.batch)
+    claim_close(subject.whole, eager, "Under jit against eager")

@@ -9,8 +9,9 @@ attribute `sample(folder) -> options` that writes what it reads below `folder`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 
@@ -25,17 +26,29 @@ LEAVES: Mapping[str, tuple[int, ...]] = {
     "params/head/kernel": (4, 3),
     "state/backbone/stage1/mean": (4,),
     "state/backbone/stage1/count": (2,),
+    "foreign.bias": (6,),
 }
-"""What the sample weight files hold: leaf path -> shape."""
+"""What the sample weight files hold: leaf path -> shape, and a name that is no leaf path."""
+FOREIGN = "foreign.bias"
+
+
+@final
+@dataclass(frozen=True)
+class _Named:
+    """A plugin as a run file names it."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def made(kind: str, factory: Callable[..., Any], folder: Path) -> Any:
     """What the factory makes of sample options; files are written below `folder`.
 
     Raises PluginError where the kit has no value for a required option."""
-    sample = getattr(factory, "sample", None)
+    sample: Any = getattr(factory, "sample", None)
     if callable(sample):
-        return factory(**sample(folder))
+        options: dict[str, Any] = sample(folder)
+        return factory(**options)
     needed = [option.name for option in schema(factory) if option.required]
     fixed = {name: VALUES[name] for name in needed if name in VALUES}
     unknown = [name for name in needed if name not in VALUES]
@@ -54,7 +67,7 @@ def made(kind: str, factory: Callable[..., Any], folder: Path) -> Any:
     )
 
 
-def weights() -> dict[str, np.ndarray]:
+def weights() -> dict[str, Any]:
     """The numbers in the sample weight files, by leaf path."""
     rng = np.random.default_rng(0)
     return {name: rng.normal(size=shape).astype(np.float32) for name, shape in LEAVES.items()}
@@ -113,14 +126,34 @@ def _arrays(path: Path) -> Path:
     """`x_train y_train x_test y_test`, as Keras has them."""
     rng = np.random.default_rng(0)
     sizes = {"train": 12, "test": 6}
-    arrays = {
+    arrays: dict[str, Any] = {
         f"x_{split}": rng.integers(0, 256, (n, 8, 8, 3), dtype=np.uint8)
         for split, n in sizes.items()
     }
-    labels = {f"y_{split}": np.arange(n) % len(CLASSES) for split, n in sizes.items()}
+    labels: dict[str, Any] = {
+        f"y_{split}": np.arange(n) % len(CLASSES) for split, n in sizes.items()
+    }
     if not path.exists():
         np.savez(path, **arrays, **labels)
     return path
+
+
+def _run(folder: Path, leaves: Mapping[str, np.ndarray]) -> Path:
+    """What a run leaves of its model."""
+    from tlx.model_folder import save_model
+    from tlx.types import InputSpec, Variables
+
+    tree = nested({name: leaf for name, leaf in leaves.items() if name != FOREIGN})
+    save_model(
+        folder / "model",
+        backbone=_Named("sample"),
+        head=_Named("sample"),
+        inputs=InputSpec(),
+        canvas=(32, 32),
+        classes=CLASSES,
+        variables=Variables(tree["params"], {"head": {}, **tree["state"]}),
+    )
+    return folder
 
 
 def _weight_files(folder: Path) -> Iterator[Path]:
@@ -132,8 +165,4 @@ def _weight_files(folder: Path) -> Iterator[Path]:
     yield folder / "weights.safetensors"
     np.savez(folder / "weights.npz", **leaves)
     yield folder / "weights.npz"
-    run = folder / "run"
-    (run / "model").mkdir(parents=True, exist_ok=True)
-    save_file(leaves, run / "model" / "model.safetensors")
-    (run / "model" / "model.json").write_text("{}")
-    yield run
+    yield _run(folder / "run", leaves)

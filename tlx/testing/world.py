@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, final
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from tlx.model import Model
@@ -93,12 +94,12 @@ def world(size: int = 32) -> World:
     """The setting with pictures `size` by `size`. Immutable, so made once."""
     backbone = ToyBackbone(size=(size, size))
     model = Model(backbone, ToyHead(), backbone.inputs)
-    rng = jax.random.key(0)
-    batch = {
-        "image": jax.random.randint(rng, (BATCH, size, size, 3), 0, 256).astype(jnp.uint8),
-        "label": jnp.arange(BATCH) % CLASSES,
-        "index": jnp.arange(BATCH) + 10,
-        "weight": jnp.ones(BATCH),
+    pixels = np.random.default_rng(0).integers(0, 256, (BATCH, size, size, 3), np.uint8)
+    batch: Batch = {
+        "image": jnp.asarray(pixels),
+        "label": jnp.asarray(np.arange(BATCH, dtype=np.int32) % CLASSES),
+        "index": jnp.asarray(np.arange(BATCH, dtype=np.int32) + 10),
+        "weight": jnp.asarray(np.ones(BATCH, np.float32)),
     }
     init = quick_jit(model.init)
     return World(model, init(jax.random.key(1), batch), init(jax.random.key(2), batch), batch)

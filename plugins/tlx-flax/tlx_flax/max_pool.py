@@ -17,9 +17,9 @@ from jax import Array, lax
 
 def _maxima(x: Array, window: int, stride: int, padding: int) -> Array:
     pads = ((0, 0), (padding, padding), (padding, padding), (0, 0))
-    lowest = jnp.asarray(-jnp.inf, x.dtype)
+    # A Python number: from an array JAX does not recognise the maximum, nor differentiate it.
     sizes, steps = (1, window, window, 1), (1, stride, stride, 1)
-    return lax.reduce_window(x, lowest, lax.max, sizes, steps, pads)
+    return lax.reduce_window(x, -jnp.inf, lax.max, sizes, steps, pads)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
@@ -31,9 +31,7 @@ def max_pool(x: Array, window: int, stride: int, padding: int) -> Array:
     return _maxima(x, window, stride, padding)
 
 
-def _forward(
-    x: Array, window: int, stride: int, padding: int
-) -> tuple[Array, tuple[Array, Array]]:
+def _forward(x: Array, window: int, stride: int, padding: int) -> tuple[Array, tuple[Array, Array]]:
     # Not max_pool itself: this is what a second derivative goes through.
     y = _maxima(x, window, stride, padding)
     return y, (x, y)

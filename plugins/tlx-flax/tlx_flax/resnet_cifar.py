@@ -6,9 +6,6 @@ have no parameters: every other pixel, and zeros for the channels that are new. 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import final
-
 from flax import nnx
 from jax import Array
 
@@ -60,21 +57,9 @@ class CifarResNet(nnx.Module):
         return x, features
 
 
-@final
-@dataclass(frozen=True)
-class BuildCifarResNet:
-    """Makes the module; a value that compares, so that equal backbones are equal."""
-
-    n: int
-    shortcut: Shortcut
-
-    def __call__(self, rngs: nnx.Rngs) -> nnx.Module:
-        """The module with fresh parameters."""
-        return CifarResNet(self.n, self.shortcut, rngs)
-
-
 def _resnet(n: int, shortcut: Shortcut) -> Backbone:
-    return NnxBackbone(BuildCifarResNet(n, shortcut), FEATURES, INPUTS, STAGES, foreign=resnet_name)
+    options = (("n", n), ("shortcut", shortcut))
+    return NnxBackbone(CifarResNet, FEATURES, INPUTS, options, STAGES, foreign=resnet_name)
 
 
 def resnet20(shortcut: Shortcut = "A") -> Backbone:

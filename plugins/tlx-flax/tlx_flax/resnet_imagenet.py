@@ -7,8 +7,7 @@ what published PyTorch weights mean by these names.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, TypeAlias, final
+from typing import Literal, TypeAlias
 
 from flax import nnx
 from jax import Array
@@ -68,19 +67,6 @@ class ImageNetResNet(nnx.Module):
         return x, features
 
 
-@final
-@dataclass(frozen=True)
-class BuildImageNetResNet:
-    """Makes the module; a value that compares, so that equal backbones are equal."""
-
-    blocks: Blocks
-    kind: Kind
-
-    def __call__(self, rngs: nnx.Rngs) -> nnx.Module:
-        """The module with fresh parameters."""
-        return ImageNetResNet(self.blocks, self.kind, rngs)
-
-
 def _resnet(blocks: Blocks, kind: Kind) -> Backbone:
     channels = [width * (1 if kind == "basic" else 4) for width in WIDTHS]
     features = (
@@ -91,8 +77,8 @@ def _resnet(blocks: Blocks, kind: Kind) -> Backbone:
         ),
         FeatureSpec("pooled", "vector", channels[-1]),
     )
-    build = BuildImageNetResNet(blocks, kind)
-    return NnxBackbone(build, features, INPUTS, STAGES, foreign=resnet_name)
+    options = (("blocks", blocks), ("kind", kind))
+    return NnxBackbone(ImageNetResNet, features, INPUTS, options, STAGES, foreign=resnet_name)
 
 
 def resnet18() -> Backbone:

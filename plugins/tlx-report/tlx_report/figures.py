@@ -29,7 +29,7 @@ def drawn(draw: Callable[[Axes], None], name: str, size: tuple[float, float] = (
     import matplotlib
     from matplotlib.figure import Figure
 
-    style = {
+    style: dict[Any, Any] = {
         "svg.fonttype": "none",
         "svg.hashsalt": name,
         "text.parse_math": False,

@@ -15,9 +15,10 @@ from urllib.parse import quote
 
 import numpy as np
 
+from tlx.folder import slug
 from tlx.sinks import EVAL, FINISH, NOTE, START, STUDY, TRAIN, WARNING, read_jsonl
 from tlx.types import Event
-from tlx.wording import comparison, duration, headline, plain, results, shown
+from tlx.wording import comparison, duration, headline, in_percent, plain, results, shown
 
 ANNOTATED = 20
 """A confusion matrix of at most this many classes is a table with its counts."""
@@ -89,9 +90,9 @@ def study_page(study: Mapping[str, Any]) -> str:
     links = {}
     for r in rows:
         name = str(r["variant"])
-        if (Path(study["out"]) / name / "report.html").exists():
-            links[name] = quote(f"{name}/report.html")
-    chart = bars(known, f"test {metric}", "bars", percent=_percent(metric)) if known else ""
+        if (Path(study["out"]) / slug(name) / "report.html").exists():
+            links[name] = quote(f"{slug(name)}/report.html")
+    chart = bars(known, f"test {metric}", "bars", percent=in_percent(metric)) if known else ""
     return _rendered(
         "study.html",
         title=str(study["name"]),
@@ -122,10 +123,6 @@ def _write(folder: Path, page: str) -> None:
     part = folder / "report.html.part"
     part.write_text(page, encoding="utf-8")
     os.replace(part, folder / "report.html")
-
-
-def _percent(metric: str) -> bool:
-    return metric.endswith("accuracy")
 
 
 def _tiles(start: Mapping[str, Any], result: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -180,7 +177,7 @@ def _figures(start: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> li
             svg = curves(
                 present,
                 f"c{i}",
-                percent=_percent(metric) and i == 1,
+                percent=in_percent(metric) and i == 1,
                 best=best if "val" in present else None,
                 boundaries=phases if len(phases) > 1 else (),
             )
@@ -194,6 +191,8 @@ def _confusion(confusion: Any, classes: Sequence[str]) -> dict[str, Any]:
     from tlx_report.pictures import heatmap
 
     counts = np.asarray(confusion)
+    if np.all(counts == np.rint(counts)):  # sums of weights come as floats
+        counts = counts.astype(np.int64)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     names = [_class(i, classes) for i in range(len(counts))]
     wrong = counts * (1 - np.eye(len(counts), dtype=counts.dtype))

@@ -73,10 +73,10 @@ class Jit:
                 return jax.lax.scan(lambda t, batch: one(t, constants, batch), train, batches)
             metrics = []
             for k in range(len(jax.tree.leaves(batches)[0])):
-                train, found = one(train, constants, jax.tree.map(lambda leaf, k=k: leaf[k], batches))
+                train, found = one(
+                    train, constants, jax.tree.map(lambda leaf, k=k: leaf[k], batches)
+                )
                 metrics.append(found)
             return train, jax.tree.map(lambda *leaves: jnp.stack(leaves), *metrics)
 
-        return jax.jit(
-            several, donate_argnums=0, compiler_options=COMPILER_OPTIONS.get(backend)
-        )
+        return jax.jit(several, donate_argnums=0, compiler_options=COMPILER_OPTIONS.get(backend))

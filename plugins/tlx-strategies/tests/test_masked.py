@@ -1,6 +1,7 @@
 """Masked pre-training: what is hidden, what is scored, and that it learns."""
 
 from dataclasses import dataclass, replace
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +13,13 @@ from tlx_strategies.masked import Masked
 from tlx.errors import ConfigError, DataError
 from tlx.model import Model
 from tlx.protocols import Strategy
+from tlx.testing.compiling import quick_jit
 from tlx.testing.toys import ToyBackbone
 from tlx.trees import flat, groups
 from tlx.types import Constants, FeatureSpec, Variables
 
 KEY = jax.random.key(0)
-BACKBONE = ToyBackbone(width=8, size=None, dropout=0.0)
+BACKBONE = ToyBackbone(width=4, size=None, dropout=0.0)
 MODEL = Model(BACKBONE, None, BACKBONE.inputs)
 NOTHING = Constants({}, {}, {}, {})
 PICTURES = np.random.default_rng(0).random((6, 16, 24, 3)).astype(np.float32)
@@ -33,16 +35,25 @@ def batch(image=PICTURES, index=None):
     }
 
 
-def start(strategy, fed, model=MODEL):
-    made = model.init(KEY, fed)
-    own = strategy.init(KEY, model, fed)
+def start(strategy, fed):
+    made = quick_jit(MODEL.init)(KEY, fed)
+    own = strategy.init(KEY, MODEL, fed)
     return Variables({**made.params, "strategy": own.params}, {**made.state, "strategy": {}})
 
 
-def forward(strategy, variables, fed, mode="train", rng=KEY, model=MODEL):
+def plain(strategy, mode, params, state, fed, rng):
     return strategy.forward(
-        model, *variables, fed, NOTHING, rng=rng, mode=mode, progress=jnp.zeros(())
+        MODEL, params, state, fed, NOTHING, rng=rng, mode=mode, progress=jnp.zeros(())
     )
+
+
+@cache
+def jitted(strategy, mode):
+    return quick_jit(partial(plain, strategy, mode))
+
+
+def forward(strategy, variables, fed, mode="train", rng=KEY):
+    return jitted(strategy, mode)(*variables, fed, rng)
 
 
 def test_patches_are_squares_row_by_row():
@@ -117,7 +128,7 @@ def test_evaluation_hides_the_same_patches_of_an_example_in_any_batch():
     again = forward(
         strategy, variables, batch(PICTURES[order], order), mode="eval", rng=jax.random.key(9)
     )
-    np.testing.assert_array_equal(again.inputs, np.asarray(made.inputs)[order])
+    np.testing.assert_allclose(again.inputs, np.asarray(made.inputs)[order], rtol=1e-5)
     np.testing.assert_allclose(again.loss, np.asarray(made.loss)[order], rtol=1e-5)
     jax.tree.map(np.testing.assert_array_equal, made.state, variables.state)
     trained = forward(strategy, variables, batch(), rng=jax.random.key(9))
@@ -164,11 +175,11 @@ def test_phase():
 
 def test_it_learns_to_draw_what_it_cannot_see():
     """Stripes go on behind the mask; a guess without looking is at 1."""
-    strategy = Masked(ratio=0.5, patch=4, width=16)
+    strategy = Masked(ratio=0.5, patch=4, width=8)
     rng = np.random.default_rng(0)
-    phase = rng.random((32, 1, 1, 1)) * 6
+    phase = rng.random((16, 1, 1, 1)) * 6
     stripes = np.sin(np.arange(16)[None, None, :, None] * np.pi / 4 + phase)
-    image = np.broadcast_to(stripes / 2 + 0.5, (32, 16, 16, 3)).astype(np.float32)
+    image = np.broadcast_to(stripes / 2 + 0.5, (16, 16, 16, 3)).astype(np.float32)
     fed = batch(image)
     params, state = start(strategy, fed)
 
@@ -176,7 +187,7 @@ def test_it_learns_to_draw_what_it_cannot_see():
         params, speed, state = carry
 
         def loss(params):
-            made = forward(strategy, (params, state), fed, rng=key)
+            made = plain(strategy, "train", params, state, fed, key)
             return made.loss.mean(), made.state
 
         (value, state), slope = jax.value_and_grad(loss, has_aux=True)(params)
@@ -214,5 +225,5 @@ def test_refusals():
         Masked(patch=8).init(KEY, MODEL, batch(PICTURES[:, :8, :8]))
     with pytest.raises(ConfigError, match="this backbone has none"):
         Masked().init(KEY, replace(MODEL, backbone=Flat()), batch())
-    with pytest.raises(ConfigError, match=r"Leave \[head\] out"):
+    with pytest.raises(ConfigError, match='head = "none"'):
         Masked().phases(replace(MODEL, head=object()), 1)

@@ -14,6 +14,7 @@ from tlx_strategies.probe_then_finetune import ProbeThenFinetune
 from tlx.errors import ConfigError
 from tlx.model import Model
 from tlx.protocols import Strategy
+from tlx.testing.compiling import quick_jit
 from tlx.testing.toys import ToyBackbone
 from tlx.trees import flat, groups
 from tlx.types import Constants, Variables
@@ -51,7 +52,8 @@ def model(head: Any = MeanHead()) -> Model:
 
 
 def sent(phase):
-    params = {**model().init(KEY, BATCH).params, "divergence/x": {"w": 0}, "strategy": {"w": 0}}
+    params = jax.eval_shape(model().init, KEY, BATCH).params
+    params = {**params, "divergence/x": {"w": 0}, "strategy": {"w": 0}}
     return flat(groups(params, phase.group))
 
 
@@ -131,10 +133,14 @@ def test_refusals(options):
 
 def test_the_pass_is_the_models():
     (phase,) = Finetune().phases(model(), 1)
-    params, state = model().init(KEY, BATCH)
-    made = phase.forward(
-        model(), params, state, BATCH, Constants({}, {}, {}, {}),
-        rng=KEY, mode="train", progress=jnp.zeros(()),
-    )  # fmt: skip
-    theirs = model().forward(params, state, BATCH, rng=KEY, mode="train")
-    jax.tree.map(np.testing.assert_array_equal, made, theirs)
+    params, state = quick_jit(model().init)(KEY, BATCH)
+
+    @quick_jit
+    def both(params, state):
+        ours = phase.forward(
+            model(), params, state, BATCH, Constants({}, {}, {}, {}),
+            rng=KEY, mode="train", progress=jnp.zeros(()),
+        )  # fmt: skip
+        return ours, model().forward(params, state, BATCH, rng=KEY, mode="train")
+
+    jax.tree.map(np.testing.assert_array_equal, *both(params, state))

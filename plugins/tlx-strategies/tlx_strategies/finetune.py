@@ -28,7 +28,7 @@ class Finetune:
     Args:
         backbone_lr: learning rate of the backbone relative to the head's.
         norm: what batch norm does where it moves: 'train' follows the target's statistics,
-            'frozen' keeps the source's.
+            'frozen' keeps the source's. Stages that are frozen whole keep theirs either way.
         frozen: what stays as it was loaded: names of stages, or globs over leaf paths
             (`backbone/conv1/*`).
     """

@@ -37,8 +37,8 @@ class Masked:
     """Train backbone and decoder to predict hidden patches of raw pictures.
 
     The loss is the squared error on hidden patches, each normalised to mean 0 and variance 1: a
-    network that has learnt nothing is at 1. Evaluation hides the same patches of an example
-    every time.
+    network that has learnt nothing is at 1 (lower where patches are flat). Evaluation hides the
+    same patches of an example every time.
 
     Args:
         ratio: share of the patches that is hidden, between 0 and 1.
@@ -75,7 +75,10 @@ class Masked:
             )
         numbers = jax.eval_shape(model.init, rng, batch)
         features, _ = jax.eval_shape(
-            lambda v, b: model.features(*v, b["image"], rng=rng, mode="eval"), numbers, batch
+            lambda params, state: model.features(
+                params, state, batch["image"], rng=rng, mode="eval"
+            ),
+            *numbers,
         )
         feature = features[_deepest_map(model)].shape
         return Variables(decoder.init(rng, feature, batch["image"].shape, self.width), {})
@@ -85,7 +88,7 @@ class Masked:
         if model.head is not None:
             raise ConfigError(
                 "The strategy 'masked' learns without labels, so a head would stay as it is and "
-                "its accuracy would mean nothing. Leave [head] out of the run."
+                'its accuracy would mean nothing. Write head = "none" in the run file.'
             )
         return (
             Phase(

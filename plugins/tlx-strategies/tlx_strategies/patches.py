@@ -26,8 +26,8 @@ def hide(keys: Array, patches: int, ratio: float) -> Array:
     return drawn < count
 
 
-def spread(hidden: Array, patch: int, size: tuple[int, int]) -> Array:
-    """A mask per patch (B,n) as one per pixel (B,H,W,1)."""
+def spread(hidden: Array, patch: int, size: tuple[int, ...]) -> Array:
+    """A mask per patch (B,n) as one per pixel (B,H,W,1); `size` is (H,W)."""
     rows, columns = size[0] // patch, size[1] // patch
     grid = hidden.reshape(-1, rows, columns)
     return jnp.repeat(jnp.repeat(grid, patch, 1), patch, 2)[..., None]

@@ -1,0 +1,175 @@
+"""Any nnx module as a Backbone: batch norm, dropout, modes, stages, lists of layers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from tlx_flax.nnx_backbone import wrap_nnx
+
+from tlx import trees
+from tlx.errors import ContractError
+from tlx.testing.compiling import quick_jit
+from tlx.types import FeatureSpec, InputSpec
+
+KEY = jax.random.key(0)
+INPUTS = InputSpec(size=(8, 8))
+
+
+class Net(nnx.Module):
+    """Batch norm, dropout and a list of layers; two features."""
+
+    def __init__(self, rngs):
+        self.convs = nnx.List(
+            [
+                nnx.Conv(3, 4, (3, 3), strides=2, rngs=rngs),
+                nnx.Conv(4, 6, (3, 3), strides=2, rngs=rngs),
+            ]
+        )
+        self.norm = nnx.BatchNorm(6, rngs=rngs)
+        self.drop = nnx.Dropout(0.5, rngs=rngs)
+
+    def __call__(self, x):
+        shallow = nnx.relu(self.convs[0](x))
+        deep = self.norm(self.convs[1](shallow))
+        return {"shallow": shallow, "pooled": self.drop(deep.mean((1, 2)))}
+
+
+class Staged(nnx.Module):
+    """Runs in two pieces, each with dropout."""
+
+    def __init__(self, rngs):
+        self.bottom = nnx.Sequential(nnx.Linear(3, 4, rngs=rngs), nnx.Dropout(0.5, rngs=rngs))
+        self.top = nnx.Sequential(nnx.Linear(4, 5, rngs=rngs), nnx.Dropout(0.5, rngs=rngs))
+
+    def stage(self, name, x):
+        x = getattr(self, name)(x)
+        return x, {name: x}
+
+
+def tokens(rngs):
+    """A module whose output is a bare array."""
+    return nnx.Sequential(
+        nnx.Conv(3, 4, (4, 4), strides=4, rngs=rngs), lambda x: x.reshape(x.shape[0], -1, 4)
+    )
+
+
+@pytest.fixture(scope="module")
+def made():
+    backbone = wrap_nnx(Net, ("shallow", "pooled"), INPUTS)
+    x = jax.random.normal(KEY, (16, 8, 8, 3))
+    return backbone, backbone.init(KEY, x), x, quick_jit(backbone.apply, static_argnames="mode")
+
+
+def test_features_are_measured(made):
+    backbone, *_ = made
+    assert backbone.features == (
+        FeatureSpec("shallow", "map", 4, 2),
+        FeatureSpec("pooled", "vector", 6, None),
+    )
+    assert wrap_nnx(tokens, ("patches",), INPUTS).features == (FeatureSpec("patches", "tokens", 4),)
+    assert backbone == wrap_nnx(Net, ("shallow", "pooled"), INPUTS)
+    assert hash(backbone) == hash(wrap_nnx(Net, ("shallow", "pooled"), INPUTS))
+
+
+def test_variables_hold_no_random_streams(made):
+    backbone, (params, state), *_ = made
+    assert set(trees.flat(state)) == {"norm/mean", "norm/var"}
+    assert set(trees.flat(params)) == {
+        "convs/0/kernel",
+        "convs/0/bias",
+        "convs/1/kernel",
+        "convs/1/bias",
+        "norm/scale",
+        "norm/bias",
+    }
+    assert backbone.leaf("convs/0/bias") == ("all", "bias")
+    assert backbone.leaf("norm/bias") == ("all", "norm")
+
+
+def test_the_three_modes(made):
+    _, (params, state), x, apply = made
+
+    def pooled(mode, key):
+        features, new = apply(params, state, x, rng=jax.random.key(key), mode=mode)
+        return np.asarray(features["pooled"]), new
+
+    train, moved = pooled("train", 1)
+    tune, kept = pooled("tune", 1)
+    still, also_kept = pooled("eval", 1)
+    for new in (kept, also_kept):
+        jax.tree.map(np.testing.assert_array_equal, new, state)
+    assert not np.array_equal(moved["norm"]["mean"], state["norm"]["mean"])
+    # The same key drops the same units, another key others, and eval none.
+    np.testing.assert_array_equal(train, pooled("train", 1)[0])
+    np.testing.assert_array_equal(train == 0, tune == 0)
+    assert not np.array_equal(tune == 0, pooled("tune", 2)[0] == 0)
+    assert 0.25 < (train == 0).mean() < 0.75
+    assert not (still == 0).any()
+    # tune is eval with dropout; train differs by its statistics.
+    np.testing.assert_allclose(tune[tune != 0], 2 * still[tune != 0], rtol=1e-5)
+    assert not np.allclose(train, tune)
+
+
+def test_a_few_steps_of_training_descend(made):
+    backbone, (params, state), x, _ = made
+    tx = optax.adam(1e-2)
+
+    @quick_jit
+    def step(params, state, opt, key):
+        def loss(params):
+            features, new = backbone.apply(params, state, x, rng=key, mode="train")
+            return ((features["pooled"] - 1) ** 2).mean(), new
+
+        (value, new), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+        updates, opt = tx.update(gradient, opt)
+        return optax.apply_updates(params, updates), new, opt, value
+
+    opt, losses = tx.init(params), []
+    for number in range(30):
+        params, state, opt, value = step(params, state, opt, jax.random.key(number))
+        losses.append(float(value))
+    assert np.mean(losses[-5:]) < np.mean(losses[:5])
+
+
+def test_stages_in_turn_drop_the_same_units_as_apply():
+    backbone = wrap_nnx(Staged, ("bottom", "top"), INPUTS, stages=("bottom", "top"))
+    x = jax.random.normal(KEY, (2, 8, 8, 3))
+    params, state = backbone.init(KEY, x)
+    assert backbone.leaf("top/layers/0/kernel") == ("top", "kernel")
+    wanted, _ = backbone.apply(params, state, x, rng=KEY, mode="train")
+    carry, bottom, _ = backbone.apply_stages(
+        params, state, x, start=0, stop=1, rng=KEY, mode="train"
+    )
+    _, top, _ = backbone.apply_stages(params, state, carry, start=1, stop=2, rng=KEY, mode="train")
+    jax.tree.map(np.testing.assert_array_equal, {**bottom, **top}, dict(wanted))
+
+
+def test_a_mode_that_is_left_out_is_refused():
+    modes = {"train": {"deterministic": False}, "eval": {"deterministic": True}}
+    backbone = wrap_nnx(tokens, ("patches",), INPUTS, modes=modes)
+    assert backbone.modes == {"train", "eval"}
+    x = jnp.zeros((1, 8, 8, 3))
+    params, state = backbone.init(KEY, x)
+    with pytest.raises(ContractError, match="cannot run in mode 'tune'; it has eval, train"):
+        backbone.apply(params, state, x, rng=KEY, mode="tune")
+
+
+@pytest.mark.parametrize(
+    ("build", "names", "sentence"),
+    [
+        (Net, ("shallow", "pool"), "does not return the feature 'pool'.*Did you mean 'pooled'"),
+        (Net, ("pooled",), "returns 'shallow', which is not one of its features pooled"),
+        (tokens, ("a", "b"), "has the features a, b. Let it return a mapping"),
+    ],
+)
+def test_wrong_features_are_a_sentence(build, names, sentence):
+    with pytest.raises(ContractError, match=sentence):
+        wrap_nnx(build, names, INPUTS)
+
+
+def test_a_parameter_outside_of_all_stages_is_a_sentence():
+    backbone = wrap_nnx(Staged, ("bottom",), INPUTS, stages=("bottom",))
+    with pytest.raises(ContractError, match=r"belongs to no stage.*one of bottom"):
+        backbone.leaf("bottom/layers/0/kernel")

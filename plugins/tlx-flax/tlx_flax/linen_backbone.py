@@ -1,0 +1,162 @@
+"""A linen module as pure functions.
+
+A linen module is pure already; here its variables are parted into parameters and state, and its
+mode is said in the words of its own arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, final
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+
+from tlx import trees
+from tlx.types import Features, FeatureSpec, InputSpec, LeafInfo, Mode, Params, State, Variables
+from tlx_flax.features import by_name, checked, measured, unmeasured
+from tlx_flax.leaves import WHOLE, leaf_info, leaf_infos
+from tlx_flax.switches import Switches, switched, switches
+
+MODES: Mapping[Mode, Mapping[str, Any]] = {"train": {"train": True}, "eval": {"train": False}}
+"""The usual single argument `train`, which cannot say 'dropout, but running statistics'."""
+_FLAX = switches(MODES)
+
+
+def wrap_linen(
+    module: nn.Module,
+    features: tuple[str, ...],
+    inputs: InputSpec,
+    *,
+    stages: tuple[str, ...] = (),
+    modes: Mapping[Mode, Mapping[str, Any]] = MODES,
+    streams: tuple[str, ...] = ("dropout",),
+    foreign: Callable[[str], str | None] | None = None,
+) -> LinenBackbone:
+    """A linen module as a Backbone; see `LinenBackbone` for what it must do.
+
+    `features` names what it returns, shallow to deep; kind, channels and stride are measured.
+    `modes` says for each mode which arguments the module is called with. One with separate
+    arguments for dropout and batch norm has all three modes, in the words of these arguments:
+
+        {"train": {"deterministic": False, "use_running_average": False},
+         "tune": {"deterministic": False, "use_running_average": True},
+         "eval": {"deterministic": True, "use_running_average": True}}
+
+    Raises ContractError where the module returns something else than `features`."""
+    pairs = switches(modes)
+    one = LinenBackbone(module, unmeasured(features), inputs, stages, pairs, streams, foreign)
+    return replace(one, features=measured(one))
+
+
+@final
+@dataclass(frozen=True)
+class LinenBackbone:
+    """Any linen module as a Backbone that is `Staged` and knows `ForeignNames`.
+
+    Without `stage_names` the module is one stage, `all`, and called with (B,H,W,C) and the
+    arguments of a mode it returns a mapping of features, or an array that is the only one. With
+    them it also has a method `stage(name, carry, **arguments) -> (carry, features)`, and the
+    submodules of a stage are attributes with the stage's name, made in `setup`. The collection
+    `params` is the parameters, every other collection is state. `streams` are the random streams
+    that it draws from. `foreign` is the table of foreign names; without one a name in a file is a
+    leaf path already."""
+
+    module: nn.Module
+    features: tuple[FeatureSpec, ...]
+    inputs: InputSpec
+    stage_names: tuple[str, ...] = ()
+    arguments: Switches = _FLAX
+    streams: tuple[str, ...] = ("dropout",)
+    foreign: Callable[[str], str | None] | None = None
+
+    @property
+    def modes(self) -> frozenset[Mode]:
+        """The modes for which `arguments` has an entry."""
+        return frozenset(mode for mode, _ in self.arguments)
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Stage names, shallow to deep."""
+        return self.stage_names or (WHOLE,)
+
+    @cached_property
+    def _leaves(self) -> Mapping[str, LeafInfo]:
+        # Linen knows its parameters only when it has seen an input; an abstract one will do.
+        size = self.inputs.size or (224, 224)
+        x = jax.ShapeDtypeStruct((1, *size, self.inputs.channels), jnp.float32)
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        return leaf_infos(trees.flat(jax.eval_shape(self.init, key, x).params), self.stages)
+
+    def leaf(self, path: str) -> LeafInfo:
+        """Stage and kind of the parameter at a leaf path relative to the backbone."""
+        return leaf_info(self._leaves, path)
+
+    def foreign_name(self, name: str) -> str | None:
+        """The leaf path for a name in somebody's file; None where it is not for this network."""
+        return name if self.foreign is None else self.foreign(name)
+
+    def init(self, rng: Array, x: Array) -> Variables:
+        """Fresh variables for inputs shaped like `x` (B,H,W,C)."""
+        rngs = self._rngs(rng, ("params", *self.streams))
+        every = dict(self.module.init(rngs, x, **switched(self.arguments, "eval")))
+        every = nn.unbox(every)
+        params = every.pop("params", {})
+        return Variables(params, every)
+
+    def apply(
+        self, params: Params, state: State, x: Array, *, rng: Array, mode: Mode
+    ) -> tuple[Features, State]:
+        """All features of `x` (B,H,W,C), and the state after the pass."""
+        output, state = self._run(params, state, x, rng=rng, mode=mode)
+        return checked(by_name(output, self.features), self.features), state
+
+    def apply_stages(
+        self,
+        params: Params,
+        state: State,
+        carry: Any,
+        *,
+        start: int,
+        stop: int,
+        rng: Array,
+        mode: Mode,
+    ) -> tuple[Any, Features, State]:
+        """Stages `start` to `stop`. The key of a dropout layer does not depend on them."""
+        features: dict[str, Array] = {}
+        for name in self.stages[start:stop]:
+            if self.stage_names:
+                (carry, new), state = self._run(
+                    params, state, name, carry, rng=rng, mode=mode, method="stage"
+                )
+            else:
+                new, state = self.apply(params, state, carry, rng=rng, mode=mode)
+                carry = new
+            features |= new
+        return carry, features, state
+
+    def _run(
+        self,
+        params: Params,
+        state: State,
+        *inputs: Any,
+        rng: Array,
+        mode: Mode,
+        method: str | None = None,
+    ) -> tuple[Any, State]:
+        output, new = self.module.apply(
+            {"params": params, **state},
+            *inputs,
+            rngs=self._rngs(rng, self.streams),
+            mutable=list(state) if mode == "train" else [],
+            method=method,
+            **switched(self.arguments, mode),
+        )
+        return output, {**state, **new} if mode == "train" else state
+
+    def _rngs(self, rng: Array, names: tuple[str, ...]) -> dict[str, Array]:
+        return {name: jax.random.fold_in(rng, number) for number, name in enumerate(names)}

@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tlx
+from tlx import cli, config, finetune
+from tlx.errors import DataError, DivergedError, Interrupted
+
+HEAVY = ("jax", "numpy", "pydantic", "importlib.metadata", "rich", "difflib")
+
+
+def modules_after(*arguments: str, cwd: Path) -> tuple[int, set[str], str]:
+    """(exit code, modules in memory, stderr) of a command in an interpreter of its own."""
+    script = (
+        "import sys, tlx.cli\n"
+        "try: code = tlx.cli.main(sys.argv[1:])\n"
+        "except SystemExit as e: code = e.code\n"
+        "print('\\n' + ' '.join([str(code), *sys.modules]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, cwd=cwd
+    )
+    assert done.stdout, done.stderr
+    code, *modules = done.stdout.splitlines()[-1].split()
+    return int(code), set(modules), done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["run", "--help"]])
+def test_help_imports_next_to_nothing(arguments, tmp_path):
+    code, modules, _ = modules_after(*arguments, cwd=tmp_path)
+    assert code == 0
+    assert not modules & set(HEAVY)
+    assert {m for m in modules if m.startswith("tlx")} == {"tlx", "tlx.cli"}
+
+
+def test_plugins_are_listed_without_importing_them(tmp_path):
+    code, modules, _ = modules_after("plugins", "--json", cwd=tmp_path)
+    assert code == 0
+    assert not modules & {"jax", "numpy", "pydantic"}
+    assert {m.partition(".")[0] for m in modules if m.startswith("tlx")} == {"tlx"}
+
+
+@pytest.mark.parametrize("verb", ["run", "show"])
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('data = "digitz"\nbackbone = "nope"', "No backbone 'nope' is installed."),
+        ('data = "d"\nbackbone = "b"\noptimiser = {}', "Did you mean 'optimizer'?"),
+        ("data = = 1", "line 1"),
+    ],
+)
+def test_a_mistake_in_a_run_file_is_answered_before_jax(verb, text, sentence, tmp_path):
+    (tmp_path / "run.toml").write_text(text)
+    code, modules, stderr = modules_after(verb, "run.toml", cwd=tmp_path)
+    assert code == 2
+    assert stderr.startswith("tlx: ")
+    assert sentence in stderr
+    assert "Traceback" not in stderr
+    assert not modules & {"jax", "numpy"}
+
+
+# --- errors -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    def failing(error: BaseException):
+        def read(*_):
+            raise error
+
+        monkeypatch.setattr(config, "read", read)
+
+    return failing
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (DataError("No pictures."), 2, "tlx: No pictures.\n"),
+        (DivergedError("Not finite at step 3."), 1, "tlx: Not finite at step 3.\n"),
+        (Interrupted("Go on with --resume."), 130, "tlx: Go on with --resume.\n"),
+        (KeyboardInterrupt(), 130, "tlx: stopped.\n"),
+        (OSError(28, "No space left on device"), 1, "tlx: [Errno 28] No space left on device\n"),
+        (KeyError("x"), 1, "tlx: internal error: KeyError: 'x'\n"),
+    ],
+)
+def test_errors_are_sentences_with_a_code(failing, capsys, error, code, words):
+    failing(error)
+    assert cli.main(["run", "x.toml"]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(words)
+    assert ("--debug" in err) == (code == 1 and not isinstance(error, DivergedError))
+
+
+@pytest.mark.parametrize("arguments", [["--debug", "run", "x"], ["run", "x", "--debug"]])
+def test_debug_lets_errors_through(failing, arguments):
+    failing(DataError("No pictures."))
+    with pytest.raises(DataError):
+        cli.main(arguments)
+
+
+def test_wrong_usage_exits_with_2(capsys):
+    for arguments in ([], ["trian"], ["run"], ["run", "x", "--resume", "--overwrite"]):
+        with pytest.raises(SystemExit) as caught:
+            cli.main(arguments)
+        assert caught.value.code == 2
+    assert "invalid choice: 'trian'" in capsys.readouterr().err
+
+
+def test_a_closed_pipe_is_no_error():
+    done = subprocess.run(
+        f'"{sys.executable}" -m tlx.cli plugins | true', shell=True, capture_output=True, text=True
+    )
+    assert done.stderr == ""
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"tlx {tlx.__version__}\n"
+
+
+# --- plugins ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two(install):
+    install("good", {"heads": {"linear": "cli_good:f"}}, cli_good="def f(): ...")
+    install("bad", {"heads": {"broken": "cli_bad:f"}, "sinks": {"log": "x:y"}}, cli_bad="1 / 0")
+
+
+@pytest.mark.usefixtures("two")
+def test_plugins_as_a_table(capsys):
+    assert cli.main(["plugins", "heads"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "kind   name    distribution  version  status",
+        "heads  broken  bad           1.0",
+        "heads  linear  good          1.0",
+    ]
+
+
+@pytest.mark.usefixtures("two")
+def test_plugins_check_lists_what_is_broken(capsys):
+    assert cli.main(["plugins", "heads", "--check"]) == 2
+    out, err = capsys.readouterr()
+    assert [line.split()[-1] for line in out.splitlines()] == ["status", "broken", "ok"]
+    assert "1 of 2 are broken:" in err
+    assert "ZeroDivisionError" in err
+
+
+@pytest.mark.usefixtures("two")
+def test_plugins_as_json(capsys):
+    assert cli.main(["plugins", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert rows[1] == {
+        "kind": "heads", "name": "linear", "value": "cli_good:f", "distribution": "good",
+        "version": "1.0", "status": "", "reason": "",
+    }  # fmt: skip
+    assert cli.main(["plugins", "--json", "--check"]) == 2
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["status"] for row in rows] == ["broken", "ok", "broken"]
+
+
+def test_an_unknown_kind_of_plugin(capsys):
+    assert cli.main(["plugins", "haeds"]) == 2
+    assert "Did you mean 'heads'?" in capsys.readouterr().err
+
+
+# --- finetune -----------------------------------------------------------------------------------
+
+
+def test_finetune_writes_only_what_was_chosen(tmp_path):
+    assert finetune.table("pictures/Ants & bees") == {
+        "name": "Ants-bees",
+        "data": "folder:pictures/Ants & bees",
+        "backbone": finetune.BACKBONE,
+    }
+    table = finetune.table(
+        "x", backbone="b", weights="w", strategy="s", epochs=2.0, batch_size=8, lr=0.1, seed=1,
+        name="n",
+    )  # fmt: skip
+    run = config.parse(table)
+    assert (run.name, run.epochs, run.batch_size, run.seed) == ("n", 2.0, 8, 1)
+    assert (run.backbone.name, run.strategy.name, run.optimizer.learning_rate) == ("b", "s", 0.1)
+
+
+@pytest.mark.parametrize(
+    ("weights", "reference"),
+    [
+        ("a/b.npz", "npz:a/b.npz"),
+        ("b.safetensors", "safetensors:b.safetensors"),
+        ("imagenet", "imagenet"),
+        ("hub:a/b.safetensors", "hub:a/b.safetensors"),
+        ("none", "none"),
+    ],
+)
+def test_finetune_knows_weights_by_their_suffix(weights, reference):
+    assert finetune.table("x", weights=weights)["weights"] == reference
+
+
+def test_finetune_knows_the_folder_of_a_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("old").mkdir()
+    assert finetune.table("x", weights="old")["weights"] == "old"
+    Path("old/run.toml").touch()
+    assert finetune.table("x", weights="old")["weights"] == "run:old"
+
+
+def test_finetune_takes_other_data_too():
+    assert finetune.table("a/b.npz")["data"] == "npz:a/b.npz"
+    assert finetune.table("a/b.npz")["name"] == "b"
+    assert finetune.table("tfds:cifar10")["data"] == "tfds:cifar10"
+    assert finetune.table("tfds:cifar10")["name"] == "cifar10"
+    assert finetune.table(".")["name"] == Path.cwd().name

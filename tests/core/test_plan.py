@@ -1,0 +1,109 @@
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from tlx.errors import ConfigError
+from tlx.model import Model
+from tlx.plan import plan
+from tlx.protocols import Phase
+from tlx.registry import build
+from tlx.testing.toys import ToyBackbone
+
+
+def supervised(model, params, state, batch, constants, *, rng, mode, progress):
+    return model.forward(params, state, batch, rng=rng, mode=mode)
+
+
+@dataclass(frozen=True)
+class Fixed:
+    made: tuple[Phase, ...]
+
+    def init(self, rng, model, batch):
+        raise AssertionError("not needed")
+
+    def phases(self, model, steps):
+        return self.made
+
+
+@pytest.fixture(scope="module")
+def model():
+    backbone = ToyBackbone()
+    return Model(backbone, build("heads", "softmax", {"classes": 3}), backbone.inputs)
+
+
+@pytest.fixture(scope="module")
+def params(model):
+    batch = {"image": jnp.zeros((2, 8, 8, 3), jnp.uint8)}
+    return jax.eval_shape(model.init, jax.random.key(0), batch).params
+
+
+def phase(frozen=(), **more):
+    def group(path):
+        return "frozen" if any(part in path for part in frozen) else path.split("/")[0]
+
+    return Phase(name="p", steps=5, group=group, forward=supervised, **more)
+
+
+def planned(model, params, *phases):
+    return plan(Fixed(phases), model, params, sum(p.steps for p in phases))
+
+
+def test_nothing_frozen(model, params):
+    (found,) = planned(model, params, phase())
+    assert found.model.frozen == 0
+    assert all(jax.tree.leaves(found.trainable))
+
+
+def test_frozen_prefix_and_multipliers(model, params):
+    (found,) = planned(model, params, phase(["stage1"], lr={"backbone": 0.1}))
+    assert found.model.frozen == 1
+    assert not any(jax.tree.leaves(found.trainable["backbone"]["stage1"]))
+    assert all(jax.tree.leaves(found.trainable["backbone"]["stage2"]))
+    assert found.multipliers["backbone"]["stage1"]["conv"]["kernel"] is None
+    assert found.multipliers["backbone"]["stage2"]["conv"]["kernel"] == 0.1
+    assert found.multipliers["head"]["kernel"] == 1.0
+    assert found.moving(params) == sum(
+        leaf.size for leaf in jax.tree.leaves((params["backbone"]["stage2"], params["head"]))
+    )
+
+
+def test_phases_follow_each_other(model, params):
+    two = planned(model, params, phase(["backbone"]), replace(phase(), name="q", steps=3))
+    assert [(p.start, p.stop) for p in two] == [(0, 5), (5, 8)]
+    assert two[0].model.frozen == 2
+
+
+def test_a_phase_without_steps_is_left_out(model, params):
+    assert len(planned(model, params, replace(phase(), steps=0), phase())) == 1
+
+
+def test_refusals(model, params):
+    with pytest.raises(ConfigError, match="every leaf is frozen"):
+        planned(model, params, phase(["backbone", "head"]))
+    with pytest.raises(ConfigError, match="'haed', which holds no leaf. Groups: backbone, head"):
+        planned(model, params, phase(lr={"haed": 2.0}))
+    with pytest.raises(ConfigError, match="add up to 5 steps instead of 6"):
+        plan(Fixed((phase(),)), model, params, 6)
+    with pytest.raises(ConfigError, match="freezes stage2 above stages that move"):
+        planned(model, params, phase(["stage2"]))
+    (found,) = planned(model, params, phase(["stage2"], norm="frozen"))
+    assert found.model.frozen == 0
+
+
+def test_part_of_a_backbone_without_stages_is_refused(params):
+    class Whole:
+        """The toy without its stages."""
+
+        def __init__(self):
+            toy = ToyBackbone()
+            self.inputs, self.features, self.modes = toy.inputs, toy.features, toy.modes
+            self.leaf, self.init, self.apply = toy.leaf, toy.init, toy.apply
+
+    backbone = Whole()
+    model = Model(backbone, build("heads", "softmax", {"classes": 3}), backbone.inputs)
+    with pytest.raises(ConfigError, match="only a backbone that runs in stages"):
+        planned(model, params, phase(["stage1"]))
+    (found,) = planned(model, params, phase(["backbone"]))
+    assert found.model.frozen == 1

@@ -1,0 +1,103 @@
+"""The documents name what is there: plugins, commands, keys, words, modules, tests, links."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+import pytest
+
+from tlx import cli, registry
+from tlx.quantities import MEANING
+from tlx.run_config import OWN_KEYS
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("plugins/*/README.md")])
+PLUGINS = sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml"))
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def rows(text: str, heading: str) -> list[list[str]]:
+    """The body of the table whose heading row begins with a cell, without backticks."""
+    body = re.search(rf"^\| {heading} \|.*\n\|[- |]+\n((?:\|.*\n?)+)", text, re.M)
+    assert body, f"There is no table headed {heading!r}."
+    cells = (re.split(r"(?<!\\)\|", line.strip().strip("|")) for line in body[1].splitlines())
+    return [[cell.strip() for cell in row] for row in cells]
+
+
+def ticked(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def test_the_readme_lists_the_plugins_of_this_repository() -> None:
+    installed: dict[str, set[str]] = {}
+    for plugin in registry.find():
+        if plugin.distribution in PLUGINS:
+            installed.setdefault(plugin.kind, set()).add(plugin.name)
+    assert {
+        kind: set(ticked(names)) for kind, names in rows(read("README.md"), "kind")
+    } == installed
+
+
+def test_the_readme_lists_the_commands() -> None:
+    actions = cli.parser()._subparsers._group_actions  # type: ignore[union-attr]
+    (verbs,) = (a for a in actions if isinstance(a, argparse._SubParsersAction))
+    listed = [ticked(row[0])[0].split()[1] for row in rows(read("README.md"), "command")]
+    assert listed == list(verbs.choices)
+
+
+def test_the_readme_lists_the_keys_of_a_run_file() -> None:
+    for table, _, keys in rows(read("README.md"), "table"):
+        key = ticked(table)[0].strip("[]")
+        if key in OWN_KEYS:
+            own = set(OWN_KEYS[key]) - {"name"}
+            assert own == {word for word in ticked(keys) if not word.startswith('"')}, key
+
+
+def test_the_readme_offers_no_word_that_does_not_exist() -> None:
+    sentence = read("README.md").split("these words and no others:")[1].split(". ")[0]
+    assert len(ticked(sentence)) > 10
+    assert set(ticked(sentence)) <= set(MEANING)
+
+
+def test_the_design_explains_every_word() -> None:
+    design = read("docs/design.md")
+    assert {word for row in rows(design, "word") for word in ticked(row[0])} == set(MEANING)
+
+
+def test_the_design_knows_every_file_of_the_core() -> None:
+    design = read("docs/design.md")
+    named = set(re.findall(r"`(\w+)(?:\.py|/)`", design))
+    there = {path.stem for path in ROOT.glob("tlx/*.py")}
+    there |= {path.parent.name for path in ROOT.glob("tlx/*/__init__.py")}
+    assert there - {"__init__"} <= named, sorted(there - named)
+
+
+def test_the_tests_that_the_design_names_exist() -> None:
+    design = read("docs/design.md")
+    named = re.findall(r"`(test_\w+)::(test_\w+)`", design)
+    assert len(named) > 10
+    sources = {path.stem: path.read_text() for path in ROOT.glob("**/tests/**/test_*.py")}
+    missing = [
+        f"{file}::{test}" for file, test in named if f"def {test}(" not in sources.get(file, "")
+    ]
+    assert not missing
+
+
+def test_requirements_install_every_plugin() -> None:
+    lines = [line for line in read("requirements.txt").splitlines() if line.startswith("-e ")]
+    assert lines == ["-e .", *(f"-e ./plugins/{name}" for name in PLUGINS)]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(path: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text(encoding="utf-8"))
+    broken = [
+        link for link in links
+        if not link.startswith(("http:", "https:")) and not (path.parent / link).exists()
+    ]  # fmt: skip
+    assert not broken

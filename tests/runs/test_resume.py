@@ -1,0 +1,108 @@
+"""A run that was interrupted and resumed ends bit-identical to one that was not."""
+
+import hashlib
+import os
+import signal
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+import tlx
+from tlx import loop
+from tlx.checkpoint import Checkpoints
+from tlx.errors import DataError, Interrupted
+
+STRATEGY = {"name": "probe_then_finetune", "probe": 0.4}
+
+
+def digests(out):
+    """sha256 of the model's tensors and of every leaf of the last checkpoint."""
+    found = {"model": hashlib.sha256((out / "model/model.safetensors").read_bytes()).hexdigest()}
+    with Checkpoints(out / "checkpoints") as checkpoints:
+        folder = checkpoints.folder(checkpoints.steps()[-1])
+        import orbax.checkpoint as ocp
+
+        with ocp.PyTreeCheckpointer() as reader:
+            leaves = reader.restore(folder / "arrays")
+    for name, value in leaves.items():
+        found[name] = hashlib.sha256(np.asarray(value).tobytes()).hexdigest()
+    return found
+
+
+def stopping_after(monkeypatch, steps):
+    """Let the loop believe that a signal came after so many of its own steps."""
+
+    @contextmanager
+    def interruptible():
+        count = iter(range(1, 1_000))
+        yield lambda: next(count) >= steps
+
+    monkeypatch.setattr(loop, "interruptible", interruptible)
+
+
+
+@pytest.mark.parametrize("stops", [[3], [5, 1, 4]], ids=["in the probe", "thrice"])
+def test_resumed_equals_uninterrupted(tiny, tmp_path, monkeypatch, stops):
+    table = tiny(
+        strategy=STRATEGY,
+        augmentation=["flip", {"name": "crop", "padding": 1}],
+        checkpoint_seconds=60.0,
+    )
+    tlx.run(table, out=tmp_path / "whole")
+    out = tmp_path / "stopped"
+    resume = False
+    for steps in stops:
+        with monkeypatch.context() as patch:
+            stopping_after(patch, steps)
+            with pytest.raises(Interrupted, match=r"Stopped at step \d+ of 12 and saved.*--resume"):
+                tlx.run(table, out=out, resume=resume)
+        resume = True
+    result = tlx.run(table, out=out, resume=True)
+    assert digests(out) == digests(tmp_path / "whole")
+    assert result["steps"] == 12
+
+
+def test_a_damaged_checkpoint_is_passed_over(tiny, tmp_path, monkeypatch):
+    table = tiny()
+    tlx.run(table, out=tmp_path / "whole")
+    out = tmp_path / "stopped"
+    with monkeypatch.context() as patch:
+        stopping_after(patch, 7)
+        with pytest.raises(Interrupted):
+            tlx.run(table, out=out)
+    newest = max((out / "checkpoints").iterdir())
+    target = max((p for p in newest.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    content = bytearray(target.read_bytes())
+    content[len(content) // 2] ^= 1
+    target.write_bytes(content)
+    tlx.run(table, out=out, resume=True)
+    assert digests(out) == digests(tmp_path / "whole")
+
+
+def test_a_real_signal_saves_and_stops(tiny, tmp_path, monkeypatch):
+    real = loop.as_arrays
+
+    def killing(batch):
+        if not killing.done:
+            killing.done = True
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(batch)
+
+    killing.done = False
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(loop, "as_arrays", killing)
+    with pytest.raises(Interrupted, match="Stopped at step 1 of 12"):
+        tlx.run(tiny(), out=tmp_path / "run")
+    assert signal.getsignal(signal.SIGTERM) is before
+    with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
+        assert checkpoints.steps() == (1,)
+
+
+def test_a_run_that_failed_before_its_first_checkpoint_starts_again(tiny, tmp_path, pictures):
+    gone = pictures.with_name("elsewhere.npz")
+    table = tiny(data={"name": "npz", "path": str(gone), "val": 21})
+    with pytest.raises(DataError):
+        tlx.run(table, out=tmp_path / "run")
+    gone.write_bytes(pictures.read_bytes())
+    assert tlx.run(table, out=tmp_path / "run", resume=True)["steps"] == 12

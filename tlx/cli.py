@@ -1,0 +1,255 @@
+"""The command line: one thin function per verb.
+
+Each verb imports what it needs when it is called, so that `tlx --help` costs nothing and a
+mistake in a run file is answered before jax is there. What is wrong is said in a sentence; a
+traceback is printed only with `--debug`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+FINE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
+"""Exit codes: done; failed while running; refused before that; stopped by a signal."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    args = parser().parse_args(arguments)
+    try:
+        args.verb(args)
+        sys.stdout.flush()
+        return FINE
+    except BrokenPipeError:  # `tlx plugins | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except (Exception, KeyboardInterrupt) as error:
+        if "debug" in args:
+            raise
+        sentence, code = _said(error)
+        print(f"tlx: {sentence}", file=sys.stderr)
+        return code
+
+
+def _said(error: BaseException) -> tuple[str, int]:
+    """The sentence that is printed for an error, and the exit code."""
+    from tlx.errors import DivergedError, Interrupted, TlxError
+
+    if isinstance(error, Interrupted):
+        return str(error), INTERRUPTED
+    if isinstance(error, KeyboardInterrupt):
+        return "stopped.", INTERRUPTED
+    if isinstance(error, TlxError):
+        return str(error), FAILED if isinstance(error, DivergedError) else REFUSED
+    kind = "" if isinstance(error, OSError) else f"internal error: {type(error).__name__}: "
+    return f"{kind}{error}\nThe same command with --debug shows where it happened.", FAILED
+
+
+# --- the verbs ----------------------------------------------------------------------------------
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train what a run file says."""
+    from tlx import config
+
+    _train(config.read(args.run_file, args.set), args)
+
+
+def finetune(args: argparse.Namespace) -> None:
+    """Train on a folder of pictures; the run file is written for you."""
+    from tlx import config, finetune
+
+    chosen = {name: getattr(args, name) for name in finetune.CHOICES}
+    table = config.apply_sets(finetune.table(args.folder, **chosen), args.set)
+    _train(config.parse(table, f"tlx finetune {args.folder}"), args)
+
+
+def _train(run: Any, args: argparse.Namespace) -> None:
+    from tlx import config
+
+    config.check(run)  # before jax is imported, which takes longer
+    from tlx import study
+
+    study.run(run, out=args.out, resume=args.resume, overwrite=args.overwrite)
+
+
+def show(args: argparse.Namespace) -> None:
+    """Say what would run: phases, trainable counts, what each divergence costs."""
+    from tlx import config
+
+    read = config.read(args.run_file, args.set)
+    config.check(read)
+    from tlx import show as showing
+
+    shown = showing.show(read)
+    if args.json:
+        return _json(shown)
+    for line in showing.lines(shown):
+        print(line)
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Measure a finished run's model again, on its test split."""
+    from tlx import study
+    from tlx.wording import results
+
+    found = study.evaluate(args.run)
+    if args.json:
+        return _json(found)
+    for name, splits in found.items() if "test" not in found else [("", found)]:
+        if name:
+            print(name)
+        _aligned(results(splits))
+
+
+def predict(args: argparse.Namespace) -> None:
+    """Say what a finished run's model sees in pictures."""
+    from tlx import saved
+    from tlx.wording import shown
+
+    rows = saved.load(args.run_dir).predict(args.image)
+    if args.json:
+        return _json([{"image": i, **row} for i, row in zip(args.image, rows, strict=True)])
+    _aligned([
+        (image, *(f"{name} {shown(name, value)}" for name, value in row.items()))
+        for image, row in zip(args.image, rows, strict=True)
+    ])  # fmt: skip
+
+
+def plugins(args: argparse.Namespace) -> None:
+    """List what is installed, from metadata alone; `--check` imports everything."""
+    from tlx import registry
+    from tlx.errors import PluginError
+
+    found = registry.status(args.kind, imported=args.check)
+    fine, bad = ("ok", "broken") if args.check else ("", "claimed twice")
+    rows = [(plugin, bad if why else fine, why) for plugin, why in found]
+    if args.json:
+        _json([{**vars(plugin), "status": status, "reason": why} for plugin, status, why in rows])
+    else:
+        titles = ("kind", "name", "distribution", "version", "status")
+        _aligned([titles, *((p.kind, p.name, p.distribution, p.version, s) for p, s, _ in rows)])
+    broken = [why for _, why in found if why]
+    if args.check and broken:
+        raise PluginError("\n  ".join([f"{len(broken)} of {len(found)} are broken:", *broken]))
+
+
+def new_plugin(args: argparse.Namespace) -> None:
+    """Write the skeleton of a plugin."""
+    from tlx import scaffold
+
+    for path in scaffold.new_plugin(args.kind, args.name, Path.cwd()):
+        print(path)
+
+
+# --- how they are called ------------------------------------------------------------------------
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every verb with its arguments."""
+    from tlx import __version__
+
+    debug = argparse.ArgumentParser(add_help=False)
+    debug.add_argument(
+        "--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks"
+    )
+    top = argparse.ArgumentParser(
+        prog="tlx", description="Transfer learning in JAX out of plugins.", parents=[debug]
+    )
+    top.add_argument("--version", action="version", version=f"tlx {__version__}")
+    verbs = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def verb(name: str, function: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
+        text = function.__doc__ or ""
+        made = verbs.add_parser(name, help=text, description=text, parents=[debug])
+        made.set_defaults(verb=function)
+        return made
+
+    made = verb("run", run)
+    made.add_argument("run_file", metavar="RUN.toml")
+    _training(made)
+
+    made = verb("finetune", finetune)
+    made.add_argument("folder", metavar="FOLDER", help="pictures in one folder per class")
+    made.add_argument("--backbone", metavar="NAME")
+    made.add_argument("--weights", metavar="W", help="a file, a run's folder or a name")
+    made.add_argument("--strategy", metavar="NAME")
+    made.add_argument("--epochs", type=float, metavar="N")
+    made.add_argument("--batch-size", type=int, metavar="N")
+    made.add_argument("--lr", type=float, metavar="RATE")
+    made.add_argument("--seed", type=int, metavar="N")
+    made.add_argument("--name", help="of the run; the folder's name where absent")
+    _training(made)
+
+    made = verb("show", show)
+    made.add_argument("run_file", metavar="RUN.toml")
+    _settings(made)
+    _as_json(made)
+
+    made = verb("eval", evaluate)
+    made.add_argument("run", metavar="RUN_DIR|RUN.toml")
+    _as_json(made)
+
+    made = verb("predict", predict)
+    made.add_argument("run_dir", metavar="RUN_DIR")
+    made.add_argument("image", nargs="+", metavar="IMAGE")
+    _as_json(made)
+
+    made = verb("plugins", plugins)
+    made.add_argument("kind", nargs="?", metavar="KIND", help="such as backbones or divergences")
+    made.add_argument("--check", action="store_true", help="import each one, list broken ones")
+    _as_json(made)
+
+    made = verb("new-plugin", new_plugin)
+    made.add_argument("kind", metavar="KIND")
+    made.add_argument("name", metavar="NAME")
+    return top
+
+
+def _training(made: argparse.ArgumentParser) -> None:
+    _settings(made)
+    made.add_argument("--out", metavar="DIR", help="where to write; runs/<name> where absent")
+    again = made.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="go on with the run in DIR")
+    again.add_argument("--overwrite", action="store_true", help="replace the run in DIR")
+
+
+def _settings(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="a.b=value",
+        help="change the run file: optimizer.learning_rate=0.01, divergence.0.weight=1",
+    )  # fmt: skip
+
+
+def _as_json(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--json", action="store_true", help="print JSON")
+
+
+# --- what they print ----------------------------------------------------------------------------
+
+
+def _json(value: Any) -> None:
+    import json
+
+    from tlx.wording import plain
+
+    print(json.dumps(plain(value), indent=2))
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> None:
+    """Rows in columns, left-aligned."""
+    widths: dict[int, int] = {}
+    for row in rows:
+        for column, cell in enumerate(row):
+            widths[column] = max(widths.get(column, 0), len(cell))
+    for row in rows:
+        print("  ".join(cell.ljust(widths[n]) for n, cell in enumerate(row)).rstrip())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

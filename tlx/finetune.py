@@ -1,0 +1,65 @@
+"""The run file that `tlx finetune` writes for you."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+CHOICES = ("backbone", "weights", "strategy", "epochs", "batch_size", "lr", "seed", "name")
+"""What the command line may choose; everything else goes through `--set`."""
+
+BACKBONE, WEIGHTS = "resnet20", "resnet20-cifar10"
+"""The source model that comes with tlx; what starts where nothing else is asked for."""
+EPOCHS = 20
+AUGMENTATION = ("flip", "crop")
+_SUFFIXES = {".npz": "npz", ".safetensors": "safetensors"}
+
+
+def table(
+    folder: str,
+    *,
+    backbone: str | None = None,
+    weights: str | None = None,
+    strategy: str | None = None,
+    epochs: float | None = None,
+    batch_size: int | None = None,
+    lr: float | None = None,
+    seed: int | None = None,
+    name: str | None = None,
+) -> dict[str, Any]:
+    """The table of a run on `folder`; what is None is left to the run file's defaults.
+
+    `folder` may also be an .npz file or any reference to a dataset (`tfds:cifar10`), `weights`
+    a file, a run's folder or a reference."""
+    chosen = {
+        "name": name or _slug(folder),
+        "seed": seed,
+        "epochs": EPOCHS if epochs is None else epochs,
+        "batch_size": batch_size,
+        "data": _data(folder),
+        "backbone": backbone or BACKBONE,
+        "weights": _weights(weights) if weights else None if backbone else WEIGHTS,
+        "augmentation": list(AUGMENTATION),
+        "strategy": strategy,
+        "optimizer": None if lr is None else {"learning_rate": lr},
+    }
+    return {key: value for key, value in chosen.items() if value is not None}
+
+
+def _data(folder: str) -> str:
+    if folder.endswith(".npz"):
+        return f"npz:{folder}"
+    return folder if ":" in folder and not Path(folder).exists() else f"folder:{folder}"
+
+
+def _weights(weights: str) -> str:
+    if scheme := _SUFFIXES.get(Path(weights).suffix) if ":" not in weights else None:
+        return f"{scheme}:{weights}"
+    return f"run:{weights}" if (Path(weights) / "run.toml").is_file() else weights
+
+
+def _slug(folder: str) -> str:
+    """The folder's name as a run's name."""
+    last = Path(folder.rpartition(":")[2]).resolve().name
+    return re.sub(r"[^\w.+-]+", "-", Path(last).stem).strip("-.+") or "finetune"

@@ -1,0 +1,90 @@
+"""What would run, without running it: phases, trainable counts, and what each divergence costs.
+
+Costs are floating point operations of the step before compilation, with and without
+the divergence, so they count the source's forward pass and the gradient it asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+
+from tlx import config as configs
+from tlx.assemble import Experiment, as_arrays, assemble
+from tlx.config import RunConfig
+from tlx.describe import described
+from tlx.loop import fresh_state
+from tlx.objective import Objective, Term
+from tlx.plan import Planned
+from tlx.stream import training
+from tlx.wording import headline
+
+
+def show(config: RunConfig) -> dict[str, Any]:
+    """Plain data about the run, or about each variant by name."""
+    configs.check(config)
+    return {
+        "name": config.name,
+        "runs": {name: _shown(assemble(variant)) for name, variant in configs.expand(config)},
+    }
+
+
+def _shown(experiment: Experiment) -> dict[str, Any]:
+    about = described(experiment)
+    about.pop("config")
+    for planned, phase in zip(experiment.phases, about["phases"], strict=True):
+        phase |= {"learning_rates": dict(planned.phase.lr), "cost": costs(experiment, planned)}
+    return about | {"steps": experiment.steps, "canvas": experiment.canvas}
+
+
+def costs(experiment: Experiment, planned: Planned) -> dict[str, float]:
+    """Floating point operations of one step: `step` in all, and what each divergence adds."""
+    every = experiment.terms
+    whole = _flops(experiment, planned, every)
+    found = {"step": whole}
+    for term in every:
+        without = tuple(other for other in every if other is not term)
+        found[f"divergence/{term.name}"] = whole - _flops(experiment, planned, without)
+    return found
+
+
+def _flops(experiment: Experiment, planned: Planned, terms: tuple[Term, ...]) -> float:
+    objective = Objective(
+        planned.model, planned.phase.forward, terms,
+        experiment.source_models, experiment.augmentations,
+    )  # fmt: skip
+    step = experiment.step.build(objective, experiment.update(planned), planned.trainable, None)
+    stream = training(
+        experiment.splits.train, batch_size=experiment.config.batch_size, seed=0,
+        canvas=experiment.canvas, crop=experiment.model.inputs.crop,
+    )  # fmt: skip
+    batch = jax.tree.map(lambda leaf: leaf[None], as_arrays(next(stream)))
+    stream.close()
+    state = fresh_state(experiment, planned)
+    lowered = jax.jit(step).lower(state, experiment.constants, batch)
+    return float((lowered.cost_analysis() or {}).get("flops", float("nan")))
+
+
+def lines(shown: Mapping[str, Any]) -> Iterator[str]:
+    """The same for people."""
+    for name, run in shown["runs"].items():
+        yield name
+        label = ""
+        for what, text in headline(run):
+            yield f"  {what if what != label else '':<10}  {text}"
+            label = what
+        for phase in run["phases"]:
+            rates = ", ".join(
+                f"{group} x {rate:g}" for group, rate in phase["learning_rates"].items()
+            )
+            cost = phase["cost"]
+            yield (
+                f"  {'cost':<10}  {phase['name']}: {cost['step'] / 1e9:,.2f} GFLOP a step"
+                f"{f'; learning rate: {rates}' if rates else ''}"
+            )
+            for key, added in cost.items():
+                if key != "step":
+                    share = 100 * added / max(cost["step"] - added, 1)
+                    yield f"  {'':<10}  {key} adds {added / 1e9:,.3f} GFLOP ({share:.1f} %)"

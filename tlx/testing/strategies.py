@@ -1,0 +1,245 @@
+"""What every strategy must do, in a small complete setting.
+
+A strategy that learns from labels needs a model with a head and one that learns without them
+refuses a head; the kit takes the setting that the strategy accepts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any, final
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tlx import trees
+from tlx.errors import ConfigError
+from tlx.model import Model
+from tlx.plan import Planned, plan
+from tlx.protocols import Finishes, Staged, Strategy
+from tlx.testing.claims import (
+    NotApplicable,
+    claim,
+    claim_alike,
+    claim_finite,
+    claim_leading,
+    claim_plain,
+    claim_same,
+    claim_value,
+    fail,
+)
+from tlx.testing.compiling import quick_jit
+from tlx.testing.world import BATCH, constants, world
+from tlx.types import Forward, Mode, Variables
+
+STEPS = 10
+
+
+@final
+class Subject:
+    """A strategy under test in a model that it accepts."""
+
+    def __init__(self, make: Callable[[], Strategy], folder: Path):
+        self.make = make
+        self.here = world()
+        self.jitted: dict[tuple[str, Mode], Any] = {}
+
+    @cached_property
+    def thing(self) -> Strategy:
+        """The strategy."""
+        return self.make()
+
+    @cached_property
+    def model(self) -> Model:
+        """The model, with a head if the strategy takes one."""
+        headed = self.here.model
+        refusals = []
+        for model in (headed, Model(headed.backbone, None, headed.inputs)):
+            try:
+                self.thing.phases(model, STEPS)
+            except ConfigError as e:
+                refusals.append(str(e))
+                continue
+            return model
+        fail(f"`phases` refuses a model with a head and one without. {' '.join(refusals)}")
+
+    @cached_property
+    def own(self) -> Variables:
+        """The strategy's own variables."""
+        return self.thing.init(jax.random.key(5), self.model, self.here.batch)
+
+    @cached_property
+    def variables(self) -> Variables:
+        """All variables of a run with this strategy."""
+        params, state = (dict(tree) for tree in self.here.variables)
+        if self.model.head is None:
+            del params["head"], state["head"]
+        for tree, own in ((params, self.own.params), (state, self.own.state)):
+            if jax.tree.leaves(own):
+                tree["strategy"] = own
+        return Variables(params, state)
+
+    @cached_property
+    def phases(self) -> tuple[Planned, ...]:
+        """The phases of a run of ten steps."""
+        try:
+            return plan(self.thing, self.model, self.variables.params, STEPS)
+        except ConfigError as e:
+            fail(str(e))
+
+    def loss(self, planned: Planned, mode: Mode) -> Callable[..., tuple[jax.Array, Forward]]:
+        """(params, state, key) -> (mean loss, Forward) of a phase."""
+
+        def run(params: Any, state: Any, key: jax.Array) -> tuple[jax.Array, Forward]:
+            forward = planned.phase.forward(
+                planned.model,
+                params,
+                state,
+                self.here.batch,
+                constants(self.here),
+                rng=key,
+                mode=mode,
+                progress=jnp.float32(0.5),
+            )
+            return jnp.mean(forward.loss), forward
+
+        return run
+
+    def forward(self, planned: Planned, mode: Mode, seed: int = 3) -> Forward:
+        """The pass of a phase, compiled once per mode."""
+        name = (planned.phase.name, mode)
+        if name not in self.jitted:
+            self.jitted[name] = quick_jit(self.loss(planned, mode))
+        return self.jitted[name](*self.variables, jax.random.key(seed))[1]
+
+
+def check_value(subject: Subject) -> None:
+    """Equal configuration, equal strategy."""
+    claim_value(subject.make, "A strategy")
+
+
+def check_variables(subject: Subject) -> None:
+    """Its own numbers are nested dicts of arrays, one path per leaf."""
+    claim_plain(subject.own.params, "The strategy's parameters")
+    claim_plain(subject.own.state, "The strategy's state")
+
+
+def check_steps_add_up(subject: Subject) -> None:
+    """The phases share out exactly the steps of the run, also of a very short one."""
+    for steps in (1, 2, 3, 10, 97, 1000):
+        phases = subject.thing.phases(subject.model, steps)
+        each = [phase.steps for phase in phases]
+        claim(
+            sum(each) == steps and min(each) >= 0,
+            f"The phases of a run of {steps} steps have {each} steps; they must add up to {steps}.",
+        )
+        names = [phase.name for phase in phases]
+        claim(len(set(names)) == len(names), f"Phases share a name: {names}.")
+
+
+def check_groups(subject: Subject) -> None:
+    """Every leaf has a group, something moves in every phase, and rates name groups that exist."""
+    every = trees.flat(subject.variables.params)
+    for phase in subject.thing.phases(subject.model, STEPS):
+        for path in every:
+            group = phase.group(path)
+            claim(
+                isinstance(group, str) and group,
+                f"Phase {phase.name!r} puts {path!r} in the group {group!r}; a group is a name.",
+            )
+    claim(subject.phases, "A run of ten steps must have a phase.")
+
+
+def check_forward(subject: Subject) -> None:
+    """The pass of every phase gives a loss per example, features, and a state of the same form."""
+    known = {spec.name for spec in subject.model.backbone.features}
+    for planned, mode in _passes(subject):
+        forward = subject.forward(planned, mode)
+        where = f"The pass of phase {planned.phase.name!r} in mode {mode!r}"
+        claim(
+            forward.loss.shape == (BATCH,),
+            f"{where} must give one loss per example, ({BATCH},); it gives {forward.loss.shape}.",
+        )
+        claim_finite(forward.loss, f"{where}: the loss")
+        claim(
+            set(forward.features) == known,
+            f"{where} returns the features {sorted(forward.features)}; a divergence may ask for "
+            f"any of {sorted(known)}.",
+        )
+        claim_leading(forward.inputs, BATCH, f"{where}: the inputs")
+        claim_alike(forward.state, subject.variables.state, f"{where}: the state")
+
+
+def check_eval_is_still(subject: Subject) -> None:
+    """In mode 'eval' a phase's pass draws no random number and keeps the state, so that two
+    epochs can be compared."""
+    for planned in subject.phases:
+        one, other = (subject.forward(planned, "eval", seed) for seed in (3, 4))
+        where = f"Phase {planned.phase.name!r} in mode 'eval'"
+        claim_same(one.loss, other.loss, f"{where}: the loss with two keys")
+        claim_same(one.state, subject.variables.state, f"{where}: the state")
+
+
+def check_same_key_same_numbers(subject: Subject) -> None:
+    """In mode 'train' the same key gives the same loss and state."""
+    for planned in subject.phases:
+        one, other = subject.forward(planned, "train"), subject.forward(planned, "train")
+        where = f"Phase {planned.phase.name!r}"
+        claim_same((one.loss, one.state), (other.loss, other.state), f"{where}: the same key twice")
+
+
+def check_gradient(subject: Subject) -> None:
+    """The loss of every phase moves each of its groups: finite, and not zero everywhere."""
+    for planned in subject.phases:
+        slope = quick_jit(jax.grad(subject.loss(planned, "train"), has_aux=True))
+        found, _ = slope(*subject.variables, jax.random.key(3))
+        groups: dict[str, bool] = {}
+        for path, leaf in trees.flat(found).items():
+            group = planned.phase.group(path)
+            if group != "frozen":
+                claim_finite(leaf, f"The gradient of {path!r} in phase {planned.phase.name!r}")
+                groups[group] = groups.get(group, False) or bool(np.any(np.asarray(leaf)))
+        still = sorted(name for name, moves in groups.items() if not moves)
+        claim(
+            not still,
+            f"In phase {planned.phase.name!r} the loss does not depend on the groups {still}; what "
+            f"does not learn belongs in the group 'frozen'.",
+        )
+
+
+def check_frozen_statistics(subject: Subject) -> None:
+    """Batch statistics of frozen stages, and all of them under norm 'frozen', do not move."""
+    backbone, checked = subject.model.backbone, 0
+    assert isinstance(backbone, Staged)
+    for planned in subject.phases:
+        every = planned.phase.norm == "frozen"
+        frozen = backbone.stages if every else backbone.stages[: planned.model.frozen]
+        after = subject.forward(planned, "train").state["backbone"]
+        for stage in frozen:
+            checked += 1
+            claim_same(
+                after[stage],
+                subject.variables.state["backbone"][stage],
+                f"Phase {planned.phase.name!r}, mode 'train': the statistics of the frozen {stage}",
+            )
+    if not checked:
+        raise NotApplicable("It freezes no stage and no statistics.")
+
+
+def check_finish(subject: Subject) -> None:
+    """`finish`, if there is one, returns variables of the same form."""
+    if not isinstance(subject.thing, Finishes):
+        raise NotApplicable("It has no `finish`.")
+    done = subject.thing.finish(subject.model, subject.variables, [subject.here.batch])
+    claim_alike(tuple(done), tuple(subject.variables), "The variables after `finish`")
+    claim_finite(tuple(done), "The variables after `finish`")
+
+
+def _passes(subject: Subject) -> Iterator[tuple[Planned, Mode]]:
+    modes: tuple[Mode, ...] = ("train", "eval")
+    for planned in subject.phases:
+        for mode in modes:
+            yield planned, mode
