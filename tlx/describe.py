@@ -40,6 +40,7 @@ def described(experiment: Experiment) -> dict[str, Any]:
             "loaded": len(report.loaded),
             "initialised": report.initialised,
             "skipped": report.skipped,
+            "sha256": report.sha256,
         },
         "trainable": experiment.trainable,
         "total": trees.count(experiment.variables.params),

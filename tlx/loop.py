@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tlx import trees
 from tlx.assemble import Experiment, as_arrays
 from tlx.checkpoint import Checkpoints, Restored
 from tlx.errors import DivergedError, Interrupted
@@ -26,6 +25,7 @@ from tlx.plan import Planned
 from tlx.protocols import Sink
 from tlx.splits import Subset
 from tlx.stream import evaluation, training
+from tlx.train_state import fresh_state, like, optimizer_state
 from tlx.types import Batch, Event, TrainState, Variables
 
 
@@ -91,7 +91,7 @@ class _Loop:
                     continue
                 if step == planned.start:
                     train = train._replace(
-                        opt_state=_optimizer_state(experiment, planned, train),
+                        opt_state=optimizer_state(experiment, planned, train),
                         ledger={**train.ledger, "since": jnp.int32(0)},
                     )
                 if not self._out_of_patience(planned, train):
@@ -114,7 +114,7 @@ class _Loop:
         """A fresh state, or the newest whole checkpoint."""
         experiment = self.experiment
         if resume:
-            found = self.checkpoints.restore(lambda step: _like(experiment, step))
+            found = self.checkpoints.restore(lambda step: like(experiment, step))
             if found is not None:
                 return self._resumed(found)
             self._tell("note", 0, text="There is no checkpoint yet; starting from the beginning.")
@@ -290,32 +290,6 @@ def eval_batches(experiment: Experiment, subset: Subset) -> Iterator[Batch]:
             crop=experiment.model.inputs.crop,
         ),
     )
-
-
-def fresh_state(experiment: Experiment, planned: Planned) -> TrainState:
-    """The state before the first step, with the optimizer state of a phase."""
-    # Copies, because a step donates its state and the experiment's own numbers must survive.
-    params, state = jax.tree.map(jnp.copy, tuple(experiment.variables))
-    worst = -jnp.inf if experiment.selection[1] == "max" else jnp.inf
-    train = TrainState(
-        step=jnp.int32(0),
-        params=params,
-        state=state,
-        opt_state=(),
-        rng=jax.random.fold_in(jax.random.key(experiment.config.seed), 2),
-        ledger={"best": jnp.float32(worst), "best_step": jnp.int32(0), "since": jnp.int32(0)},
-    )
-    return train._replace(opt_state=_optimizer_state(experiment, planned, train))
-
-
-def _optimizer_state(experiment: Experiment, planned: Planned, train: TrainState) -> Any:
-    return experiment.update(planned).init(trees.partition(train.params, planned.trainable)[0])
-
-
-def _like(experiment: Experiment, step: int) -> Any:
-    """The structure of a checkpoint of `step`: its optimizer state is that of its phase."""
-    planned = next(p for p in experiment.phases if step <= p.stop)
-    return {"train": fresh_state(experiment, planned), "best": experiment.variables}
 
 
 def _scalar(metrics: Mapping[str, float], name: str) -> dict[str, float]:

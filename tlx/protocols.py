@@ -8,9 +8,10 @@ fields are its configuration. Optional contracts are separate small Protocols; t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, final, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
+from tlx.phase import ForwardFn as ForwardFn
+from tlx.phase import Phase as Phase
 from tlx.types import (
     Batch,
     Constants,
@@ -18,12 +19,10 @@ from tlx.types import (
     Event,
     Features,
     FeatureSpec,
-    Forward,
     InputSpec,
     LeafInfo,
     LoadReport,
     Mode,
-    NormPolicy,
     Params,
     PyTree,
     State,
@@ -196,43 +195,6 @@ class Prepares(Protocol):
 
 
 # --- min: the strategy and the step -----------------------------------------------------------
-
-
-class ForwardFn(Protocol):
-    """What a phase feeds through the model, and the loss per example that comes of it."""
-
-    def __call__(
-        self,
-        model: Model,
-        params: Params,
-        state: State,
-        batch: Batch,
-        constants: Constants,
-        *,
-        rng: Array,
-        mode: Mode,
-        progress: Array,
-    ) -> Forward:
-        """One pass over a batch; `progress` is 0 to 1 over the whole run."""
-        ...
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class Phase:
-    """A stretch of training in which the same leaves move.
-
-    `group` sends every leaf path (`backbone/...`, `head/...`, `strategy/...`) to a group name;
-    the group 'frozen' is never differentiated. `lr` multiplies the learning rate of a group
-    (1 where absent). `norm` is the batch-norm policy of what moves; a frozen prefix of the
-    backbone always runs in mode 'eval'."""
-
-    name: str
-    steps: int
-    group: Callable[[str], str]
-    forward: ForwardFn
-    lr: Mapping[str, float] = field(default_factory=dict)
-    norm: NormPolicy = "train"
 
 
 @runtime_checkable

@@ -118,6 +118,8 @@ def _result(
         "examples": {
             name: len(getattr(experiment.splits, name)) for name in ("train", "val", "test")
         },
+        "weights": experiment.config.weights.name if experiment.config.weights else None,
+        "weights_sha256": experiment.report.sha256 if experiment.report else None,
         "trainable_parameters": experiment.trainable,
         "parameters": trees.count(experiment.variables.params),
         "seconds": round(time.perf_counter() - started, 3),

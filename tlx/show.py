@@ -15,10 +15,10 @@ from tlx import config as configs
 from tlx.assemble import Experiment, as_arrays, assemble
 from tlx.config import RunConfig
 from tlx.describe import described
-from tlx.loop import fresh_state
 from tlx.objective import Objective, Term
 from tlx.plan import Planned
 from tlx.stream import training
+from tlx.train_state import fresh_state
 from tlx.wording import headline
 
 

@@ -65,6 +65,14 @@ class Splits(NamedTuple):
     notes: tuple[str, ...]
 
 
+def shuffled(count: int, key: str) -> np.ndarray:
+    """A random order of 0..count-1, the same for the same key with every version of numpy: of its
+    random numbers only the raw bits of a bit generator are promised to stay (NEP 19)."""
+    digest = hashlib.sha256(key.encode()).digest()
+    bits = np.random.Philox(key=int.from_bytes(digest[:16], "little")).random_raw(count)
+    return np.argsort(bits, kind="stable")
+
+
 def cut(
     source: DataSource,
     *,
@@ -94,13 +102,11 @@ def cut(
     classed = _are_classes(pool.labels, info.classes)
     strata = pool.labels if classed else np.zeros(len(pool), np.int64)
 
-    def chance(purpose: str) -> np.random.Generator:
-        key = hashlib.sha256(f"{info.fingerprint}/{seed}/{purpose}".encode()).digest()
-        return np.random.default_rng(list(key))
+    key = f"{info.fingerprint}/{seed}"
 
     def take(size: float | int, purpose: str, rest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         many = _how_many(size, len(rest), purpose)
-        chosen = _stratified(strata[rest], many, chance(purpose))
+        chosen = _stratified(strata[rest], many, f"{key}/{purpose}")
         notes.append(
             f"The {purpose} split is {many} of the {len(rest)} examples cut from 'train'"
             f"{', stratified by class' if classed else ''}."
@@ -135,7 +141,7 @@ def cut(
                 f"numbers or several classes at once. Remove shots."
             )
         few, more = _balanced(
-            pool.labels, rest, shots, info.classes, chance("shots"), spare=validation is None
+            pool.labels, rest, shots, info.classes, f"{key}/shots", spare=validation is None
         )
         notes.append(
             f"Training uses {shots} labelled examples of each of {len(info.classes)} classes."
@@ -205,7 +211,7 @@ def _how_many(size: float | int, available: int, purpose: str) -> int:
     return many
 
 
-def _stratified(labels: np.ndarray, many: int, rng: np.random.Generator) -> np.ndarray:
+def _stratified(labels: np.ndarray, many: int, key: str) -> np.ndarray:
     """Positions of `many` random examples with the classes in proportion (largest remainder); no
     class gives its last example as long as another can."""
     classes, counts = np.unique(labels, return_counts=True)
@@ -215,8 +221,9 @@ def _stratified(labels: np.ndarray, many: int, rng: np.random.Generator) -> np.n
         room = np.where(counts - give > 1, 1.0, 0.0) if (counts - give > 1).any() else give < counts
         give[np.argmax(np.where(room, quota - give, -np.inf))] += 1
     chosen = [
-        rng.permutation(np.flatnonzero(labels == label))[:n]
+        members[shuffled(len(members), f"{key}/{label}")[:n]]
         for label, n in zip(classes, give, strict=True)
+        for members in [np.flatnonzero(labels == label)]
     ]
     return np.sort(np.concatenate(chosen))
 
@@ -226,7 +233,7 @@ def _balanced(
     pool: np.ndarray,
     shots: int,
     classes: tuple[str, ...],
-    rng: np.random.Generator,
+    key: str,
     *,
     spare: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -235,7 +242,8 @@ def _balanced(
     Fewer shots with the same seed are a subset of more shots."""
     few, more = [], []
     for number, name in enumerate(classes):
-        members = rng.permutation(pool[labels[pool] == number])
+        members = pool[labels[pool] == number]
+        members = members[shuffled(len(members), f"{key}/{number}")]
         if len(members) < shots + spare:
             also = " and one more for validation" if spare else ""
             raise DataError(

@@ -8,9 +8,9 @@ the device computes (grain underneath).
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Generator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import grain
@@ -18,10 +18,12 @@ import numpy as np
 
 from tlx.decode import fit
 from tlx.errors import DataError
-from tlx.splits import Subset
+from tlx.splits import Subset, shuffled
 
 Batches: TypeAlias = Generator[dict[str, np.ndarray], None, None]
 """Batches as they are made; `close()` stops the threads that make them ahead."""
+ENDLESS = 2**62
+"""More steps than there will be."""
 
 
 def training(
@@ -42,15 +44,21 @@ def training(
     examples that do not go together."""
     if len(subset) == 0:
         raise DataError(f"There is nothing to train on: the subset of {subset.name!r} is empty.")
-    # grain's own seeds of neighbouring epochs are neighbours; hashing keeps the orders of run
-    # seeds 0 and 1 from being the same sequence, shifted by an epoch.
-    digest = hashlib.sha256(f"order/{seed}".encode()).digest()
-    order = grain.MapDataset.range(len(subset)).shuffle(seed=int.from_bytes(digest[:4], "little"))
-    steps = order.repeat().batch(batch_size)[start:]
+    count = len(subset)
     weight = np.ones(batch_size, np.float32)
-    return _ahead(
-        steps.map(lambda positions: _batch(subset, positions, weight, canvas, crop)), threads
-    )
+
+    # Not grain's own shuffle: its time per example grows as the subset shrinks, to milliseconds
+    # in a few-shot subset.
+    @lru_cache(maxsize=4)
+    def order(epoch: int) -> np.ndarray:
+        return shuffled(count, f"order/{seed}/{epoch}")
+
+    def at(step: int) -> dict[str, np.ndarray]:
+        epochs, places = np.divmod(np.arange(step * batch_size, (step + 1) * batch_size), count)
+        positions = [order(int(e))[p] for e, p in zip(epochs, places, strict=True)]
+        return _batch(subset, np.asarray(positions), weight, canvas, crop)
+
+    return _ahead(grain.MapDataset.range(start, ENDLESS).map(at), threads)
 
 
 def evaluation(

@@ -101,6 +101,8 @@ class LoadReport(NamedTuple):
     """(leaf path, why it kept its random value)"""
     skipped: tuple[tuple[str, str], ...]
     """(name in the file, why it was not used)"""
+    sha256: str = ""
+    """of the file, so that a run can be held against the weights it started from"""
 
 
 class Event(NamedTuple):

@@ -28,7 +28,9 @@ def test_epochs_become_steps(tiny):
 
 
 def test_a_divergence_from_a_source_needs_weights(tiny):
-    with pytest.raises(ConfigError, match=r"'l2_sp' compares with the source model 'source'.*\[weights\]"):
+    with pytest.raises(
+        ConfigError, match=r"'l2_sp' compares with the source model 'source'.*\[weights\]"
+    ):
         made(tiny(divergence=[{"name": "l2_sp", "weight": 1.0}]))
 
 
@@ -47,7 +49,7 @@ def test_a_second_stream_is_refused_where_there_is_none(tiny, tmp_path):
 
 
 def test_a_feature_that_is_not_there(tiny):
-    with pytest.raises(ConfigError, match="'poled'.*Did you mean 'pooled'"):
+    with pytest.raises(ConfigError, match=r"'poled'.*Did you mean 'pooled'"):
         made(tiny(head={"name": "softmax", "feature": "poled"}))
 
 
@@ -76,7 +78,7 @@ def test_the_head_is_new_unless_kept(tiny, source):
 def test_weights_of_another_network_are_refused(tiny, source):
     table = tiny(weights=source)
     table["backbone"] = {"name": table["backbone"], "width": 6}
-    with pytest.raises(WeightsError, match=r"do not fit the backbone.*params/backbone/stage1"):
+    with pytest.raises(WeightsError, match=r"(?s)do not fit the backbone.*params/backbone/stage1"):
         made(table)
 
 
@@ -105,5 +107,7 @@ def test_a_mode_that_the_backbone_lacks(tiny, tmp_path):
         "        self.modes = frozenset({'train', 'eval'})\n"
     )
     strategy = {"name": "finetune", "norm": "frozen"}
-    with pytest.raises(ConfigError, match=r"mode 'tune', which it cannot tell apart. It has: eval, train"):
+    with pytest.raises(
+        ConfigError, match=r"mode 'tune', which it cannot tell apart. It has: eval, train"
+    ):
         made(tiny(backbone=f"{file}:Plain", strategy=strategy))

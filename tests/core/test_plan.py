@@ -82,7 +82,7 @@ def test_a_phase_without_steps_is_left_out(model, params):
 def test_refusals(model, params):
     with pytest.raises(ConfigError, match="every leaf is frozen"):
         planned(model, params, phase(["backbone", "head"]))
-    with pytest.raises(ConfigError, match="'haed', which holds no leaf. Groups: backbone, head"):
+    with pytest.raises(ConfigError, match=r"'haed', which holds no leaf\. Groups: backbone, head"):
         planned(model, params, phase(lr={"haed": 2.0}))
     with pytest.raises(ConfigError, match="add up to 5 steps instead of 6"):
         plan(Fixed((phase(),)), model, params, 6)

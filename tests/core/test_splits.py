@@ -5,7 +5,7 @@ import pytest
 from sklearn.model_selection import StratifiedShuffleSplit
 
 from tlx.errors import ConfigError, DataError
-from tlx.splits import Subset, cut
+from tlx.splits import Subset, cut, shuffled
 from tlx.types import DataInfo
 
 
@@ -256,3 +256,15 @@ def test_what_the_source_has_to_say_comes_first():
     splits = cut(Noting({"train": uneven()}), seed=0)
     assert splits.notes[0] == "3 files were ignored."
     assert len(splits.notes) == 3
+
+
+def test_an_order_is_written_in_stone():
+    assert shuffled(8, "a").tolist() == [2, 0, 1, 7, 4, 5, 6, 3]
+    assert sorted(shuffled(1000, "b")) == list(range(1000))
+    assert shuffled(0, "c").tolist() == []
+
+
+def test_orders_are_even():
+    first = np.bincount([shuffled(5, str(key))[0] for key in range(1000)])
+    # chi-square with 4 degrees of freedom: 18.5 is passed once in a thousand times by chance.
+    assert ((first - 200) ** 2 / 200).sum() < 18.5

@@ -124,7 +124,7 @@ def masked(lines: list[str]) -> list[str]:
     found = []
     for line in lines:
         line = re.sub(r"^(\s*(?:device|in short)\s).*", r"\1", line)
-        line = re.sub(r"\d[\d,.]*", "0", line)
+        line = re.sub(r"(?<!\w)\d+([,.]\d+)*", "0", line)
         line = re.sub(r"\b0 min 0 s\b", "0 s", line)
         line = re.sub(r"\bbest\b", "", line) if line.lstrip().startswith("step") else line
         found.append(re.sub(r"\s+", " ", line).strip())

@@ -27,7 +27,14 @@ def test_leaves_a_folder_that_explains_itself(tiny, tmp_path):
     out = tmp_path / "run"
     result = tlx.run(tiny(sink=["html"]), out=out)
     left = {path.name for path in out.iterdir()}
-    assert left == {"run.toml", "metrics.jsonl", "checkpoints", "model", "result.json", "report.html"}
+    assert left == {
+        "run.toml",
+        "metrics.jsonl",
+        "checkpoints",
+        "model",
+        "result.json",
+        "report.html",
+    }
     assert json.loads((out / "result.json").read_text()) == json.loads(json.dumps(result))
     assert result["test"]["accuracy"] > 0.5
     assert result["val"]["accuracy"] > 0.5
@@ -88,9 +95,7 @@ def test_prediction_is_what_evaluation_saw(tiny, pictures, tmp_path):
         "image": held["x_test"], "label": held["y_test"],
         "weight": np.ones(50, np.float32), "index": np.arange(50),
     }  # fmt: skip
-    passed = experiment.model.forward(
-        *model.variables, batch, rng=jax.random.key(0), mode="eval"
-    )
+    passed = experiment.model.forward(*model.variables, batch, rng=jax.random.key(0), mode="eval")
     classes = experiment.model.head.predict(passed.outputs)["class"]
     assert [experiment.info.classes[c] for c in classes] == [row["class"] for row in rows]
     assert model.features(held["x_test"][:3])["pooled"].shape == (3, 8)
@@ -144,10 +149,10 @@ def test_masked_pretraining_then_transfer(tiny, tmp_path):
 def test_a_folder_in_use_is_not_touched(tiny, tmp_path):
     out = tmp_path / "run"
     tlx.run(tiny(), out=out)
-    with pytest.raises(ConfigError, match="--resume to go on.*--overwrite"):
+    with pytest.raises(ConfigError, match=r"--resume to go on.*--overwrite"):
         tlx.run(tiny(), out=out)
+    changed = tiny(optimizer={"name": "adam", "learning_rate": 0.02})
     with pytest.raises(CheckpointError, match=r"optimizer\.learning_rate"):
-        changed = tiny(optimizer={"name": "adam", "learning_rate": 0.02})
         tlx.run(changed, out=out, resume=True)
     mine = tmp_path / "thesis"
     mine.mkdir()

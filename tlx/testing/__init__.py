@@ -10,10 +10,11 @@ sentence that says what the contract demands and what was seen. A plugin's own t
     def test_conformance(case):
         case()
 
-and `check(kind, factory)` runs all checks of a kind over something that is not installed.
+and `check(kind, factory)` runs all checks of a kind over something that is not installed;
+`failures` tells all that is wrong with it at once.
 """
 
-from tlx.testing.cases import Case, cases, check, checks
+from tlx.testing.cases import Case, cases, check, checks, failures
 from tlx.testing.claims import NotApplicable
 
-__all__ = ["Case", "NotApplicable", "cases", "check", "checks"]
+__all__ = ["Case", "NotApplicable", "cases", "check", "checks", "failures"]

@@ -60,6 +60,19 @@ def check(kind: str, factory: Factory | str) -> tuple[str, ...]:
     return tuple(ran)
 
 
+def failures(kind: str, factory: Factory | str) -> dict[str, str]:
+    """Every check of a kind that fails, with what it says. `factory` as for `check`."""
+    suspect, found = _Suspect(kind, factory), {}
+    for name, one in checks(kind).items():
+        try:
+            one(suspect.subject)
+        except NotApplicable:
+            continue
+        except Exception as e:
+            found[name] = f"{type(e).__name__}: {e}"
+    return found
+
+
 def cases(kind: str | None = None, *, distribution: str | None = None) -> list[Any]:
     """One `pytest.param` for each installed plugin and each check of its kind.
 

@@ -49,7 +49,8 @@ def claim_close(seen: PyTree, wanted: PyTree, what: str, tolerance: float = 1e-4
     claim_alike(seen, wanted, what)
     for path, (a, b) in _paired(seen, wanted).items():
         a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-        gap = float(np.max(np.abs(a - b), initial=0.0))
+        apart = ~((a == b) | (np.isnan(a) & np.isnan(b)))  # finite or not is another claim
+        gap = float(np.max(np.abs(a - b)[apart], initial=0.0))
         allowed = tolerance * max(1.0, float(np.max(np.abs(b), initial=0.0)))
         claim(
             gap <= allowed, f"{what}: the leaf {path!r} differs by {gap:.3g}, over {allowed:.3g}."
@@ -76,6 +77,11 @@ def claim_finite(tree: PyTree, what: str) -> None:
     """No leaf holds a NaN or an infinity."""
     for path, leaf in trees.flat(tree).items():
         claim(np.all(np.isfinite(np.asarray(leaf))), f"{what}: {path!r} is not finite everywhere.")
+
+
+def claim_moves(slope: PyTree, sentence: str) -> None:
+    """Some number of a gradient is not zero."""
+    claim(any(np.any(np.asarray(leaf)) for leaf in jax.tree.leaves(slope)), sentence)
 
 
 def claim_leading(tree: PyTree, batch: int, what: str) -> None:

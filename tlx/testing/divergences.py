@@ -23,6 +23,7 @@ from tlx.testing.claims import (
     claim,
     claim_close,
     claim_finite,
+    claim_moves,
     claim_plain,
     claim_same,
     claim_value,
@@ -190,8 +191,8 @@ def check_gradient(subject: Subject) -> None:
         word: words.get(f"source_{word}", value) for word, value in moving.items() if word != "own"
     }
     claim_finite(slope({**moving, **start}), "The gradient at the source")
-    moved = any(bool(np.any(np.asarray(leaf))) for leaf in jax.tree.leaves(slope(moving)))
-    claim(moved, f"It does not depend on any of {sorted(moving)}: its gradient is zero.")
+    sentence = f"It does not depend on any of {sorted(moving)}: its gradient is zero."
+    claim_moves(slope(moving), sentence)
 
 
 def check_jit_equals_eager(subject: Subject) -> None:
@@ -200,15 +201,20 @@ def check_jit_equals_eager(subject: Subject) -> None:
     claim_close(subject.value, eager, "The divergence under jit against eager")
 
 
-def check_vmap_over_weight(subject: Subject) -> None:
-    """A grid of weights runs under one `vmap`: the value goes with the weight, linearly."""
-    weights = np.asarray([0.0, 1.0, 2.0], np.float32)
+def check_vmap(subject: Subject) -> None:
+    """A grid of runs goes under one `vmap`: several weights and several models at once."""
+    words, weights = subject.words, np.asarray([1.0, 2.0], np.float32)
+    moving = {word: words[word] for word in MOVING if word in words}
+    models = jax.tree.map(lambda leaf: np.stack([leaf, 0.5 * np.asarray(leaf)]), moving)
 
-    def weighted(weight: jax.Array, words: Any) -> jax.Array:
-        return weight * subject.thing(**words)
+    def weighted(weight: Any, moving: Any) -> jax.Array:
+        return weight * jnp.sum(subject.thing(**{**words, **moving}))
 
-    grid = quick_jit(jax.vmap(weighted, in_axes=(0, None)))(weights, subject.words)
-    claim_close(grid, weights * np.asarray(subject.value), "A grid of weights under vmap")
+    grid = quick_jit(jax.vmap(weighted))(weights, models)
+    first = np.sum(np.asarray(subject.value))
+    claim_close(grid[0], first, "The first of a grid of runs under vmap")
+    second = {**words, **jax.tree.map(lambda leaf: leaf[1], models)}
+    claim_close(grid[1], 2 * np.sum(subject.jitted(second)), "The second run of a grid under vmap")
 
 
 def check_own(subject: Subject) -> None:

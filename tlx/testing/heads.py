@@ -7,7 +7,7 @@ numbers, a class per pixel.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, final
@@ -23,18 +23,14 @@ from tlx.testing.claims import (
     claim_close,
     claim_finite,
     claim_leading,
+    claim_moves,
     claim_plain,
     claim_same,
     claim_value,
-    fail,
 )
 from tlx.testing.compiling import quick_jit
-from tlx.testing.samples import VALUES
+from tlx.testing.labels import BATCH, SIZE, batch_for, features_for, noise
 from tlx.types import Batch, Features, Mode, Variables
-
-BATCH = 6
-SIZE = (16, 16)
-SHAPES = {"vector": (BATCH, 8), "map": (BATCH, 4, 4, 8), "tokens": (BATCH, 5, 8)}
 
 
 @final
@@ -52,18 +48,7 @@ class Subject:
     @cached_property
     def features(self) -> Features:
         """Features of one kind, under the names that it needs."""
-        refusals = []
-        for kind, shape in SHAPES.items():
-            features: Any = {
-                name: _noise(shape, seed) for seed, name in enumerate(self.thing.needs)
-            }
-            try:
-                jax.eval_shape(self.thing.init, jax.random.key(1), features)
-            except Exception as e:
-                refusals.append(f"{kind}: {e}")
-                continue
-            return features
-        fail(f"`init` takes neither vectors nor maps nor tokens. {' '.join(refusals)}")
+        return features_for(self.thing)
 
     @cached_property
     def variables(self) -> Variables:
@@ -93,34 +78,12 @@ class Subject:
     def outputs(self) -> Any:
         """Outputs that differ between examples."""
         outputs, _ = self.answer("eval")
-        return jax.tree.map(lambda leaf: np.asarray(leaf) + _noise(leaf.shape, 9), outputs)
+        return jax.tree.map(lambda leaf: np.asarray(leaf) + noise(leaf.shape, 9), outputs)
 
     @cached_property
     def batch(self) -> Batch:
         """A batch with labels that its loss takes."""
-        refusals = []
-        for label in self._labels():
-            batch = {
-                "image": np.zeros((BATCH, *SIZE, 3), np.float32),
-                "label": label,
-                "index": np.arange(BATCH),
-                "weight": np.ones(BATCH, np.float32),
-            }
-            try:
-                jax.eval_shape(self.thing.loss, self.outputs, batch)
-            except Exception as e:
-                refusals.append(f"{label.dtype}{label.shape}: {e}")
-                continue
-            return batch
-        fail(f"`loss` takes none of these labels. {' '.join(refusals)}")
-
-    def _labels(self) -> Iterator[np.ndarray]:
-        classes = int(VALUES["classes"])
-        yield np.arange(BATCH) % classes
-        for leaf in jax.tree.leaves(self.outputs):
-            yield (_noise(leaf.shape, 4) > 0).astype(np.int32)
-            yield _noise(leaf.shape, 4)
-            yield np.arange(np.prod(leaf.shape[:-1])).reshape(leaf.shape[:-1]) % classes
+        return batch_for(self.thing, self.outputs)
 
     @cached_property
     def judged(self) -> Any:
@@ -144,10 +107,6 @@ class Subject:
     def totals(self, judged: Mapping[str, Any]) -> Mapping[str, float]:
         """The report on what was measured."""
         return self.thing.report(jax.device_get(judged["measure"]))
-
-
-def _noise(shape: tuple[int, ...], seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
 def _rows(tree: Any, rows: slice | list[int]) -> Any:
@@ -222,8 +181,8 @@ def check_gradient(subject: Subject) -> None:
 
     slope = quick_jit(jax.grad(loss))(subject.variables.params)
     claim_finite(slope, "The gradient")
-    moved = any(bool(np.any(np.asarray(leaf))) for leaf in jax.tree.leaves(slope))
-    claim(moved or not slope, "The loss does not depend on any parameter of the head.")
+    if slope:
+        claim_moves(slope, "The loss does not depend on any parameter of the head.")
 
 
 def check_predict(subject: Subject) -> None:

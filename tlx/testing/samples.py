@@ -46,7 +46,7 @@ def made(kind: str, factory: Callable[..., Any], folder: Path) -> Any:
 
     Raises PluginError where the kit has no value for a required option."""
     sample: Any = getattr(factory, "sample", None)
-    if callable(sample):
+    if sample is not None:
         options: dict[str, Any] = sample(folder)
         return factory(**options)
     needed = [option.name for option in schema(factory) if option.required]

@@ -200,12 +200,12 @@ def check_frozen(subject: Subject) -> None:
 
 def check_stacked_equals_calls(subject: Subject) -> None:
     """K stacked batches do what K calls with one batch do."""
-    constants, batches = subject.constants(), subject.batches()
-    together, _ = subject.built(subject.start(), constants, batches)
+    batches = subject.batches()
+    together, _ = subject.built(subject.start(), subject.constants(), batches)
     state = subject.start()
     for number in range(K):
         one = {name: value[number : number + 1] for name, value in batches.items()}
-        state, _ = subject.built(state, constants, one)
+        state, _ = subject.built(state, subject.constants(), one)
     claim_close(
         (together.params, together.opt_state, together.state),
         (state.params, state.opt_state, state.state),

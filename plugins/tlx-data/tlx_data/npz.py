@@ -64,10 +64,10 @@ def _load(path: str, where: str) -> dict[str, np.ndarray]:
     if not Path(path).is_file():
         raise DataError(f"{where} does not exist.")
     try:
-        file = np.load(path, allow_pickle=False)
-        if isinstance(file, np.ndarray):
-            raise DataError(f"{where} is a single array; write it with numpy.savez.")
-        with file:
+        with open(path, "rb") as opened:
+            file = np.load(opened, allow_pickle=False)
+            if isinstance(file, np.ndarray):
+                raise DataError(f"{where} is a single array; write it with numpy.savez.")
             return {key: file[key] for key in file.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{where} cannot be read: {error}") from error

@@ -87,7 +87,7 @@ def test_equal_backbones_are_compiled_once():
 
 def test_variables_are_plain_dicts_with_readable_paths():
     backbone = resnet_cifar.resnet20()
-    params, state = backbone.init(KEY, None)
+    params, state = quick_jit(backbone.init)(KEY, None)
     assert "stage1/block0/conv1/kernel" in trees.flat(params)
     assert "stage1/block0/bn1/scale" in trees.flat(params)
     assert "stage1/block0/bn1/mean" in trees.flat(state)
@@ -102,8 +102,8 @@ def test_variables_are_plain_dicts_with_readable_paths():
 
 def test_stages_in_turn_are_apply_to_the_bit():
     backbone = resnet_cifar.resnet20()
-    x = jax.random.normal(KEY, (2, 32, 32, 3))
-    params, state = backbone.init(KEY, x)
+    x = jax.random.normal(KEY, (2, 8, 8, 3))
+    params, state = quick_jit(backbone.init)(KEY, x)
     for mode in ("eval", "train"):
         # Not compiled as a whole, so that both run the same kernels.
         wanted, wanted_state = backbone.apply(params, state, x, rng=KEY, mode=mode)
@@ -120,9 +120,13 @@ def test_stages_in_turn_are_apply_to_the_bit():
 def test_state_is_kept_as_it_is_unless_training():
     backbone = resnet_cifar.resnet20()
     x = jax.random.normal(KEY, (2, 8, 8, 3))
-    params, state = backbone.init(KEY, x)
-    for mode in ("eval", "tune"):
-        assert backbone.apply(params, state, x, rng=KEY, mode=mode)[1] is state
+    params, state = quick_jit(backbone.init)(KEY, x)
+
+    def keeps(params, state):
+        for mode in ("eval", "tune"):
+            assert backbone.apply(params, state, x, rng=KEY, mode=mode)[1] is state
+
+    jax.eval_shape(keeps, params, state)
 
     @quick_jit
     def upper(params, state, carry):

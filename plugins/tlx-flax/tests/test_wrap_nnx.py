@@ -59,7 +59,12 @@ def tokens(rngs):
 def made():
     backbone = wrap_nnx(Net, ("shallow", "pooled"), INPUTS)
     x = jax.random.normal(KEY, (16, 8, 8, 3))
-    return backbone, backbone.init(KEY, x), x, quick_jit(backbone.apply, static_argnames="mode")
+    return (
+        backbone,
+        quick_jit(backbone.init)(KEY, x),
+        x,
+        quick_jit(backbone.apply, static_argnames="mode"),
+    )
 
 
 def test_features_are_measured(made):
@@ -136,7 +141,7 @@ def test_a_few_steps_of_training_descend(made):
 def test_stages_in_turn_drop_the_same_units_as_apply():
     backbone = wrap_nnx(Staged, ("bottom", "top"), INPUTS, stages=("bottom", "top"))
     x = jax.random.normal(KEY, (2, 8, 8, 3))
-    params, state = backbone.init(KEY, x)
+    params, state = quick_jit(backbone.init)(KEY, x)
     assert backbone.leaf("top/layers/0/kernel") == ("top", "kernel")
     wanted, _ = backbone.apply(params, state, x, rng=KEY, mode="train")
     carry, bottom, _ = backbone.apply_stages(
@@ -151,7 +156,7 @@ def test_a_mode_that_is_left_out_is_refused():
     backbone = wrap_nnx(tokens, ("patches",), INPUTS, modes=modes)
     assert backbone.modes == {"train", "eval"}
     x = jnp.zeros((1, 8, 8, 3))
-    params, state = backbone.init(KEY, x)
+    params, state = quick_jit(backbone.init)(KEY, x)
     with pytest.raises(ContractError, match="cannot run in mode 'tune'; it has eval, train"):
         backbone.apply(params, state, x, rng=KEY, mode="tune")
 

@@ -15,7 +15,6 @@ from urllib.parse import quote
 
 import numpy as np
 
-from tlx.folder import slug
 from tlx.sinks import EVAL, FINISH, NOTE, START, STUDY, TRAIN, WARNING, read_jsonl
 from tlx.types import Event
 from tlx.wording import comparison, duration, headline, in_percent, plain, results, shown
@@ -90,8 +89,8 @@ def study_page(study: Mapping[str, Any]) -> str:
     links = {}
     for r in rows:
         name = str(r["variant"])
-        if (Path(study["out"]) / slug(name) / "report.html").exists():
-            links[name] = quote(f"{slug(name)}/report.html")
+        if (Path(study["out"]) / name / "report.html").exists():
+            links[name] = quote(f"{name}/report.html")
     chart = bars(known, f"test {metric}", "bars", percent=in_percent(metric)) if known else ""
     return _rendered(
         "study.html",

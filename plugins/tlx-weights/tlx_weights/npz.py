@@ -16,7 +16,7 @@ import numpy as np
 from tlx.errors import WeightsError
 from tlx.types import InputSpec, LoadReport, Variables
 from tlx_weights.matching import Layout, match
-from tlx_weights.weight_file import existing
+from tlx_weights.weight_file import existing, recorded
 
 
 @final
@@ -50,7 +50,7 @@ class Npz:
         """`like` with the leaves of the file. Raises WeightsError for a file that is missing,
         damaged, of another format or not the one that was meant."""
         file = existing(self.path, ".npz", self.sha256)
-        return match(file, _arrays(file), like, names, self.layout)
+        return recorded(file, match(file, _arrays(file), like, names, self.layout))
 
 
 def _arrays(file: Path) -> dict[str, np.ndarray]:

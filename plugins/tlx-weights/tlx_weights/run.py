@@ -8,9 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import final
 
-from tlx.model_folder import Description, describe, tensors
+from tlx.model_folder import TENSORS, Description, describe, tensors
 from tlx.types import InputSpec, LoadReport, Variables
 from tlx_weights.matching import match
+from tlx_weights.weight_file import recorded
 
 
 @final
@@ -40,7 +41,8 @@ class Run:
         """`like` with the leaves of the run. Its names are leaf paths, so `names` is not asked.
         Raises WeightsError for a folder without a model, or a damaged one."""
         folder = self._about.folder
-        return match(folder, tensors(folder), like, None, layout="jax")
+        matched = match(folder, tensors(folder), like, None, layout="jax")
+        return recorded(folder / TENSORS, matched)
 
     @cached_property
     def _about(self) -> Description:

@@ -18,7 +18,7 @@ from tlx.errors import WeightsError
 from tlx.model_folder import ABOUT, TENSORS, Description, describe
 from tlx.types import InputSpec, LoadReport, Variables
 from tlx_weights.matching import Layout, match
-from tlx_weights.weight_file import existing
+from tlx_weights.weight_file import existing, recorded
 
 
 @final
@@ -59,7 +59,7 @@ class Safetensors:
             raise WeightsError(
                 f"{file} is no safetensors file, or was cut short ({error}). Fetch it again."
             ) from error
-        return match(file, tensors, like, names, self.layout)
+        return recorded(file, match(file, tensors, like, names, self.layout))
 
     @cached_property
     def _about(self) -> Description | None:

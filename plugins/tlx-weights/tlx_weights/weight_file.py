@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tlx.errors import WeightsError, did_you_mean
 from tlx.manifest import digest
+from tlx.types import LoadReport, Variables
 
 
 def existing(path: str, ending: str, sha256: str = "") -> Path:
@@ -35,3 +36,9 @@ def existing(path: str, ending: str, sha256: str = "") -> Path:
                 f"Fetch it again, or correct `sha256`."
             )
     return file
+
+
+def recorded(file: Path, matched: tuple[Variables, LoadReport]) -> tuple[Variables, LoadReport]:
+    """What was matched, with the digest of the file that it came from in the report."""
+    variables, report = matched
+    return variables, report._replace(sha256=digest(file))

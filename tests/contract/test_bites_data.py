@@ -1,0 +1,285 @@
+"""Broken data sources, augmentations, weights and sinks: each fails exactly its own check."""
+
+import itertools
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tlx import trees
+from tlx.testing import checks, failures
+from tlx.testing.altered import altered, loose
+from tlx.testing.samples import FOREIGN, weights
+from tlx.types import DataInfo, LoadReport, Variables
+
+COUNT = itertools.count()
+
+
+class Rows:
+    """Six pictures in memory."""
+
+    def __init__(self, change=lambda example, index: example, shift=0):
+        self.change = change
+        self.labels = (np.arange(6) + shift) % 3
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, index):
+        picture = np.full((4, 5, 3), 10 * index, np.uint8)
+        return self.change({"image": picture, "label": np.int64(index % 3)}, index)
+
+
+def source(change=lambda example, index: example, shift=0, **info):
+    facts = {
+        "name": "rows",
+        "shape": (4, 5, 3),
+        "classes": ("a", "b", "c"),
+        "splits": {"train": 6},
+        "fingerprint": "f",
+    }
+    return altered(
+        SimpleNamespace(), info=DataInfo(**(facts | info)), split=lambda name: Rows(change, shift)
+    )
+
+
+def too_bright(example, index):
+    return {**example, "image": example["image"].astype(np.float32)}
+
+
+def restless(example, index):
+    return {**example, "image": example["image"] + np.uint8(next(COUNT) % 100)}
+
+
+DATASETS = {
+    "value": lambda: loose(source()),
+    "info": lambda: source(fingerprint=""),
+    "lengths": lambda: source(splits={"train": 7}),
+    "pictures": lambda: source(too_bright),
+    "labels": lambda: source(classes=("a", "b")),
+    "reading_twice": lambda: source(restless),
+    "fingerprint": lambda: source(fingerprint=str(next(COUNT))),
+    "labels_at_once": lambda: source(shift=1),
+}
+
+
+def dim(rng, image):
+    return image * jax.random.uniform(rng)
+
+
+def grey(rng, image):
+    return dim(rng, image).mean(-1)
+
+
+def bright(rng, image):
+    return image + jax.random.uniform(rng)
+
+
+def restless_picture(rng, image):
+    spec = jax.ShapeDtypeStruct((), jnp.float32)
+
+    def draw():
+        return np.float32(1e-6 * (next(COUNT) % 7))
+
+    return dim(rng, image) * (1 - jax.pure_callback(draw, spec))
+
+
+def mirrored(rng, image):
+    return image[:, ::-1]
+
+
+@jax.custom_batching.custom_vmap
+def other_in_vmap(rng, image):
+    return dim(rng, image)
+
+
+@other_in_vmap.def_vmap
+def _(size, batched, rng, image):
+    axes = tuple(0 if b else None for b in batched)
+    return jax.vmap(dim, axes)(rng, image) / 2, True
+
+
+AUGMENTATIONS = {
+    "value": lambda: lambda rng, image: dim(rng, image),
+    "shape": lambda: grey,
+    "range": lambda: bright,
+    "same_key_same_picture": lambda: restless_picture,
+    "keys_differ": lambda: mirrored,
+    "vmap_equals_single": lambda: other_in_vmap,
+}
+
+
+def file(load=lambda like, names, load: load(like, names), **members):
+    """A source with the sample weights in memory: `load(like, names, the sound load)`."""
+    about = {"input": None, "classes": None, "load": lambda like, names: load(like, names, read)}
+    return altered(SimpleNamespace(), **(about | members))
+
+
+def read(like, names):
+    wanted, found = trees.flat(like._asdict()), {}
+    initialised, skipped = [], []
+    for name, tensor in weights().items():
+        path = names(name) if names else name
+        leaf = wanted.get(path)
+        if leaf is None:
+            skipped.append((name, "no such leaf"))
+        elif leaf.shape != tensor.shape or leaf.dtype != tensor.dtype:
+            skipped.append((name, "another form"))
+        else:
+            found[path] = jnp.array(tensor)
+    initialised = [(path, "not found") for path in wanted if path not in found]
+    filled = trees.unflat(like._asdict(), {**wanted, **found})
+    return Variables(**filled), LoadReport(tuple(found), tuple(initialised), tuple(skipped))
+
+
+def loaded(change_variables=lambda v: v, change_report=lambda r: r):
+    def load(like, names, sound):
+        variables, report = sound(like, names)
+        return change_variables(variables), change_report(report)
+
+    return file(load)
+
+
+def with_leaf(path, change):
+    def changed(variables):
+        leaves = trees.flat(variables._asdict())
+        tree = trees.unflat(variables._asdict(), {**leaves, path: change(leaves[path])})
+        return Variables(**tree)
+
+    return changed
+
+
+def grown(variables):
+    return Variables(variables.params, {**variables.state, "more": jnp.zeros(1)})
+
+
+def without(field, name):
+    def changed(report):
+        left = tuple(pair for pair in getattr(report, field) if pair[0] != name)
+        return report._replace(**{field: left})
+
+    return changed
+
+
+def silent(report):
+    return report._replace(skipped=tuple((name, "") for name, _ in report.skipped))
+
+
+def deaf(like, names, sound):
+    return sound(like, names and (lambda name: names(name) and name))
+
+
+def greedy(like, names, sound):
+    found = sound(like, names)
+    for leaf in jax.tree.leaves(like):
+        if isinstance(leaf, np.ndarray):
+            leaf += 1
+    return found
+
+
+def unsure(report):
+    return report._replace(skipped=(*report.skipped, (FOREIGN, f"reason {next(COUNT)}")))
+
+
+WEIGHTS = {
+    "value": lambda: loose(file()),
+    "about": lambda: file(classes=["a", "b"]),
+    "form": lambda: loaded(grown),
+    "numbers": lambda: loaded(with_leaf("params/backbone/stage1/conv/kernel", lambda x: 2 * x)),
+    "kept": lambda: loaded(with_leaf("params/head/kernel", jnp.zeros_like)),
+    "report_covers_leaves": lambda: loaded(
+        change_report=without("initialised", "params/head/bias")
+    ),
+    "report_covers_file": lambda: loaded(
+        change_report=without("skipped", "params/backbone/stage1/conv/bias")
+    ),
+    "reasons": lambda: loaded(change_report=silent),
+    "names": lambda: file(deaf),
+    "leaves_model_alone": lambda: file(greedy),
+    "same_twice": lambda: loaded(change_report=unsure),
+}
+
+
+class Listener:
+    """Hears events and does one thing wrong: `hear(event, out)`, `end(times)`."""
+
+    def __init__(self, hear=lambda event, out: None, end=lambda times: None):
+        self.hear, self.end, self.closed, self.out = hear, end, 0, Path()
+
+    def emit(self, event):
+        self.out = Path(event.data["out"]) if event.kind == "start" else self.out
+        self.hear(event, self.out)
+
+    def close(self):
+        self.closed += 1
+        self.end(self.closed)
+
+
+def only_runs(event, out):
+    assert event.kind != "study"
+
+
+def only_finite(event, out):
+    assert math.isfinite(event.data.get("loss", 0))
+
+
+def only_once(event, out):
+    if event.kind == "start":
+        (out / "mine.txt").open("x").close()
+
+
+def only_closed_once(times):
+    assert times < 2
+
+
+def scribbles(event, out):
+    event.data["heard"] = True
+
+
+def tidies(event, out):
+    if event.kind == "finish":
+        (out / "result.json").unlink(missing_ok=True)
+
+
+SINKS = {
+    "whole_run": lambda: Listener(only_runs),
+    "bare_run": lambda: Listener(only_finite),
+    "resumed_run": lambda: Listener(only_once),
+    "closes_twice": lambda: Listener(end=only_closed_once),
+    "changes_no_event": lambda: Listener(scribbles),
+    "leaves_files_alone": lambda: Listener(tidies),
+}
+BROKEN = {
+    "datasets": DATASETS,
+    "augmentations": AUGMENTATIONS,
+    "weights": WEIGHTS,
+    "sinks": SINKS,
+}
+SOUND = {
+    "datasets": lambda: source(),
+    "augmentations": lambda: dim,
+    "weights": lambda: file(),
+    "sinks": lambda: Listener(),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_sound_toy_passes(kind):
+    assert failures(kind, SOUND[kind]) == {}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_every_check_has_a_toy_that_it_catches(kind):
+    assert {f"check_{name}" for name in BROKEN[kind]} == set(checks(kind))
+
+
+@pytest.mark.parametrize(
+    ("kind", "check"), [(kind, check) for kind, toys in BROKEN.items() for check in toys]
+)
+def test_a_broken_toy_fails_its_own_check_alone(kind, check):
+    found = failures(kind, BROKEN[kind][check])
+    assert list(found) == [f"check_{check}"], found

@@ -1,0 +1,275 @@
+"""Broken divergences, strategies and steps: each fails exactly its own check."""
+
+import itertools
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from tlx import trees
+from tlx.protocols import Phase
+from tlx.testing import checks, failures
+from tlx.testing.altered import altered, loose
+from tlx.types import Variables
+
+COUNT = itertools.count()
+
+
+def drawn(**how):
+    """A tiny number that no key explains, from outside of jit."""
+    return jax.pure_callback(lambda *_: np.float32(1e-6 * (next(COUNT) % 7)), jnp.zeros(()), **how)
+
+
+def clash():
+    """Two leaves under one path."""
+    return {"x/y": jnp.ones(1), "x": {"y": jnp.ones(1)}}
+
+
+def distance(params, source_params):
+    gaps = jax.tree.map(lambda a, b: jnp.sum((a - b) ** 2), params, source_params)
+    return sum(jax.tree.leaves(gaps)) / 2
+
+
+def pull(*, params, source_params):
+    return distance(params, source_params)
+
+
+def no_init(*, params, own):
+    return distance(params, own)
+
+
+def vector(*, params, source_params):
+    return distance(params, source_params)[None]
+
+
+def not_finite(*, params, source_params):
+    return distance(params, source_params) + jnp.nan
+
+
+def unsteady(*, params, source_params):
+    noise = drawn(vmap_method="broadcast_all")
+    return distance(params, source_params) * (1 + noise)
+
+
+def kinked(*, params, source_params):
+    return jnp.sqrt(distance(params, source_params))
+
+
+def other_in_jit(*, params, source_params):
+    value = distance(params, source_params)
+    return value * 1.5 if isinstance(value, jax.core.Tracer) else value
+
+
+def alone(*, params, source_params):
+    value = distance(params, source_params)
+    outside = jax.ShapeDtypeStruct((), jnp.float32)
+    return value + jax.pure_callback(np.zeros_like, outside, jax.lax.stop_gradient(value))
+
+
+class Own:
+    def init(self, *, model, sources, batch, rng):
+        return Variables(clash(), {})
+
+    def __call__(self, *, own, params):
+        return (
+            jnp.sum(own["x"]["y"])
+            + distance(params, params)
+            + sum(jnp.sum(leaf) for leaf in jax.tree.leaves(params))
+        )
+
+    def __eq__(self, other):
+        return isinstance(other, Own)
+
+    def __hash__(self):
+        return 0
+
+
+class Prepared(Own):
+    init = None
+
+    def prepare(self, *, model, variables, sources, batches, rng):
+        return clash()
+
+    def __call__(self, *, prepared, params):
+        return sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves((prepared, params)))
+
+
+DIVERGENCES = {
+    "value": lambda: lambda *, params, source_params: distance(params, source_params),
+    "words": lambda: no_init,
+    "scalar": lambda: vector,
+    "finite": lambda: not_finite,
+    "deterministic": lambda: unsteady,
+    "gradient": lambda: kinked,
+    "jit_equals_eager": lambda: other_in_jit,
+    "vmap": lambda: alone,
+    "own": Own,
+    "prepared": Prepared,
+}
+
+
+def supervised(model, params, state, batch, constants, *, rng, mode, progress):
+    return model.forward(params, state, batch, rng=rng, mode=mode)
+
+
+def part(path):
+    return path.split("/", 1)[0]
+
+
+def strategy(forward=supervised, group=part, own=None, **phase):
+    """One phase in which everything moves."""
+
+    def phases(model, steps):
+        return (
+            Phase(**({"name": "all", "steps": steps, "group": group, "forward": forward} | phase)),
+        )
+
+    return altered(
+        SimpleNamespace(),
+        init=lambda rng, model, batch: own or Variables({}, {}),
+        phases=phases,
+    )
+
+
+def forward_with(change):
+    """The supervised pass with its result changed: `change(forward, rng, mode)`."""
+
+    def forward(model, params, state, batch, constants, *, rng, mode, progress):
+        return change(model.forward(params, state, batch, rng=rng, mode=mode), rng, mode)
+
+    return strategy(forward)
+
+
+def noisy_eval(found, rng, mode):
+    return found._replace(loss=found.loss + (jax.random.uniform(rng) if mode == "eval" else 0))
+
+
+def noisy_train(found, rng, mode):
+    return found._replace(loss=found.loss + (drawn() if mode == "train" else 0))
+
+
+def thawed(model, params, state, batch, constants, *, rng, mode, progress):
+    return model.with_frozen(0, "train").forward(params, state, batch, rng=rng, mode=mode)
+
+
+def short(model, steps):
+    return strategy().phases(model, steps - (steps > 50))
+
+
+def unfinished(model, variables, batches):
+    return Variables(variables.params, {})
+
+
+STRATEGIES = {
+    "value": lambda: loose(strategy()),
+    "variables": lambda: strategy(own=Variables({}, clash())),
+    "steps_add_up": lambda: altered(strategy(), init=strategy().init, phases=short),
+    "groups": lambda: strategy(group=lambda path: "" if path == "head/bias" else part(path)),
+    "forward": lambda: forward_with(
+        lambda found, rng, mode: found._replace(features={"pooled": found.features["pooled"]})
+    ),
+    "eval_is_still": lambda: forward_with(noisy_eval),
+    "same_key_same_numbers": lambda: forward_with(noisy_train),
+    "gradient": lambda: strategy(own=Variables({"unused": jnp.ones(2)}, {})),
+    "frozen_statistics": lambda: strategy(thawed, norm="frozen"),
+    "finish": lambda: altered(
+        SimpleNamespace(), init=strategy().init, phases=strategy().phases, finish=unfinished
+    ),
+}
+
+
+def step(update=lambda u: u, after=lambda t: t, metrics=lambda m: m, order=lambda k: k, jit=True):
+    """A step in the plainest form, with its parts changed."""
+
+    def build(objective, tx, trainable, mesh):
+        def one(train, constants, batch):
+            moving, still = trees.partition(train.params, trainable)
+
+            def loss(moving):
+                return objective(
+                    trees.merge(moving, still), train.state, batch, constants,
+                    rng=train.rng, progress=train.step / constants.hyper["steps"],
+                )  # fmt: skip
+
+            (_, (state, found)), slope = jax.value_and_grad(loss, has_aux=True)(moving)
+            updates, opt_state = tx.update(
+                slope, train.opt_state, moving, hyper=constants.hyper, step=train.step
+            )
+            params = trees.merge(optax.apply_updates(moving, update(updates)), still)
+            return train._replace(
+                step=train.step + 1, params=params, state=state, opt_state=opt_state
+            ), found
+
+        def several(train, constants, batches):
+            count, found = batches["label"].shape[0], []
+            for k in order(range(count)):
+                train, metric = one(train, constants, {n: b[k] for n, b in batches.items()})
+                found.append(metric)
+            return after(train), metrics(jax.tree.map(lambda *m: jnp.stack(m), *found))
+
+        return jax.jit(several) if jit else several
+
+    return altered(SimpleNamespace(), build=build)
+
+
+def nudged(train):
+    still = train.params["backbone"]["still"] + 1e-6
+    return train._replace(
+        params={**train.params, "backbone": {**train.params["backbone"], "still": still}}
+    )
+
+
+def greedy():
+    """Gives the memory of the constants away."""
+
+    def build(objective, tx, trainable, mesh):
+        run = step().build(objective, tx, trainable, mesh)
+
+        def call(train, constants, batches):
+            found = jax.block_until_ready(run(train, constants, batches))
+            jax.tree.map(lambda leaf: leaf.delete(), constants)
+            return found
+
+        return call
+
+    return altered(SimpleNamespace(), build=build)
+
+
+STEPS = {
+    "value": lambda: loose(step()),
+    "state": lambda: step(after=lambda train: train._replace(step=train.step * 0 + 1)),
+    "metrics": lambda: step(metrics=lambda m: {k: v for k, v in m.items() if k != "task"}),
+    "update": lambda: step(update=lambda u: jax.tree.map(lambda leaf: 2 * leaf, u)),
+    "frozen": lambda: step(after=nudged),
+    "stacked_equals_calls": lambda: step(order=lambda counts: reversed(counts)),
+    "same_twice": lambda: step(update=lambda u: jax.tree.map(lambda leaf: leaf + drawn(), u)),
+    "learning_rate_is_traced": lambda: step(jit=False),
+    "constants_survive": greedy,
+}
+BROKEN = {"divergences": DIVERGENCES, "strategies": STRATEGIES, "steps": STEPS}
+SOUND = {
+    "divergences": lambda: pull,
+    "strategies": lambda: strategy(),
+    "steps": lambda: step(),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_sound_toy_passes(kind):
+    assert failures(kind, SOUND[kind]) == {}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_every_check_has_a_toy_that_it_catches(kind):
+    assert {f"check_{name}" for name in BROKEN[kind]} == set(checks(kind))
+
+
+@pytest.mark.parametrize(
+    ("kind", "check"), [(kind, check) for kind, toys in BROKEN.items() for check in toys]
+)
+def test_a_broken_toy_fails_its_own_check_alone(kind, check):
+    found = failures(kind, BROKEN[kind][check])
+    assert list(found) == [f"check_{check}"], found

@@ -1,0 +1,85 @@
+"""Several results beside each other: a table's rows, and one honest sentence.
+
+Shares come with Wilson intervals, differences of shares with Newcombe's. Where some variants
+start from a source and some from random weights, the sentence says whether the source helped.
+Opens without importing jax.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+Results = Mapping[str, Mapping[str, Any]]
+"""Variant name -> what its `result.json` holds."""
+
+Z = 1.96
+"""Standard deviations on either side of a 95 % interval."""
+
+
+def ranked(results: Results, metric: str, direction: str, split: str) -> list[str]:
+    """The variants, best on `split` first."""
+    return sorted(
+        results, key=lambda name: results[name][split][metric], reverse=direction == "max"
+    )
+
+
+def row(name: str, result: Mapping[str, Any], metric: str) -> dict[str, Any]:
+    """One variant in a table; `low` and `high` bound an accuracy on the test split."""
+    value = result["test"][metric]
+    found = {
+        "variant": name,
+        "test": value,
+        "val": result["val"][metric],
+        "trained_parameters": result["trainable_parameters"],
+        "seconds": result["seconds"],
+    }
+    if metric == "accuracy":
+        found["low"], found["high"] = wilson(value, result["examples"]["test"])
+    return found
+
+
+def sentence(results: Results, metric: str, direction: str) -> str:
+    """What came out. The variants that are compared are chosen on validation: the best that
+    starts from a source with the best that does not, or else the best two."""
+    order = ranked(results, metric, direction, "val")
+    from_source = [name for name in order if results[name]["weights"]]
+    from_random = [name for name in order if not results[name]["weights"]]
+    about_source = bool(from_source and from_random)
+    first, second = (from_source[0], from_random[0]) if about_source else order[:2]
+    ours, theirs = (results[name]["test"][metric] for name in (first, second))
+    gain = ours - theirs if direction == "max" else theirs - ours
+    said = f"{first} {_said(ours, metric)}, {second} {_said(theirs, metric)} on the test split"
+    sure = gain != 0
+    if metric == "accuracy":
+        count = results[first]["examples"]["test"]
+        low, high = difference(ours, count, theirs, count)
+        sure = not low <= 0 <= high
+        said += f", {100 * gain:+.1f} points (95 % interval {100 * low:+.1f} to {100 * high:+.1f})"
+    if about_source:
+        verdict = "The source helps" if gain > 0 else "The source does not help, it hurts"
+        unsure = "These results cannot tell whether the source helps"
+    else:
+        verdict = f"{first if gain > 0 else second} is ahead"
+        unsure = f"{first} and {second} cannot be told apart"
+    return f"{verdict if sure else unsure}: {said}. One seed each."
+
+
+def wilson(share: float, count: int) -> tuple[float, float]:
+    """The 95 % interval of a share (0..1) that was observed in `count` trials (Wilson 1927)."""
+    centre = share + Z * Z / (2 * count)
+    half = Z * math.sqrt(share * (1 - share) / count + Z * Z / (4 * count * count))
+    scale = 1 + Z * Z / count
+    return (centre - half) / scale, (centre + half) / scale
+
+
+def difference(a: float, of_a: int, b: float, of_b: int) -> tuple[float, float]:
+    """The 95 % interval of a - b, shares of so many trials each (Newcombe 1998, method 10). It
+    takes the two as independent, which on the same examples errs on the careful side."""
+    (low_a, high_a), (low_b, high_b) = wilson(a, of_a), wilson(b, of_b)
+    return a - b - math.hypot(a - low_a, high_b - b), a - b + math.hypot(high_a - a, b - low_b)
+
+
+def _said(value: float, metric: str) -> str:
+    return f"{100 * value:.1f} %" if metric == "accuracy" else f"{value:.4g}"

@@ -1,0 +1,44 @@
+"""The state of a run before its first step, and what a checkpoint of any step looks like.
+
+Every phase starts with an optimizer state of its own, so the structure of a checkpoint depends on
+the phase that its step belongs to.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from tlx import trees
+from tlx.assemble import Experiment
+from tlx.plan import Planned
+from tlx.types import TrainState
+
+
+def fresh_state(experiment: Experiment, planned: Planned) -> TrainState:
+    """The state before the first step, with the optimizer state of a phase."""
+    # Copies, because a step donates its state and the experiment's own numbers must survive.
+    params, state = jax.tree.map(jnp.copy, tuple(experiment.variables))
+    worst = -jnp.inf if experiment.selection[1] == "max" else jnp.inf
+    train = TrainState(
+        step=jnp.int32(0),
+        params=params,
+        state=state,
+        opt_state=(),
+        rng=jax.random.fold_in(jax.random.key(experiment.config.seed), 2),
+        ledger={"best": jnp.float32(worst), "best_step": jnp.int32(0), "since": jnp.int32(0)},
+    )
+    return train._replace(opt_state=optimizer_state(experiment, planned, train))
+
+
+def optimizer_state(experiment: Experiment, planned: Planned, train: TrainState) -> Any:
+    """The optimizer's state at the start of a phase: of what moves in it, and nothing else."""
+    return experiment.update(planned).init(trees.partition(train.params, planned.trainable)[0])
+
+
+def like(experiment: Experiment, step: int) -> Any:
+    """The structure of a checkpoint of `step`: its optimizer state is that of its phase."""
+    planned = next(p for p in experiment.phases if step <= p.stop)
+    return {"train": fresh_state(experiment, planned), "best": experiment.variables}
