@@ -113,10 +113,15 @@ def predict(args: argparse.Namespace) -> None:
     from tlx.wording import shown
 
     rows = saved.load(args.run_dir).predict(args.image)
+
+    def one(value: Any) -> bool:
+        """Lists (a probability for every class) are for --json."""
+        return getattr(value, "ndim", 0) == 0
+
     if args.json:
         return _json([{"image": i, **row} for i, row in zip(args.image, rows, strict=True)])
     _aligned([
-        (image, *(f"{name} {shown(name, value)}" for name, value in row.items()))
+        (image, *(f"{name} {shown(name, value)}" for name, value in row.items() if one(value)))
         for image, row in zip(args.image, rows, strict=True)
     ])  # fmt: skip
 

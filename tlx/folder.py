@@ -61,6 +61,13 @@ def claim(out: Path, config: RunConfig, *, resume: bool, overwrite: bool) -> boo
     return False
 
 
+def release(out: Path) -> None:
+    """Let go of a folder in which nothing came about but run files, so that a run that was
+    refused leaves no trace."""
+    if all(path.name == RUN_FILE for path in out.rglob("*") if path.is_file()):
+        shutil.rmtree(out, ignore_errors=True)
+
+
 def of(config: RunConfig) -> Path:
     """Where a run writes unless it is told otherwise: its `out`, else `runs/<name>`."""
     return Path(config.out or Path("runs") / config.name)

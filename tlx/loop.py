@@ -181,8 +181,7 @@ class _Loop:
         what = f"the step of {planned.phase.name}"
         self._tell("compile", int(train.step), what=what, seconds=None)
         begun = time.perf_counter()
-        lower = getattr(built, "lower", None)
-        compiled = lower(train, experiment.constants, batch).compile() if lower else built
+        compiled = built.lower(train, experiment.constants, batch).compile()
         seconds = time.perf_counter() - begun
         self.compile_seconds += seconds
         self._tell("compile", int(train.step), what=what, seconds=seconds)

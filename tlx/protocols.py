@@ -220,7 +220,18 @@ class Finishes(Protocol):
         ...
 
 
-StepFn = Callable[[TrainState, Constants, Batch], tuple[TrainState, Mapping[str, Any]]]
+class StepFn(Protocol):
+    """What `jax.jit` returns for a step: callable, and compilable ahead of its first call."""
+
+    def __call__(
+        self, train: TrainState, constants: Constants, batches: Batch, /
+    ) -> tuple[TrainState, Mapping[str, Any]]:
+        """The state after K updates, and K values of each metric."""
+        ...
+
+    def lower(self, *arguments: Any) -> Any:
+        """`jax.stages.Lowered` for arguments of these shapes."""
+        ...
 
 
 @runtime_checkable

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from tlx.loop import Trained, eval_batches, train
 from tlx.protocols import Finishes, Sink
 from tlx.saved import load, save_model
 from tlx.sinks import Jsonl, Sinks
+from tlx.splits import shuffled
 from tlx.types import Event, Variables
 
 SPLITS = ("train", "val", "test")
@@ -105,9 +107,9 @@ def _result(
     val = trained.val
     if isinstance(experiment.strategy, Finishes):
         val = evaluated(experiment, variables, "val").metrics
-    shown = samples(
-        experiment.model, variables, eval_batches(experiment, experiment.splits.test), each=12
-    )
+    tested = experiment.splits.test
+    mixed = replace(tested, indices=tested.indices[shuffled(len(tested), "samples")])
+    shown = samples(experiment.model, variables, eval_batches(experiment, mixed), each=12)
     result = {
         "name": experiment.config.name,
         "test": test.metrics,

@@ -63,7 +63,7 @@ def _flops(experiment: Experiment, planned: Planned, terms: tuple[Term, ...]) ->
     batch = jax.tree.map(lambda leaf: leaf[None], as_arrays(next(stream)))
     stream.close()
     state = fresh_state(experiment, planned)
-    lowered = jax.jit(step).lower(state, experiment.constants, batch)
+    lowered = step.lower(state, experiment.constants, batch)
     return float((lowered.cost_analysis() or {}).get("flops", float("nan")))
 
 

@@ -6,7 +6,7 @@ report and in `result.json`. A run without variants is a study of one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from tlx import folder, registry
 from tlx.comparison import ranked, row, sentence
 from tlx.config import RunConfig
 from tlx.console import Console
+from tlx.errors import TlxError
 from tlx.protocols import Sink
 from tlx.run_one import evaluate_run, run_one
 from tlx.sinks import Sinks
@@ -40,6 +41,16 @@ def run(
     variants = configs.expand(config)
     to = Path(out) if out else folder.of(config)
     resume = folder.claim(to, config, resume=resume, overwrite=overwrite)
+    try:
+        return _run(config, variants, to, resume)
+    except TlxError:
+        folder.release(to)
+        raise
+
+
+def _run(
+    config: RunConfig, variants: Iterable[tuple[str, RunConfig]], to: Path, resume: bool
+) -> dict[str, Any]:
     console = Console()
     if not config.variant:
         return run_one(config, to, console, resume=resume)
@@ -52,7 +63,7 @@ def run(
             into,
             console,
             resume=going_on,
-            variant={"name": name, "number": number, "of": len(variants)},
+            variant={"name": name, "number": number, "of": len(config.variant)},
         )
     return _compare(config, to, results, console)
 

@@ -1,3 +1,5 @@
+"""What a run is made of, and every refusal that needs no training."""
+
 import pytest
 
 import tlx

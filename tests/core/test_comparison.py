@@ -1,3 +1,5 @@
+"""Intervals against the literature, and the sentence that compares."""
+
 import pytest
 
 from tlx.comparison import difference, ranked, row, sentence, wilson

@@ -1,3 +1,5 @@
+"""Updates and schedules beside PyTorch's."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np

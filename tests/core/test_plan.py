@@ -1,3 +1,5 @@
+"""From phases to masks, frozen prefixes and refusals."""
+
 from dataclasses import dataclass, replace
 
 import jax

@@ -1,3 +1,5 @@
+"""Whole runs of a toy network: what they leave, repeat, freeze, select and refuse."""
+
 import json
 
 import jax
@@ -8,7 +10,7 @@ from safetensors.numpy import load_file
 import tlx
 from tlx import config as configs
 from tlx.assemble import assemble
-from tlx.errors import CheckpointError, ConfigError, DivergedError
+from tlx.errors import CheckpointError, ConfigError, DataError, DivergedError
 from tlx.run_one import evaluate_run
 
 
@@ -190,3 +192,27 @@ def test_variants_share_the_split_and_end_in_one_comparison(tiny, tmp_path):
     assert result["text"] in html or "ahead" in html
     again = tlx.run(tiny(variant=variant, sink=["html"]), out=tmp_path / "run", resume=True)
     assert again["variants"] == result["variants"], "finished variants are not trained again"
+
+
+def test_a_run_that_was_refused_leaves_no_trace(tiny, tmp_path):
+    nothing = tiny(data={"name": "npz", "path": str(tmp_path / "none.npz")})
+    with pytest.raises(DataError, match=r"none\.npz"):
+        tlx.run(nothing, out=tmp_path / "run")
+    with pytest.raises(DataError):
+        tlx.run({**nothing, "variant": [{"name": "a"}, {"name": "b"}]}, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_run_can_be_the_source(tiny, tmp_path):
+    """Distillation is said with a named source: its outputs pull a model that starts at random."""
+    tlx.run(tiny(steps=20), out=tmp_path / "teacher")
+    sources = {"teacher": {"run": str(tmp_path / "teacher")}}
+
+    def gap(weight):
+        divergence = [{"name": "kl", "weight": weight, "source": "teacher"}]
+        out = tmp_path / f"student-{weight}"
+        tlx.run(tiny(seed=5, sources=sources, divergence=divergence), out=out)
+        lines = map(json.loads, (out / "metrics.jsonl").read_text().splitlines())
+        return [line["divergence/kl"] for line in lines if line["kind"] == "train"][-1]
+
+    assert 0 < gap(10.0) < gap(0.0)

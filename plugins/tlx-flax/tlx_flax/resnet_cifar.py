@@ -11,9 +11,10 @@ from jax import Array
 
 from tlx.protocols import Backbone
 from tlx.types import FeatureSpec, InputSpec
+from tlx_flax.batch_norm import BatchNorm
 from tlx_flax.nnx_backbone import NnxBackbone
 from tlx_flax.resnet_names import resnet_name
-from tlx_flax.resnet_parts import BasicBlock, Shortcut, Stage, batch_norm, conv
+from tlx_flax.resnet_parts import BasicBlock, Shortcut, Stage, conv
 
 INPUTS = InputSpec(size=(32, 32), mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
 """Mean and standard deviation of CIFAR-10's training pictures."""
@@ -32,7 +33,7 @@ class Stem(nnx.Module):
 
     def __init__(self, rngs: nnx.Rngs):
         self.conv1 = conv(3, 16, 3, 1, rngs)
-        self.bn1 = batch_norm(16, rngs)
+        self.bn1 = BatchNorm(16)
 
     def __call__(self, x: Array) -> Array:
         """(B,H,W,3) to (B,H,W,16)."""

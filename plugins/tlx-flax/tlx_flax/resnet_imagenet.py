@@ -14,10 +14,11 @@ from jax import Array
 
 from tlx.protocols import Backbone
 from tlx.types import FeatureSpec, InputSpec
+from tlx_flax.batch_norm import BatchNorm
 from tlx_flax.max_pool import max_pool
 from tlx_flax.nnx_backbone import NnxBackbone
 from tlx_flax.resnet_names import resnet_name
-from tlx_flax.resnet_parts import BasicBlock, Bottleneck, Stage, batch_norm, conv
+from tlx_flax.resnet_parts import BasicBlock, Bottleneck, Stage, conv
 
 INPUTS = InputSpec(
     size=(224, 224), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), crop=0.875
@@ -35,7 +36,7 @@ class Stem(nnx.Module):
 
     def __init__(self, rngs: nnx.Rngs):
         self.conv1 = conv(3, 64, 7, 2, rngs)
-        self.bn1 = batch_norm(64, rngs)
+        self.bn1 = BatchNorm(64)
 
     def __call__(self, x: Array) -> Array:
         """(B,H,W,3) to (B,H/2,W/2,64)."""

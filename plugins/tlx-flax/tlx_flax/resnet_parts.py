@@ -1,9 +1,7 @@
 """The layers that all ResNets share, as PyTorch's ResNets have them.
 
 Convolutions pad explicitly on both sides (Flax's 'SAME' pads stride 2 only behind), carry no
-bias and start from He's normal distribution over the fan-out. Batch norm keeps 0.9 of its running
-statistics a step; its running variance is the biased one, PyTorch's the unbiased one, which is
-larger by n/(n-1) for n values a channel.
+bias and start from He's normal distribution over the fan-out.
 """
 
 from __future__ import annotations
@@ -13,6 +11,8 @@ from typing import Any, Literal, TypeAlias
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
+
+from tlx_flax.batch_norm import BatchNorm
 
 Shortcut: TypeAlias = Literal["A", "B"]
 """He et al. 2015, section 3.3: A pads new channels with zeros, B projects them."""
@@ -36,17 +36,12 @@ def conv(cin: int, cout: int, size: int, stride: int, rngs: nnx.Rngs) -> nnx.Con
     )
 
 
-def batch_norm(channels: int, rngs: nnx.Rngs) -> nnx.BatchNorm:
-    """Batch norm with PyTorch's momentum 0.1, which Flax calls 0.9, and epsilon 1e-5."""
-    return nnx.BatchNorm(channels, momentum=0.9, epsilon=1e-5, rngs=rngs)
-
-
 class Projection(nnx.Module):
     """Option B shortcut: a 1x1 convolution with stride, then batch norm."""
 
     def __init__(self, cin: int, cout: int, stride: int, rngs: nnx.Rngs):
         self.conv = conv(cin, cout, 1, stride, rngs)
-        self.bn = batch_norm(cout, rngs)
+        self.bn = BatchNorm(cout)
 
     def __call__(self, x: Array) -> Array:
         """(B,H,W,cin) to (B,H/stride,W/stride,cout)."""
@@ -81,9 +76,9 @@ class BasicBlock(nnx.Module):
 
     def __init__(self, cin: int, width: int, stride: int, option: Shortcut, rngs: nnx.Rngs):
         self.conv1 = conv(cin, width, 3, stride, rngs)
-        self.bn1 = batch_norm(width, rngs)
+        self.bn1 = BatchNorm(width)
         self.conv2 = conv(width, width, 3, 1, rngs)
-        self.bn2 = batch_norm(width, rngs)
+        self.bn2 = BatchNorm(width)
         self.shortcut = shortcut(option, cin, width, stride, rngs)
 
     def __call__(self, x: Array) -> Array:
@@ -101,11 +96,11 @@ class Bottleneck(nnx.Module):
 
     def __init__(self, cin: int, width: int, stride: int, option: Shortcut, rngs: nnx.Rngs):
         self.conv1 = conv(cin, width, 1, 1, rngs)
-        self.bn1 = batch_norm(width, rngs)
+        self.bn1 = BatchNorm(width)
         self.conv2 = conv(width, width, 3, stride, rngs)
-        self.bn2 = batch_norm(width, rngs)
+        self.bn2 = BatchNorm(width)
         self.conv3 = conv(width, 4 * width, 1, 1, rngs)
-        self.bn3 = batch_norm(4 * width, rngs)
+        self.bn3 = BatchNorm(4 * width)
         self.shortcut = shortcut(option, cin, 4 * width, stride, rngs)
 
     def __call__(self, x: Array) -> Array:

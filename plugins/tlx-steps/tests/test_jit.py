@@ -1,3 +1,5 @@
+"""The jitted step: closed forms, frozen leaves, traced hyperparameters, donated memory."""
+
 from dataclasses import dataclass, field, replace
 
 import jax

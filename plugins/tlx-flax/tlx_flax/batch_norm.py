@@ -1,0 +1,44 @@
+"""Batch norm over the channels of a map (Ioffe and Szegedy 2015), as PyTorch's ResNets have it.
+
+The same arithmetic and the same attribute `use_running_average` as Flax's, with one difference:
+Flax's writes its statistics in a way whose tracing takes time quadratic in the size of the
+network, 5 of the 6 seconds for a ResNet-152.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array, lax
+
+MOMENTUM = 0.9
+"""The share of the running statistics that a step keeps; PyTorch calls its complement so."""
+EPSILON = 1e-5
+
+
+class BatchNorm(nnx.Module):
+    """Normalises (B,H,W,C) by the batch, or by running statistics if `use_running_average`.
+
+    The running variance is the biased one; PyTorch's is the unbiased one, which is larger by
+    n/(n-1) for n values a channel. Statistics are computed in float32."""
+
+    def __init__(self, channels: int):
+        self.scale = nnx.Param(jnp.ones(channels))
+        self.bias = nnx.Param(jnp.zeros(channels))
+        self.mean = nnx.BatchStat(jnp.zeros(channels))
+        self.var = nnx.BatchStat(jnp.ones(channels))
+        self.use_running_average = False
+
+    def __call__(self, x: Array) -> Array:
+        """(B,H,W,C) to (B,H,W,C)."""
+        mean, var = self.mean.get_value(), self.var.get_value()
+        if not self.use_running_average:
+            wide = x.astype(jnp.float32)
+            old_mean, old_var = mean, var
+            mean = wide.mean((0, 1, 2))
+            # One pass over the map; rounding must not make the difference negative.
+            var = jnp.maximum((wide * wide).mean((0, 1, 2)) - mean * mean, 0)
+            self.mean.set_value(MOMENTUM * old_mean + (1 - MOMENTUM) * mean)
+            self.var.set_value(MOMENTUM * old_var + (1 - MOMENTUM) * var)
+        factor = lax.rsqrt(var + EPSILON) * self.scale.get_value()
+        return ((x - mean) * factor + self.bias.get_value()).astype(x.dtype)
