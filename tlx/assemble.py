@@ -21,7 +21,7 @@ from tlx.model import Model
 from tlx.objective import Objective, Term
 from tlx.optimizer import transform
 from tlx.plan import Planned, plan
-from tlx.protocols import Augmentation, Learns, Prepares, Step, Strategy
+from tlx.protocols import Augmentation, Learns, Prepares, Staged, Step, Strategy
 from tlx.splits import Splits
 from tlx.stream import evaluation
 from tlx.types import Batch, Constants, DataInfo, LoadReport, Variables
@@ -195,7 +195,7 @@ def _check_features(model: Model) -> None:
 
 
 def _check_modes(model: Model, phases: tuple[Planned, ...]) -> None:
-    every = len(getattr(model.backbone, "stages", ("all",)))
+    every = len(model.backbone.stages) if isinstance(model.backbone, Staged) else 1
     for planned in phases:
         if planned.model.frozen >= every:
             continue

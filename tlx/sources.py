@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
-import jax
-
 from tlx import registry, trees
 from tlx.config import SourceConfig, WeightsConfig
 from tlx.errors import WeightsError, listed
@@ -86,7 +84,7 @@ def load(config: WeightsConfig, source: WeightSource, model: Model, fresh: Varia
             {**found.state, "head": fresh.state["head"]},
         )
         report = _head_is_new(report)
-    return Loaded(jax.tree.map(lambda leaf: leaf, found), report, kept)
+    return Loaded(found, report, kept)
 
 
 def others(configs: Mapping[str, SourceConfig]) -> dict[str, Source]:

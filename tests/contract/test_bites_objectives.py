@@ -210,6 +210,8 @@ def step(update=lambda u: u, after=lambda t: t, metrics=lambda m: m, order=lambd
                 found.append(metric)
             return after(train), metrics(jax.tree.map(lambda *m: jnp.stack(m), *found))
 
+        if not jit:
+            several.lower = jax.jit(several).lower
         return jax.jit(several) if jit else several
 
     return altered(SimpleNamespace(), build=build)
@@ -233,7 +235,18 @@ def greedy():
             jax.tree.map(lambda leaf: leaf.delete(), constants)
             return found
 
+        call.lower = run.lower
         return call
+
+    return altered(SimpleNamespace(), build=build)
+
+
+def plain():
+    """A function around what `jax.jit` returns."""
+
+    def build(objective, tx, trainable, mesh):
+        run = step().build(objective, tx, trainable, mesh)
+        return lambda train, constants, batches: run(train, constants, batches)
 
     return altered(SimpleNamespace(), build=build)
 
@@ -247,6 +260,7 @@ STEPS = {
     "stacked_equals_calls": lambda: step(order=lambda counts: reversed(counts)),
     "same_twice": lambda: step(update=lambda u: jax.tree.map(lambda leaf: leaf + drawn(), u)),
     "learning_rate_is_traced": lambda: step(jit=False),
+    "compiles_ahead": plain,
     "constants_survive": greedy,
 }
 BROKEN = {"divergences": DIVERGENCES, "strategies": STRATEGIES, "steps": STEPS}

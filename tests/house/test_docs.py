@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -75,6 +77,15 @@ def test_the_design_knows_every_file_of_the_core() -> None:
     there = {path.stem for path in ROOT.glob("tlx/*.py")}
     there |= {path.parent.name for path in ROOT.glob("tlx/*/__init__.py")}
     assert there - {"__init__"} <= named, sorted(there - named)
+
+
+def test_files_with_a_dot_open_without_arrays() -> None:
+    names = re.findall(r"^\| · `(\w+)\.py`", read("docs/design.md"), re.M)
+    assert len(names) > 10
+    opened = ", ".join(f"tlx.{name}" for name in names)
+    code = f"import sys, {opened}; print(*({{'jax', 'numpy'}} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
 
 
 def test_the_tests_that_the_design_names_exist() -> None:

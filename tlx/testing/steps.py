@@ -237,6 +237,17 @@ def check_learning_rate_is_traced(subject: Subject) -> None:
     claim_close(two, 2 * one, "The first update at twice the learning rate", tolerance=1e-3)
 
 
+def check_compiles_ahead(subject: Subject) -> None:
+    """`lower` compiles the step before its first call, so that compiling can be timed."""
+    constants, batches = subject.constants(), subject.batches(1)
+    lower = getattr(subject.built, "lower", None)
+    claim(lower, "A built step must have `lower`, as what `jax.jit` returns has.")
+    compiled = subject.built.lower(subject.start(), constants, batches).compile()
+    ahead, _ = compiled(subject.start(), constants, batches)
+    plain, _ = subject.built(subject.start(), subject.constants(), batches)
+    claim_close(ahead.params, plain.params, "The step compiled ahead, against the step", 1e-5)
+
+
 def check_constants_survive(subject: Subject) -> None:
     """A step may take the memory of the state, never that of the constants."""
     constants = subject.constants()

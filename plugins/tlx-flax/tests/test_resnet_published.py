@@ -58,8 +58,8 @@ def test_first_thousand_test_pictures():
 
     got = np.concatenate([logits(x[i : i + 250]) for i in range(0, 1000, 250)])
     right = int((got.argmax(1) == labels).sum())
-    # Published: 91.73 % of all 10,000.
-    assert 900 <= right <= 932
+    # Published: 91.73 % of all 10,000; PyTorch gets 913 of these right.
+    assert abs(right - 913) <= 2
 
     theirs = torch_logits(named, x)
     np.testing.assert_allclose(got, theirs, atol=1e-3)
