@@ -1,3 +1,5 @@
+"""Distributions that exist only in a test's folder."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -1,3 +1,5 @@
+"""The command line: what it prints, its exit codes, and what it does not import."""
+
 from __future__ import annotations
 
 import json

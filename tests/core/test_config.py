@@ -1,3 +1,5 @@
+"""Run files: what they mean, and every mistake with its dotted path."""
+
 from __future__ import annotations
 
 import contextlib

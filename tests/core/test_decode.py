@@ -1,3 +1,5 @@
+"""From stored pictures to pixels, beside Pillow and PyTorch."""
+
 import io
 import struct
 import zlib

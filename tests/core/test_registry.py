@@ -1,3 +1,5 @@
+"""Plugins found from metadata, broken ones, and names claimed twice."""
+
 from __future__ import annotations
 
 import inspect

@@ -1,3 +1,5 @@
+"""Who trains, selects and tests: shares, strata, shots, and nothing shared."""
+
 from dataclasses import dataclass, field
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Batches as a pure function of data, seed and step."""
+
 import itertools
 import threading
 import time

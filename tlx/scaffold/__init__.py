@@ -109,5 +109,5 @@ def _unclaimed(kind: str, plugin: str, distribution: str) -> None:
 
 def _filled(template: str, words: dict[str, str]) -> str:
     """A template with its words put in; KeyError for a word that it does not know."""
-    text = resources.files("tlx.scaffold").joinpath("templates", f"{template}.txt").read_text("utf-8")
-    return Template(text).substitute(words)
+    file = resources.files("tlx.scaffold").joinpath("templates", f"{template}.txt")
+    return Template(file.read_text("utf-8")).substitute(words)

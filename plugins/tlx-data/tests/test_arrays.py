@@ -1,3 +1,5 @@
+"""Digits and .npz files: what is read, and what is refused."""
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits

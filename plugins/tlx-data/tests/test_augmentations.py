@@ -1,3 +1,5 @@
+"""Augmentations against numpy, Pillow and colorsys, and their statistics."""
+
 import colorsys
 
 import jax

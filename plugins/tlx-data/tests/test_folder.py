@@ -1,3 +1,5 @@
+"""A folder of pictures by class, and everything that can be wrong with one."""
+
 import os
 import shutil
 import zipfile

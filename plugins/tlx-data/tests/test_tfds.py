@@ -1,3 +1,5 @@
+"""A data set that TFDS itself prepares here, read without TensorFlow."""
+
 import importlib
 import shutil
 import sys

@@ -68,6 +68,13 @@ class Tfds:
     image: str = "image"
     label: str = "label"
 
+    @staticmethod
+    def sample(folder: Path) -> dict[str, Any]:
+        """Options of a small data set below `folder`, for the conformance kit."""
+        from tlx_data.tfds_sample import sample
+
+        return sample(folder)
+
     @cached_property
     def info(self) -> DataInfo:
         """Shape, classes, sizes and fingerprint, from the set's own description."""
