@@ -78,6 +78,32 @@ def test_the_new_plugins_are_found_by_name(made):
         assert f'"my_{kind}"' in done.stdout, done.stdout + done.stderr
 
 
+RUN = """
+import numpy as np, tlx
+from safetensors.numpy import load_file
+
+table = {
+    "name": "made", "steps": 4, "batch_size": 20, "data": "my_datasets",
+    "backbone": "my_backbones", "head": "my_heads", "strategy": "my_strategies",
+    "step": "my_steps", "augmentation": ["my_augmentations"], "sink": ["my_sinks"],
+}
+tlx.run(table, out="source")
+np.savez("source.npz", **load_file("source/model/model.safetensors"))
+weights = {"name": "my_weights", "path": "source.npz"}
+divergence = [{"name": "my_divergences", "weight": 0.1}]
+tlx.run({**table, "weights": weights, "divergence": divergence}, out="target")
+"""
+
+
+def test_a_run_made_of_nothing_else_runs(made):
+    """Every part is one of the new plugins, first from random weights, then from the first run."""
+    _, site = made
+    done = run(site, "-W", "error", "-c", RUN)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0.1 × my_divergences" in done.stdout
+    assert (site / "target" / "result.json").is_file()
+
+
 def test_readme_and_metadata_name_the_plugin(tmp_path):
     files = scaffold.new_plugin("divergence", "cosine-gap", tmp_path)
     assert [str(path.relative_to(tmp_path)) for path in files] == [
