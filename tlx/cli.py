@@ -21,6 +21,7 @@ FINE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     args = parser().parse_args(arguments)
+    _keep_compiled()
     try:
         args.verb(args)
         sys.stdout.flush()
@@ -34,6 +35,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sentence, code = _said(error)
         print(f"tlx: {sentence}", file=sys.stderr)
         return code
+
+
+def _keep_compiled() -> None:
+    """Let jax keep compiled programs in the user's cache folder, unless told otherwise."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache / "tlx" / "compiled"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 
 def _said(error: BaseException) -> tuple[str, int]:

@@ -68,14 +68,14 @@ def save_model(
 
     Each file is replaced as a whole, the description last; a crash in between leaves a
     digest that does not match, which `load` reports."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     folder.mkdir(parents=True, exist_ok=True)
     parts = ("backbone",) if head is None else ("backbone", "head")
     kept = Variables(*({part: tree[part] for part in parts} for tree in variables))
     tensors = {path: _tensor(leaf) for path, leaf in flat(kept).items()}
     partial = folder / f".{TENSORS}.partial"
-    save_file(tensors, partial)
+    partial.write_bytes(save(tensors))  # `save_file` lets only its owner read the file
     manifest.flush(partial)
     about = {
         "format": FORMAT,

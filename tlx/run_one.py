@@ -64,7 +64,7 @@ def run_one(
             inputs=experiment.model.inputs,
             canvas=experiment.canvas,
             classes=experiment.info.classes,
-            variables=Variables(_model_only(variables.params), _model_only(variables.state)),
+            variables=variables,
         )
         folder.write_json(out / folder.RESULT, result)
         ways = [f"tlx eval {out}"]
@@ -136,10 +136,6 @@ def _result(
         "samples": [sample._asdict() for sample in shown],
     }
     return result, data
-
-
-def _model_only(tree: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: tree[name] for name in ("backbone", "head") if name in tree}
 
 
 def evaluate_run(out: Path) -> dict[str, Any]:

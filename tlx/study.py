@@ -54,6 +54,8 @@ def _run(
     console = Console()
     if not config.variant:
         return run_one(config, to, console, resume=resume)
+    text = f"{config.name}: {len(config.variant)} variants on one split, writing to {to}"
+    console.emit(Event("note", 0, {"text": text}))
     results = {}
     for number, (name, variant) in enumerate(variants, start=1):
         into = to / name
