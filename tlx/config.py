@@ -63,13 +63,16 @@ def read(path: str | Path, sets: Sequence[str] = ()) -> RunConfig:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}.") from error
-    return parse(apply_sets({"name": path.stem, **table}, sets), str(path))
+    return parse(apply_sets({"name": path.stem, **table}, sets), str(path), names=True)
 
 
-def parse(table: Mapping[str, Any], where: str = "the run file") -> RunConfig:
+def parse(
+    table: Mapping[str, Any], where: str = "the run file", *, names: bool = False
+) -> RunConfig:
     """A run's table as a RunConfig; raises one ConfigError with every problem.
 
-    `where` names the table in the error. Variants are laid over the run and checked as well."""
+    `where` names the table in the error. Variants are laid over the run and checked as well.
+    With `names`, an error also lists the plugin names that `check` would refuse afterwards."""
     base = expanded(table)
     config, problems = _validated(base)
     base.pop("variant", None)
@@ -77,6 +80,8 @@ def parse(table: Mapping[str, Any], where: str = "the run file") -> RunConfig:
         overrides = {k: v for k, v in expanded(variant).items() if k not in ("name", "variant")}
         more = _validated(merge(_named(base), overrides))[1]
         problems += [f"variant.{number}.{p}" for p in more if p not in problems]
+    if problems and names:
+        problems += _unknown_names(table)
     _refuse(where, problems)
     assert config is not None
     return config
@@ -165,6 +170,23 @@ def _parts(config: RunConfig) -> list[tuple[str, str, Any]]:
                 if part is not None and (key, part.name, part.options) not in known
             ]
     return found
+
+
+def _unknown_names(table: Mapping[str, Any]) -> list[str]:
+    """What `check` says of the names in a table that has other problems, too."""
+    plugins = registry.find()
+    problems = []
+    for key, value in _named(expanded(table)).items():
+        several = isinstance(value, (list, tuple))
+        for number, entry in enumerate(value if several else [value]):
+            name = entry.get("name") if isinstance(entry, Mapping) else entry
+            if key not in _KINDS or not isinstance(name, str) or name == "none":
+                continue
+            try:
+                registry.choose(_KINDS[key], name, plugins)
+            except PluginError as error:
+                problems.append(f"{joined(key, str(number)) if several else key}: {error}")
+    return problems
 
 
 def _refuse(where: str, problems: Sequence[str]) -> None:

@@ -36,7 +36,7 @@ def run(
     if isinstance(config, str | Path):
         config = configs.read(config)
     elif not isinstance(config, RunConfig):
-        config = configs.parse(config, "the table given to tlx.run")
+        config = configs.parse(config, "the table given to tlx.run", names=True)
     configs.check(config)
     variants = configs.expand(config)
     to = Path(out) if out else folder.of(config)

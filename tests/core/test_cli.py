@@ -178,12 +178,16 @@ def test_an_unknown_kind_of_plugin(capsys):
 # --- finetune -----------------------------------------------------------------------------------
 
 
-def test_finetune_writes_only_what_was_chosen(tmp_path):
+def test_finetune_starts_from_the_source_that_ships_unless_told_otherwise(tmp_path):
     assert finetune.table("pictures/Ants & bees") == {
         "name": "Ants-bees",
+        "epochs": finetune.EPOCHS,
         "data": "folder:pictures/Ants & bees",
         "backbone": finetune.BACKBONE,
+        "weights": finetune.WEIGHTS,
+        "augmentation": list(finetune.AUGMENTATION),
     }
+    assert "weights" not in finetune.table("x", backbone="resnet50"), "they would not fit"
     table = finetune.table(
         "x", backbone="b", weights="w", strategy="s", epochs=2.0, batch_size=8, lr=0.1, seed=1,
         name="n",

@@ -474,3 +474,16 @@ def test_a_run_made_in_python_is_checked_too():
     )  # fmt: skip
     with pytest.raises(ConfigError, match=r"(?s)batch_size: .*variant\.0\.seed: "):
         configs.check(config)
+
+
+def test_a_wrong_name_is_reported_beside_a_wrong_value():
+    table = {
+        "name": "x", "epochs": -1, "data": "digits", "backbone": "no-such-network",
+        "divergence": [{"name": "no-such-distance", "weight": 1.0}],
+    }  # fmt: skip
+    with pytest.raises(ConfigError) as caught:
+        configs.parse(table, names=True)
+    said = str(caught.value)
+    assert "epochs: " in said
+    assert "backbone: No backbone 'no-such-network' is installed." in said
+    assert "divergence.0: No divergence 'no-such-distance' is installed." in said
