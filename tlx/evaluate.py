@@ -7,6 +7,7 @@ on the batch size. The same pass gives what is predicted for single pictures.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -36,10 +37,12 @@ class Sample(NamedTuple):
     probability: float | None
 
 
+@lru_cache(maxsize=4)
 def evaluator(
     model: Model, forward: ForwardFn
 ) -> Callable[[Params, State, Batch, Constants], Totals]:
-    """A jitted pass over one batch that returns summable totals."""
+    """A jitted pass over one batch that returns summable totals; the same one for the same model,
+    so that a run compiles it once."""
 
     def totals(params: Params, state: State, batch: Batch, constants: Constants) -> Totals:
         key = jax.random.key(0)

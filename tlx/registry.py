@@ -8,7 +8,6 @@ distributions alone. Opens without importing jax.
 from __future__ import annotations
 
 import functools
-import inspect
 import re
 import sys
 import traceback
@@ -23,7 +22,7 @@ from tlx.errors import ConfigError, PluginError, TlxError, did_you_mean, listed
 from tlx.options import check_options as check_options
 from tlx.options import fitted_options
 from tlx.options import schema as schema
-from tlx.quantities import MEANING
+from tlx.quantities import takes_words
 
 Factory = Callable[..., Any]
 
@@ -210,17 +209,9 @@ def _factory(kind: str, thing: Any, reference: str) -> Factory:
             f"The {SINGULAR[kind]} {reference!r} names {thing!r}, which is no factory: it must be "
             f"a class or a function."
         )
-    if kind == "divergences" and inspect.isfunction(thing) and _asks_for_words(thing):
+    if kind == "divergences" and takes_words(thing):
         return lambda: thing
     return thing
-
-
-def _asks_for_words(function: Factory) -> bool:
-    """A bare function that must be given words is a divergence itself, not a factory of one."""
-    return any(
-        p.name in MEANING and p.default is p.empty
-        for p in inspect.signature(function).parameters.values()
-    )
 
 
 def _imported(plugin: Plugin) -> Any:
