@@ -1,30 +1,20 @@
 """The published CIFAR-10 ResNet-20 gives its published accuracy here, picture by picture."""
 
-import os
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from tlx_flax.resnet_cifar import resnet20
 
 from tlx import trees
 from tlx.testing.compiling import quick_jit
 
-HERE = Path(__file__).resolve()
-DATA = Path(os.environ.get("TLX_SHARED_DATA", HERE.parents[4] / "shared" / "data"))
 MEAN, STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
 """What these weights were trained with: ImageNet's, not CIFAR-10's own."""
 
 
-def test_first_thousand_test_pictures():
-    weights, pictures = DATA / "cifar_resnet/resnet20-12fca82f.npz", DATA / "cifar10_test.npz"
-    for file in (weights, pictures):
-        if not file.exists():
-            pytest.skip(f"{file.name} is not at hand; TLX_SHARED_DATA names its folder")
+def test_first_thousand_test_pictures(shared, cifar10_test):
     backbone = resnet20()
-    with np.load(weights) as file:
+    with np.load(shared("cifar_resnet/resnet20-12fca82f.npz")) as file:
         named = {name: file[name] for name in file}
     leaves = {}
     for name, array in named.items():
@@ -38,11 +28,7 @@ def test_first_thousand_test_pictures():
     head = {leaf: leaves[f"params/head/{leaf}"] for leaf in ("kernel", "bias")}
     assert len(leaves) == len(trees.flat(like)) + len(head)
 
-    with np.load(pictures) as file:
-        planes = file["residual"][:, :1000].cumsum(2, dtype=np.uint8).cumsum(3, dtype=np.uint8)
-        labels = file["labels"][:1000]
-    green = planes[0]
-    images = np.stack([planes[1] + green, green, planes[2] + green], -1)
+    images, labels = cifar10_test(1000)
     x = (images.astype(np.float32) / 255 - MEAN) / STD
 
     @quick_jit
