@@ -227,7 +227,7 @@ def test_a_run_without_head_weights_or_evaluation_has_a_report(tmp_path):
 def study(out):
     rows = [
         {"variant": "scratch", "test": 0.8, "val": 0.81, "low": 0.77, "high": 0.83},
-        {"variant": "l2 sp", "test": np.float32(0.942), "val": 0.95, "low": 0.92, "high": 0.96},
+        {"variant": "l2-sp", "test": np.float32(0.942), "val": 0.95, "low": 0.92, "high": 0.96},
         {"variant": EVIL, "test": None, "val": None},
     ]
     data = {"out": str(out), "name": "digits", "rows": rows, "metric": "accuracy"}
