@@ -67,9 +67,10 @@ def run_one(
             variables=variables,
         )
         folder.write_json(out / folder.RESULT, result)
-        ways = [f"tlx eval {out}"]
-        if config.head:
-            ways.insert(0, f"tlx predict {out} IMAGE...")
+        ways = [f"tlx predict {out} IMAGE...", f"tlx eval {out}"]
+        if not config.head:
+            backbone = f"--backbone {config.backbone.name} --weights {out}"
+            ways = [f"tlx finetune FOLDER {backbone}"]
         curves = str(out / folder.METRICS)
         sinks.emit(
             Event(

@@ -136,9 +136,10 @@ def test_l2_sp_holds_the_model_near_its_source(tiny, tmp_path):
     assert far > near > nearest
 
 
-def test_masked_pretraining_then_transfer(tiny, tmp_path):
+def test_masked_pretraining_then_transfer(tiny, tmp_path, capsys):
     masked = {"name": "masked", "patch": 4}
     result = tlx.run(tiny(strategy=masked, head="none"), out=tmp_path / "masked")
+    assert f"--weights {tmp_path / 'masked'}" in capsys.readouterr().out
     assert result["test"]["loss"] > 0
     assert "accuracy" not in result["test"]
     names = weights(tmp_path / "masked")
