@@ -21,7 +21,7 @@ from tlx.model import Model
 from tlx.objective import Objective, Term
 from tlx.optimizer import transform
 from tlx.plan import Planned, plan
-from tlx.protocols import Augmentation, Learns, Prepares, Staged, Step, Strategy
+from tlx.protocols import Augmentation, Learns, Prepares, Step, Strategy
 from tlx.splits import Splits
 from tlx.stream import evaluation
 from tlx.types import Batch, Constants, DataInfo, LoadReport, Variables
@@ -72,9 +72,15 @@ class Experiment(NamedTuple):
         return self.model.head.selection if self.model.head is not None else ("loss", "min")
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """How many examples train, select and test."""
+        parts = self.splits
+        return {"train": len(parts.train), "val": len(parts.val), "test": len(parts.test)}
+
+    @property
     def steps_per_epoch(self) -> int:
         """Steps in which every training example is seen about once."""
-        return max(1, math.ceil(len(self.splits.train) / self.config.batch_size))
+        return _steps_per_epoch(self.splits, self.config)
 
     @property
     def trainable(self) -> int:
@@ -157,8 +163,7 @@ def assemble(config: RunConfig) -> Experiment:
                 rng=key,
             )  # fmt: skip
 
-    per_epoch = max(1, math.ceil(len(parts.train) / config.batch_size))
-    steps = config.steps or max(1, round((config.epochs or 0) * per_epoch))
+    steps = config.steps or max(1, round((config.epochs or 0) * _steps_per_epoch(parts, config)))
     hyper = {
         "learning_rate": jnp.float32(config.optimizer.learning_rate),
         "weight_decay": jnp.float32(config.optimizer.weight_decay),
@@ -182,6 +187,10 @@ def as_arrays(batch: Mapping[str, Any]) -> Batch:
     return {name: jnp.asarray(value) for name, value in batch.items()}
 
 
+def _steps_per_epoch(parts: Splits, config: RunConfig) -> int:
+    return max(1, math.ceil(len(parts.train) / config.batch_size))
+
+
 def _check_features(model: Model) -> None:
     if model.head is None:
         return
@@ -195,9 +204,8 @@ def _check_features(model: Model) -> None:
 
 
 def _check_modes(model: Model, phases: tuple[Planned, ...]) -> None:
-    every = len(model.backbone.stages) if isinstance(model.backbone, Staged) else 1
     for planned in phases:
-        if planned.model.frozen >= every:
+        if planned.model.frozen >= model.depth:
             continue
         mode = "tune" if planned.phase.norm == "frozen" else "train"
         if mode not in model.backbone.modes:

@@ -26,7 +26,7 @@ def described(experiment: Experiment) -> dict[str, Any]:
         "data": {
             "name": config.data.name,
             "classes": experiment.info.classes,
-            "sizes": {n: len(getattr(experiment.splits, n)) for n in ("train", "val", "test")},
+            "sizes": experiment.sizes,
             "notes": experiment.splits.notes,
         },
         "backbone": {

@@ -15,10 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tlx import folder
 from tlx.assemble import Experiment, as_arrays
 from tlx.checkpoint import Checkpoints, Restored
 from tlx.errors import DivergedError, Interrupted
-from tlx.evaluate import evaluate, evaluator
+from tlx.evaluate import Evaluated, evaluate, evaluator
 from tlx.interrupt import interruptible
 from tlx.optimizer import schedule
 from tlx.plan import Planned
@@ -45,7 +46,7 @@ def train(experiment: Experiment, out: Path, sinks: Sink, *, resume: bool) -> Tr
     signal asked to stop; both leave a checkpoint behind."""
     started = time.perf_counter()
     with (
-        Checkpoints(out / "checkpoints") as checkpoints,
+        Checkpoints(out / folder.CHECKPOINTS) as checkpoints,
         interruptible() as asked_to_stop,
     ):
         return _Loop(experiment, checkpoints, sinks, asked_to_stop, started).run(resume)
@@ -100,10 +101,9 @@ class _Loop:
             batches.close()
         self._save(train, best, force=True)
         final = experiment.phases[-1]
-        val = self._evaluate(final, best, experiment.splits.val)
         return Trained(
             best,
-            val,
+            evaluated(experiment, final, best, experiment.splits.val).metrics,
             int(train.ledger["best_step"]),
             int(train.step),
             time.perf_counter() - self.started,
@@ -138,7 +138,6 @@ class _Loop:
             trainable=planned.moving(train.params), first_step=planned.start,
         )  # fmt: skip
         step = None
-        totals_of = evaluator(planned.model, planned.phase.forward)
         waiting: list[Any] = []
         since = time.perf_counter()
         for number in range(int(train.step) + 1, planned.stop + 1):
@@ -155,7 +154,7 @@ class _Loop:
                 if waiting:
                     self._log(planned, number, waiting, since)
                     waiting = []
-                train, best = self._select(planned, totals_of, train, best)
+                train, best = self._select(planned, train, best)
                 self._save(train, best, force=False)
                 since = time.perf_counter()
                 if self._out_of_patience(planned, train):
@@ -224,24 +223,14 @@ class _Loop:
             images_per_second=len(found) * experiment.config.batch_size / seconds,
         )
 
-    def _evaluate(
-        self, planned: Planned, variables: Variables, subset: Subset
-    ) -> Mapping[str, float]:
-        totals_of = evaluator(planned.model, planned.phase.forward)
-        return evaluate(
-            totals_of, planned.model, variables, self.experiment.constants,
-            eval_batches(self.experiment, subset),
-        ).metrics  # fmt: skip
-
     def _select(
-        self, planned: Planned, totals_of: Any, train: TrainState, best: Variables
+        self, planned: Planned, train: TrainState, best: Variables
     ) -> tuple[TrainState, Variables]:
         """Evaluate on validation; keep a copy of the variables if they are the best so far."""
         experiment = self.experiment
-        metrics = evaluate(
-            totals_of, planned.model, Variables(train.params, train.state),
-            experiment.constants, eval_batches(experiment, experiment.splits.val),
-        ).metrics  # fmt: skip
+        metrics = evaluated(
+            experiment, planned, Variables(train.params, train.state), experiment.splits.val
+        ).metrics
         value = metrics[self.metric]
         so_far = float(train.ledger["best"])
         ahead = value > so_far if self.direction == "max" else value < so_far
@@ -276,6 +265,19 @@ class _Loop:
 
     def _tell(self, kind: str, step: int, **data: Any) -> None:
         self.sinks.emit(Event(kind, step, data))
+
+
+def evaluated(
+    experiment: Experiment, planned: Planned, variables: Variables, subset: Subset
+) -> Evaluated:
+    """Metrics and totals of a split, with a phase's forward pass."""
+    return evaluate(
+        evaluator(planned.model, planned.phase.forward),
+        planned.model,
+        variables,
+        experiment.constants,
+        eval_batches(experiment, subset),
+    )
 
 
 def eval_batches(experiment: Experiment, subset: Subset) -> Iterator[Batch]:

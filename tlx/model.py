@@ -61,6 +61,11 @@ class Model:
     frozen: int = 0
     norm: NormPolicy = "train"
 
+    @property
+    def depth(self) -> int:
+        """How many stages there are to freeze."""
+        return len(self.backbone.stages) if isinstance(self.backbone, Staged) else 1
+
     def init(self, rng: Array, batch: Batch) -> Variables:
         """Fresh variables for pictures shaped like the batch's."""
         for_backbone, for_head = jax.random.split(rng)

@@ -76,7 +76,7 @@ def _frozen_prefix(phase: Phase, model: Model, group: PyTree) -> int:
         stage = model.backbone.leaf(path).stage
         moving[stage] = moving.get(stage, False) or name != "frozen"
     if not any(moving.values()):
-        return len(model.backbone.stages) if isinstance(model.backbone, Staged) else 1
+        return model.depth
     if all(moving.values()):
         return 0
     if not isinstance(model.backbone, Staged):

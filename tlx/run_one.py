@@ -19,15 +19,13 @@ from tlx.assemble import Experiment, assemble
 from tlx.config import RunConfig
 from tlx.describe import described, device, versions
 from tlx.errors import ConfigError
-from tlx.evaluate import evaluate, evaluator, samples
-from tlx.loop import Trained, eval_batches, train
+from tlx.evaluate import samples
+from tlx.loop import Trained, eval_batches, evaluated, train
 from tlx.protocols import Finishes, Sink
 from tlx.saved import load, save_model
 from tlx.sinks import Jsonl, Sinks
 from tlx.splits import shuffled
 from tlx.types import Event, Variables
-
-SPLITS = ("train", "val", "test")
 
 
 def run_one(
@@ -44,11 +42,7 @@ def run_one(
     if finished is not None:
         return finished
     started = time.perf_counter()
-    sinks = Sinks([
-        console,
-        Jsonl(),
-        *(registry.build("sinks", part.name, part.options) for part in config.sink),
-    ])  # fmt: skip
+    sinks = listening(config, console, Jsonl())
     try:
         experiment = assemble(config)
         sinks.emit(
@@ -82,16 +76,10 @@ def run_one(
         sinks.close()
 
 
-def evaluated(experiment: Experiment, variables: Variables, split: str) -> Any:
-    """Metrics and totals of one split, with the forward pass of the last phase."""
-    last = experiment.phases[-1]
-    return evaluate(
-        evaluator(last.model, last.phase.forward),
-        last.model,
-        variables,
-        experiment.constants,
-        eval_batches(experiment, getattr(experiment.splits, split)),
-    )
+def listening(config: RunConfig, *own: Sink) -> Sinks:
+    """Everybody who hears of a run: the core's own sinks, then those that the run file names."""
+    named = (registry.build("sinks", part.name, part.options) for part in config.sink)
+    return Sinks([*own, *named])
 
 
 def _finish(experiment: Experiment, variables: Variables) -> Variables:
@@ -104,11 +92,12 @@ def _finish(experiment: Experiment, variables: Variables) -> Variables:
 def _result(
     experiment: Experiment, trained: Trained, variables: Variables, started: float
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    test = evaluated(experiment, variables, "test")
+    last, parts = experiment.phases[-1], experiment.splits
+    test = evaluated(experiment, last, variables, parts.test)
     val = trained.val
     if isinstance(experiment.strategy, Finishes):
-        val = evaluated(experiment, variables, "val").metrics
-    tested = experiment.splits.test
+        val = evaluated(experiment, last, variables, parts.val).metrics
+    tested = parts.test
     mixed = replace(tested, indices=tested.indices[shuffled(len(tested), "samples")])
     shown = samples(experiment.model, variables, eval_batches(experiment, mixed), each=12)
     result = {
@@ -118,9 +107,7 @@ def _result(
         "selection": list(experiment.selection),
         "best_step": trained.best_step,
         "steps": trained.steps,
-        "examples": {
-            name: len(getattr(experiment.splits, name)) for name in ("train", "val", "test")
-        },
+        "examples": experiment.sizes,
         "weights": experiment.config.weights.name if experiment.config.weights else None,
         "weights_sha256": experiment.report.sha256 if experiment.report else None,
         "trainable_parameters": experiment.trainable,
@@ -149,4 +136,8 @@ def evaluate_run(out: Path) -> dict[str, Any]:
             f"The run in {out} trained features without a head, so there is nothing to test. Its "
             f"loss is in {out / folder.RESULT}; use the model as weights of another run."
         )
-    return {split: evaluated(experiment, saved.variables, split).metrics for split in SPLITS[1:]}
+    last, parts = experiment.phases[-1], experiment.splits
+    return {
+        name: evaluated(experiment, last, saved.variables, subset).metrics
+        for name, subset in (("val", parts.val), ("test", parts.test))
+    }

@@ -7,6 +7,7 @@ the divergence, so they count the source's forward pass and the gradient it asks
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -15,7 +16,7 @@ from tlx import config as configs
 from tlx.assemble import Experiment, as_arrays, assemble
 from tlx.config import RunConfig
 from tlx.describe import described
-from tlx.objective import Objective, Term
+from tlx.objective import Term
 from tlx.plan import Planned
 from tlx.stream import training
 from tlx.train_state import fresh_state
@@ -42,20 +43,6 @@ def _shown(experiment: Experiment) -> dict[str, Any]:
 def costs(experiment: Experiment, planned: Planned) -> dict[str, float]:
     """Floating point operations of one step: `step` in all, and what each divergence adds."""
     every = experiment.terms
-    whole = _flops(experiment, planned, every)
-    found = {"step": whole}
-    for term in every:
-        without = tuple(other for other in every if other is not term)
-        found[f"divergence/{term.name}"] = whole - _flops(experiment, planned, without)
-    return found
-
-
-def _flops(experiment: Experiment, planned: Planned, terms: tuple[Term, ...]) -> float:
-    objective = Objective(
-        planned.model, planned.phase.forward, terms,
-        experiment.source_models, experiment.augmentations,
-    )  # fmt: skip
-    step = experiment.step.build(objective, experiment.update(planned), planned.trainable, None)
     stream = training(
         experiment.splits.train, batch_size=experiment.config.batch_size, seed=0,
         canvas=experiment.canvas, crop=experiment.model.inputs.crop,
@@ -63,8 +50,19 @@ def _flops(experiment: Experiment, planned: Planned, terms: tuple[Term, ...]) ->
     batch = jax.tree.map(lambda leaf: leaf[None], as_arrays(next(stream)))
     stream.close()
     state = fresh_state(experiment, planned)
-    lowered = step.lower(state, experiment.constants, batch)
-    return float((lowered.cost_analysis() or {}).get("flops", float("nan")))
+
+    def flops(terms: tuple[Term, ...]) -> float:
+        objective = replace(experiment.objective(planned), terms=terms)
+        step = experiment.step.build(objective, experiment.update(planned), planned.trainable, None)
+        lowered = step.lower(state, experiment.constants, batch)
+        return float((lowered.cost_analysis() or {}).get("flops", float("nan")))
+
+    whole = flops(every)
+    found = {"step": whole}
+    for term in every:
+        without = tuple(other for other in every if other is not term)
+        found[f"divergence/{term.name}"] = whole - flops(without)
+    return found
 
 
 def lines(shown: Mapping[str, Any]) -> Iterator[str]:

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from tlx import config as configs
-from tlx import folder, registry
+from tlx import folder
 from tlx.comparison import ranked, row, sentence
 from tlx.config import RunConfig
 from tlx.console import Console
 from tlx.errors import TlxError
 from tlx.protocols import Sink
-from tlx.run_one import evaluate_run, run_one
-from tlx.sinks import Sinks
+from tlx.run_one import evaluate_run, listening, run_one
 from tlx.types import Event
 
 
@@ -92,10 +91,7 @@ def _compare(
     text = sentence(results, metric, direction)
     study = {"name": config.name, "metric": metric, "text": text, "variants": dict(results)}
     folder.write_json(out / folder.RESULT, study)
-    sinks = Sinks([
-        console,
-        *(registry.build("sinks", part.name, part.options) for part in config.sink),
-    ])  # fmt: skip
+    sinks = listening(config, console)
     try:
         best = out / ranked(results, metric, direction, "val")[0]
         ways = [f"tlx predict {best} IMAGE...", f"tlx eval {out}"]
