@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from tlx import Model, Objective, Term, registry, splits, stream, trees
+from tlx.matching import match
 from tlx.plan import plan
 from tlx.types import Constants, TrainState
 
@@ -29,7 +30,7 @@ def main() -> None:
     head = registry.build("heads", "softmax", {"classes": 10})
     model = Model(backbone, head, weights.input or backbone.inputs)
     fresh = jax.jit(model.init)(jax.random.key(0), batch)
-    source, report = weights.load(fresh, None)
+    source, report = match(weights.tensors(), fresh, backbone.dialects)
     params = {"backbone": source.params["backbone"], "head": fresh.params["head"]}
     print(f"{len(report.loaded)} leaves loaded, {trees.count(params):,} parameters")
 

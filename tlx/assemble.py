@@ -21,6 +21,7 @@ from tlx.model import Model
 from tlx.objective import Objective, Term
 from tlx.optimizer import transform
 from tlx.plan import Planned, plan
+from tlx.preprocessing import as_trained, canvas
 from tlx.protocols import Augmentation, Learns, Prepares, Step, Strategy
 from tlx.splits import Splits
 from tlx.stream import evaluation
@@ -118,17 +119,14 @@ def assemble(config: RunConfig) -> Experiment:
         if config.head
         else None
     )
-    inputs = (weights.input if weights else None) or backbone.inputs
+    file = weights.input if weights else None
+    stated = config.weights.input if config.weights else None
+    inputs = as_trained(file, backbone.inputs, stated)
     model = Model(backbone, head, inputs)
     _check_features(model)
-    canvas = info.shape[:2] if info.shape else inputs.size
-    if canvas is None:
-        raise ConfigError(
-            f"The pictures of {config.data.name!r} differ in shape and the backbone "
-            f"{config.backbone.name!r} names no input size. Use weights that bring one."
-        )
+    size = canvas(info, inputs)
     sample = as_arrays(next(iter(evaluation(
-        parts.train, batch_size=min(2, len(parts.train)), canvas=canvas, crop=inputs.crop
+        parts.train, batch_size=min(2, len(parts.train)), canvas=size, inputs=inputs
     ))))  # fmt: skip
 
     root = jax.random.key(config.seed)
@@ -158,7 +156,7 @@ def assemble(config: RunConfig) -> Experiment:
             prepared[term.name] = term.divergence.prepare(
                 model=model, variables=variables, sources=numbers,
                 batches=map(as_arrays, evaluation(
-                    parts.train, batch_size=config.batch_size, canvas=canvas, crop=inputs.crop
+                    parts.train, batch_size=config.batch_size, canvas=size, inputs=inputs
                 )),
                 rng=key,
             )  # fmt: skip
@@ -176,7 +174,7 @@ def assemble(config: RunConfig) -> Experiment:
     phases = plan(strategy, model, variables.params, steps)
     _check_modes(model, phases)
     return Experiment(
-        config, info, parts, canvas, model, strategy, step, variables, report, phases, terms,
+        config, info, parts, size, model, strategy, step, variables, report, phases, terms,
         tuple((name, named[name].model) for name in sorted(used)),
         augmentations, Constants(numbers, prepared, {}, hyper), steps,
     )  # fmt: skip

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from tlx.errors import DataError
+from tlx.types import Interpolation
 
 Picture: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image"
 
@@ -44,33 +45,40 @@ def read(picture: Picture, name: str | None = None) -> np.ndarray:
         ) from error
 
 
-def fit(image: np.ndarray, size: tuple[int, int], crop: float = 1.0) -> np.ndarray:
+def fit(
+    image: np.ndarray,
+    size: tuple[int, int],
+    crop: float = 1.0,
+    interpolation: Interpolation = "bilinear",
+) -> np.ndarray:
     """The picture (H,W,C), uint8 or float, on a canvas of `size` (H,W).
 
-    Untouched where it has that size already. Otherwise it is resized, bilinear with antialiasing
-    and without changing its proportions, until it just covers `round(size / crop)`; the centre is
+    Untouched where it has that size already. Otherwise it is resized, with antialiasing and
+    without changing its proportions, until it just covers `round(size / crop)`; the centre is
     kept."""
     height, width = size
     if image.shape[:2] == (height, width):
         return image
     over = (round(height / crop), round(width / crop))
-    scale = max(over[0] / image.shape[0], over[1] / image.shape[1])
-    # max: a rounded side must not fall short of the canvas.
-    tall = max(round(image.shape[0] * scale), height)
-    wide = max(round(image.shape[1] * scale), width)
+    # Whole numbers, as torchvision and transformers have them: the longer side loses its fraction.
+    if over[0] * image.shape[1] >= over[1] * image.shape[0]:
+        tall, wide = over[0], max(image.shape[1] * over[0] // image.shape[0], over[1])
+    else:
+        tall, wide = max(image.shape[0] * over[1] // image.shape[1], over[0]), over[1]
     top, left = (tall - height) // 2, (wide - width) // 2
-    return _resize(image, tall, wide)[top : top + height, left : left + width]
+    return _resize(image, tall, wide, interpolation)[top : top + height, left : left + width]
 
 
-def _resize(image: np.ndarray, tall: int, wide: int) -> np.ndarray:
+def _resize(image: np.ndarray, tall: int, wide: int, way: Interpolation) -> np.ndarray:
+    resampling = Image.Resampling[way.upper()]
     if image.dtype == np.uint8 and image.shape[2] == 3:
         small = Image.fromarray(np.ascontiguousarray(image))
-        return np.asarray(small.resize((wide, tall), Image.Resampling.BILINEAR))
+        return np.asarray(small.resize((wide, tall), resampling))
     # Pillow resizes other numbers one channel at a time, in 32-bit floats.
     planes = [
         np.asarray(
             Image.fromarray(np.ascontiguousarray(image[..., c], np.float32)).resize(
-                (wide, tall), Image.Resampling.BILINEAR
+                (wide, tall), resampling
             )
         )
         for c in range(image.shape[2])

@@ -14,6 +14,7 @@ import jax
 from tlx import __version__, registry, trees
 from tlx import config as configs
 from tlx.assemble import Experiment
+from tlx.input_check import oddities
 
 
 def described(experiment: Experiment) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def described(experiment: Experiment) -> dict[str, Any]:
             "name": config.data.name,
             "classes": experiment.info.classes,
             "sizes": experiment.sizes,
-            "notes": experiment.splits.notes,
+            "notes": experiment.splits.notes + _odd(experiment),
         },
         "backbone": {
             "name": config.backbone.name,
@@ -38,8 +39,11 @@ def described(experiment: Experiment) -> dict[str, Any]:
         and {
             "name": config.weights.name,
             "loaded": len(report.loaded),
-            "initialised": report.initialised,
-            "skipped": report.skipped,
+            "dialect": report.dialect,
+            "changed": [(leaf.path, leaf.change) for leaf in report.loaded if leaf.change],
+            "initialised": [(leaf.path, leaf.why) for leaf in report.initialised],
+            "skipped": [(tensor.name, tensor.why) for tensor in report.skipped],
+            "notes": report.notes,
             "sha256": report.sha256,
         },
         "trainable": experiment.trainable,
@@ -60,6 +64,13 @@ def described(experiment: Experiment) -> dict[str, Any]:
         ],
         "selection": experiment.selection,
     }
+
+
+def _odd(experiment: Experiment) -> tuple[str, ...]:
+    """What about the pictures does not look like what the weights were trained on."""
+    if experiment.report is None:
+        return ()
+    return oddities(experiment.splits.train, experiment.canvas, experiment.model.inputs)
 
 
 def device() -> str:

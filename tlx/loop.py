@@ -82,7 +82,7 @@ class _Loop:
             batch_size=experiment.config.batch_size,
             seed=experiment.config.seed,
             canvas=experiment.canvas,
-            crop=experiment.model.inputs.crop,
+            inputs=experiment.model.inputs,
             start=int(train.step),
         )
         try:
@@ -226,20 +226,24 @@ class _Loop:
     def _select(
         self, planned: Planned, train: TrainState, best: Variables
     ) -> tuple[TrainState, Variables]:
-        """Evaluate on validation; keep a copy of the variables if they are the best so far."""
+        """Evaluate on validation; keep a copy of the variables if they are the best so far.
+
+        Of equals the one with the lower loss is better: an accuracy on a few dozen pictures has
+        few values, and the first step to reach one is rarely the best of them."""
         experiment = self.experiment
         metrics = evaluated(
             experiment, planned, Variables(train.params, train.state), experiment.splits.val
         ).metrics
-        value = metrics[self.metric]
-        so_far = float(train.ledger["best"])
+        value, loss = np.float32(metrics[self.metric]), np.float32(metrics.get("loss", np.inf))
+        so_far, its_loss = np.asarray(train.ledger["best"]), np.asarray(train.ledger["best_loss"])
         ahead = value > so_far if self.direction == "max" else value < so_far
-        better = bool(np.isfinite(value)) and ahead
+        better = bool(np.isfinite(value)) and bool(ahead or (value == so_far and loss < its_loss))
         step = int(train.step)
         if better:
             best = jax.tree.map(jnp.copy, Variables(train.params, train.state))
             ledger = {
                 "best": jnp.float32(value),
+                "best_loss": jnp.float32(loss),
                 "best_step": jnp.int32(step),
                 "since": jnp.int32(0),
             }
@@ -288,7 +292,7 @@ def eval_batches(experiment: Experiment, subset: Subset) -> Iterator[Batch]:
             subset,
             batch_size=min(max(experiment.config.batch_size, 64), len(subset)),
             canvas=experiment.canvas,
-            crop=experiment.model.inputs.crop,
+            inputs=experiment.model.inputs,
         ),
     )
 

@@ -8,6 +8,7 @@ mode 'eval' and outside of differentiation.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, final
 
@@ -21,6 +22,7 @@ from tlx.types import (
     Features,
     Forward,
     InputSpec,
+    Interpolation,
     Mode,
     NormPolicy,
     Params,
@@ -28,12 +30,21 @@ from tlx.types import (
     Variables,
 )
 
+RESIZE: Mapping[Interpolation, str] = {
+    "nearest": "nearest",
+    "bilinear": "linear",
+    "bicubic": "cubic",
+    "lanczos": "lanczos3",
+}
+"""What jax calls a way to resize; the kernels are those of Pillow."""
+
 
 def pictures(spec: InputSpec, image: Array) -> Array:
     """Raw pictures (B,H,W,C), uint8 or float 0..1 RGB, as the network wants them."""
     x = image.astype(jnp.float32) / 255 if image.dtype == jnp.uint8 else image
     if spec.size is not None and x.shape[1:3] != spec.size:
-        x = jax.image.resize(x, (x.shape[0], *spec.size, x.shape[3]), "linear", antialias=True)
+        way = RESIZE[spec.interpolation]
+        x = jax.image.resize(x, (x.shape[0], *spec.size, x.shape[3]), way, antialias=True)
     if x.shape[-1] != spec.channels:
         x = (
             x.mean(-1, keepdims=True)

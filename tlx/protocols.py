@@ -7,31 +7,36 @@ fields are its configuration. Optional contracts are separate small Protocols; t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
+from tlx.dialect import Dialect
+from tlx.outside import Augmentation as Augmentation
+from tlx.outside import DataSource as DataSource
+from tlx.outside import Labelled as Labelled
+from tlx.outside import Noted as Noted
+from tlx.outside import Sink as Sink
+from tlx.outside import Split as Split
+from tlx.outside import WeightSource as WeightSource
+from tlx.outside import Writes as Writes
 from tlx.phase import ForwardFn as ForwardFn
 from tlx.phase import Phase as Phase
 from tlx.types import (
     Batch,
     Constants,
-    DataInfo,
-    Event,
     Features,
     FeatureSpec,
     InputSpec,
     LeafInfo,
-    LoadReport,
     Mode,
     Params,
     PyTree,
     State,
     TrainState,
     Variables,
-)
+)  # fmt: skip
 
 if TYPE_CHECKING:
-    import numpy as np
     import optax
     from jax import Array
     from jax.sharding import Mesh
@@ -101,6 +106,27 @@ class Staged(Protocol):
         mode: Mode,
     ) -> tuple[PyTree, Features, State]:
         """(carry for stage `stop`, features that arose in start..stop, state)."""
+        ...
+
+
+@runtime_checkable
+class ForeignNames(Protocol):
+    """Optional for a Backbone: how files of other libraries speak of it."""
+
+    @property
+    def dialects(self) -> tuple[Dialect, ...]:
+        """One table for each kind of file; `tlx.matching` takes the one that fits best."""
+        ...
+
+
+@runtime_checkable
+class Traced(Protocol):
+    """Optional for a Backbone: shows what lies between its features, so that `tlx weights verify`
+    can say which layer is the first that differs."""
+
+    def trace(self, params: Params, state: State, x: Array) -> Mapping[str, Array]:
+        """What every layer returns in mode 'eval', in the order in which they end; `a/b` is the
+        one whose leaves begin with `a/b/`."""
         ...
 
 
@@ -250,97 +276,4 @@ class Step(Protocol):
         `batches` holds K stacked batches (leading axis K) and each metric is (K,). `trainable`
         has the structure of the params with a bool per leaf. `tx.update` takes the extra
         arguments `hyper` (the traced `Constants.hyper`) and `step` (the global step)."""
-        ...
-
-
-# --- data, weights, the outside ---------------------------------------------------------------
-
-
-@runtime_checkable
-class Split(Protocol):
-    """Random access to raw examples, nothing else. An example is a mapping with `image` (H,W,3)
-    uint8 or float 0..1 RGB and `label`."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Mapping[str, Any]: ...
-
-
-@runtime_checkable
-class Labelled(Protocol):
-    """Optional for a Split: all labels at once, without reading any picture."""
-
-    @property
-    def labels(self) -> np.ndarray:
-        """(N,) or (N,C), in the split's order."""
-        ...
-
-
-@runtime_checkable
-class DataSource(Protocol):
-    """A data set with named splits out of 'train', 'val', 'test' (a lone 'train' is cut)."""
-
-    @property
-    def info(self) -> DataInfo:
-        """What it is and how large."""
-        ...
-
-    def split(self, name: str) -> Split:
-        """The split of a name in `info.splits`."""
-        ...
-
-
-@runtime_checkable
-class Augmentation(Protocol):
-    """A random change of one training picture: (H,W,C) float 0..1 to (H',W',C) float 0..1.
-    Runs in jit on the device under `vmap`; the same key gives the same picture."""
-
-    def __call__(self, rng: Array, image: Array) -> Array:
-        """The changed picture."""
-        ...
-
-
-@runtime_checkable
-class WeightSource(Protocol):
-    """Somebody's numbers for a model."""
-
-    @property
-    def input(self) -> InputSpec | None:
-        """The preprocessing these weights were trained with; None where the file does not say."""
-        ...
-
-    @property
-    def classes(self) -> tuple[str, ...] | None:
-        """Class names of the head in the file, in output order; None where unknown."""
-        ...
-
-    def load(
-        self, like: Variables, names: Callable[[str], str | None] | None
-    ) -> tuple[Variables, LoadReport]:
-        """`like` with every leaf that the file has replaced; leaves whose shape or dtype kind
-        differs keep `like`'s value and are reported. `names` maps a name in the file to a leaf
-        path such as `params/backbone/...` (None: not for this model); without it, names in
-        the file are leaf paths already."""
-        ...
-
-
-@runtime_checkable
-class ForeignNames(Protocol):
-    """Optional for a Backbone: from another library's parameter names to leaf paths."""
-
-    def foreign_name(self, name: str) -> str | None:
-        """A leaf path such as `params/backbone/...`; None: not for this network."""
-        ...
-
-
-@runtime_checkable
-class Sink(Protocol):
-    """A listener to a run: the console, a log file, a report."""
-
-    def emit(self, event: Event) -> None:
-        """Hear one event."""
-        ...
-
-    def close(self) -> None:
-        """Write what is left; called twice, the second does nothing."""
         ...

@@ -16,6 +16,7 @@ _Count = Annotated[int, Field(strict=True, ge=1)]
 _Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
 _Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 _NotNegative = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+_Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 _Fraction = Annotated[float, Field(strict=True, ge=0, lt=1)]
 _Share = Annotated[float, Field(strict=True, gt=0, lt=1)] | _Count
 """Of a split: a fraction, or a number of examples."""
@@ -46,14 +47,30 @@ class DataConfig:
 
 @final
 @dataclass(frozen=True, kw_only=True)
+class InputConfig:
+    """The preprocessing that weights were trained with, where their file does not say it; see
+    `tlx.types.InputSpec`. `size` is (H,W), or the side of a square."""
+
+    size: _Count | tuple[_Count, _Count] | None = None
+    mean: tuple[_Number, ...] | None = None
+    std: tuple[_Positive, ...] | None = None
+    scale: _Positive | None = None
+    order: Literal["rgb", "bgr"] | None = None
+    crop: Annotated[float, Field(strict=True, gt=0, le=1)] | None = None
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] | None = None
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
 class WeightsConfig:
     """Where the parameters come from. `head`: a fresh one or the file's; `allow`: globs of leaf
-    paths that the file may lack."""
+    paths that the file may lack; `input`: what it does not say of its preprocessing."""
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
     head: Literal["new", "keep"] = "new"
     allow: tuple[str, ...] = ()
+    input: InputConfig | None = None
 
 
 @final

@@ -12,7 +12,7 @@ from dataclasses import fields
 from typing import Any
 
 from tlx.errors import did_you_mean, listed
-from tlx.run_config import OptimizerConfig, RunConfig, SourceConfig
+from tlx.run_config import InputConfig, OptimizerConfig, RunConfig, SourceConfig
 from tlx.validation import joined
 
 _TAKEN = ("checkpoints", "metrics.jsonl", "model", "report.html", "result.json", "run.toml")
@@ -25,6 +25,8 @@ def unknown_keys(long: Mapping[str, Any]) -> list[str]:
     places.append(("optimizer", long.get("optimizer"), OptimizerConfig))
     if isinstance(sources := long.get("sources"), Mapping):
         places += [(f"sources.{name}", source, SourceConfig) for name, source in sources.items()]
+    if isinstance(weights := long.get("weights"), Mapping):
+        places.append(("weights.input", weights.get("input"), InputConfig))
     problems = []
     for where, found, kind in places:
         allowed = [f.name for f in fields(kind)]

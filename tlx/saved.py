@@ -126,7 +126,8 @@ class Saved:
                     f"A picture in an array is (H,W,3) in RGB, uint8 or float 0..1, and (N,H,W,3) "
                     f"is several, all of one type; this one is {image.shape} {image.dtype}."
                 )
-        batch = np.stack([decode.fit(image, self.canvas, self.inputs.crop) for image in read])
+        crop, way = self.inputs.crop, self.inputs.interpolation
+        batch = np.stack([decode.fit(image, self.canvas, crop, way) for image in read])
         return batch if batch.dtype == np.uint8 else batch.astype(np.float32)
 
     def _said(self, name: str, value: Any) -> Any:

@@ -45,7 +45,7 @@ def costs(experiment: Experiment, planned: Planned) -> dict[str, float]:
     every = experiment.terms
     stream = training(
         experiment.splits.train, batch_size=experiment.config.batch_size, seed=0,
-        canvas=experiment.canvas, crop=experiment.model.inputs.crop,
+        canvas=experiment.canvas, inputs=experiment.model.inputs,
     )  # fmt: skip
     batch = jax.tree.map(lambda leaf: leaf[None], as_arrays(next(stream)))
     stream.close()

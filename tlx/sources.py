@@ -13,9 +13,10 @@ from typing import NamedTuple
 from tlx import registry, trees
 from tlx.config import SourceConfig, WeightsConfig
 from tlx.errors import WeightsError, listed
+from tlx.matching import match
 from tlx.model import Model
-from tlx.protocols import ForeignNames, WeightSource
-from tlx.types import LoadReport, Variables
+from tlx.protocols import ForeignNames, Noted, WeightSource
+from tlx.types import FreshLeaf, LoadReport, Variables
 
 
 class Source(NamedTuple):
@@ -46,32 +47,31 @@ def load(config: WeightsConfig, source: WeightSource, model: Model, fresh: Varia
     The head is new unless `[weights] head = "keep"`. WeightsError where a backbone leaf is not in
     the file and no `allow` glob covers it, or nothing of the backbone is."""
     backbone = model.backbone
-    names = backbone.foreign_name if isinstance(backbone, ForeignNames) else None
-    found, report = source.load(fresh, names)
-    missing = [
-        (path, why)
-        for path, why in report.initialised
-        if _part(path) == "backbone" or (_part(path) == "head" and config.head == "keep")
-    ]
+    dialects = backbone.dialects if isinstance(backbone, ForeignNames) else ()
+    found, report = match(source.tensors(), fresh, dialects)
+    if isinstance(source, Noted):
+        report = report._replace(notes=(*source.notes, *report.notes))
+    parts = ("backbone", "head") if config.head == "keep" else ("backbone",)
     refused = [
-        (path, why)
-        for path, why in missing
-        if not any(fnmatchcase(path, glob) for glob in config.allow)
+        leaf
+        for leaf in report.initialised
+        if _part(leaf.path) in parts
+        and not any(fnmatchcase(leaf.path, glob) for glob in config.allow)
     ]
     if refused:
-        shown = "\n".join(f"  {path}: {why}" for path, why in refused[:8])
+        shown = "\n".join(f"  {leaf.path}: {leaf.why}" for leaf in refused[:8])
         more = f"\n  and {len(refused) - 8} more" if len(refused) > 8 else ""
-        other = listed([name for name, _ in report.skipped[:5]])
+        other = listed([tensor.name for tensor in report.skipped[:5]])
         raise WeightsError(
             f"The weights {config.name!r} do not fit the backbone: {len(refused)} leaves are "
             f"missing or differ.\n{shown}{more}\nNot used from the file: {other}. Choose the "
-            f"backbone that the weights were made for, or list what may differ in [weights] "
-            f'allow = ["pattern", ...].'
+            f"backbone that the weights were made for ('tlx weights inspect' says which), or list "
+            f'what may differ in [weights] allow = ["pattern", ...].'
         )
     for glob in config.allow:
         trees.matching(fresh, glob)
     with_head = "head" in found.params and not any(
-        _part(path) == "head" for path, _ in report.initialised
+        _part(leaf.path) == "head" for leaf in report.initialised
     )
     kept = Source(
         model if with_head else Model(model.backbone, None, model.inputs),
@@ -111,10 +111,11 @@ def _without_head(variables: Variables) -> Variables:
 
 def _head_is_new(report: LoadReport) -> LoadReport:
     why = "the head is new for this target"
-    heads = [path for path in report.loaded if _part(path) == "head"]
-    already = {path for path, _ in report.initialised}
-    kept = tuple((path, why if _part(path) == "head" else w) for path, w in report.initialised)
-    return report._replace(
-        loaded=tuple(path for path in report.loaded if path not in heads),
-        initialised=kept + tuple((path, why) for path in heads if path not in already),
-    )
+    body = tuple(leaf for leaf in report.loaded if _part(leaf.path) != "head")
+    heads = [leaf for leaf in report.loaded if _part(leaf.path) == "head"]
+    fresh = [
+        leaf._replace(why=why) if _part(leaf.path) == "head" else leaf
+        for leaf in report.initialised
+    ]
+    fresh += [FreshLeaf(leaf.path, leaf.shape, why) for leaf in heads]
+    return report._replace(loaded=body, initialised=tuple(fresh))

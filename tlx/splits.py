@@ -11,25 +11,15 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol, final, runtime_checkable
+from typing import Any, NamedTuple, final
 
 import numpy as np
 
 from tlx.errors import ConfigError, DataError, listed
-from tlx.protocols import DataSource, Labelled, Split
+from tlx.protocols import DataSource, Labelled, Noted, Split
 
 VAL, TEST = 0.1, 0.2
 """The shares of `train` that become validation and test where neither is there nor asked for."""
-
-
-@runtime_checkable
-class Noted(Protocol):
-    """Optional for a DataSource: sentences about what it found, for the user to read."""
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Full sentences."""
-        ...
 
 
 @final
@@ -90,14 +80,12 @@ def cut(
     few examples or labels that are no class."""
     info = source.info
     notes = list(source.notes) if isinstance(source, Noted) else []
-    found = {name: _whole(source, name) for name in ("train", "val", "test") if name in info.splits}
+    found = {name: whole(source, name) for name in ("train", "val", "test") if name in info.splits}
     if "train" not in found:
         raise DataError(
             f"The data source {info.name!r} has no split called 'train'; it has "
             f"{listed(info.splits)}."
         )
-    for subset in found.values():
-        _check_labels(subset, info.classes)
     pool = found["train"]
     classed = _are_classes(pool.labels, info.classes)
     strata = pool.labels if classed else np.zeros(len(pool), np.int64)
@@ -160,9 +148,12 @@ def cut(
     return Splits(Subset(pool, rest), validation, testing, tuple(notes))
 
 
-def _whole(source: DataSource, name: str) -> Subset:
+def whole(source: DataSource, name: str) -> Subset:
+    """All examples of a split. Raises DataError for labels that are no class or no number."""
     split = source.split(name)
-    return Subset(split, np.arange(len(split)), name)
+    subset = Subset(split, np.arange(len(split)), name)
+    _check_labels(subset, source.info.classes)
+    return subset
 
 
 def _are_classes(labels: np.ndarray, classes: tuple[str, ...]) -> bool:

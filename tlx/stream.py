@@ -19,9 +19,12 @@ import numpy as np
 from tlx.decode import fit
 from tlx.errors import DataError
 from tlx.splits import Subset, shuffled
+from tlx.types import InputSpec
 
 Batches: TypeAlias = Generator[dict[str, np.ndarray], None, None]
 """Batches as they are made; `close()` stops the threads that make them ahead."""
+PLAIN = InputSpec()
+"""Pictures are resized in the common way and not cropped."""
 ENDLESS = 2**62
 """More steps than there will be."""
 
@@ -32,16 +35,16 @@ def training(
     batch_size: int,
     seed: int,
     canvas: tuple[int, int],
-    crop: float = 1.0,
+    inputs: InputSpec = PLAIN,
     start: int = 0,
     threads: int | None = None,
 ) -> Batches:
     """The endless batches from step `start` on: what an uninterrupted stream yields at that step.
 
     Each is `image` (B,H,W,3) uint8, or float32 0..1 where the source gives floats, on a canvas of
-    (H,W); `label`; `index` (B,) int32, the example's number in the source's own split; `weight`
-    (B,) float32, all 1. `close()` stops the threads. Raises DataError for an empty subset and for
-    examples that do not go together."""
+    (H,W), cropped and resized as `inputs` says; `label`; `index` (B,) int32, the example's number
+    in the source's own split; `weight` (B,) float32, all 1. `close()` stops the threads. Raises
+    DataError for an empty subset and for examples that do not go together."""
     if len(subset) == 0:
         raise DataError(f"There is nothing to train on: the subset of {subset.name!r} is empty.")
     count = len(subset)
@@ -56,7 +59,7 @@ def training(
     def at(step: int) -> dict[str, np.ndarray]:
         epochs, places = np.divmod(np.arange(step * batch_size, (step + 1) * batch_size), count)
         positions = [order(int(e))[p] for e, p in zip(epochs, places, strict=True)]
-        return _batch(subset, np.asarray(positions), weight, canvas, crop)
+        return _batch(subset, np.asarray(positions), weight, canvas, inputs)
 
     return _ahead(grain.MapDataset.range(start, ENDLESS).map(at), threads)
 
@@ -66,7 +69,7 @@ def evaluation(
     *,
     batch_size: int,
     canvas: tuple[int, int],
-    crop: float = 1.0,
+    inputs: InputSpec = PLAIN,
     threads: int | None = None,
 ) -> Batches:
     """Every example once, in order, in batches like those of `training`; in the last one the final
@@ -76,7 +79,7 @@ def evaluation(
     def at(step: int) -> dict[str, np.ndarray]:
         positions = np.arange(step * batch_size, (step + 1) * batch_size)
         weight = (positions < count).astype(np.float32)
-        return _batch(subset, np.minimum(positions, count - 1), weight, canvas, crop)
+        return _batch(subset, np.minimum(positions, count - 1), weight, canvas, inputs)
 
     return _ahead(grain.MapDataset.range(-(-count // batch_size)).map(at), threads)
 
@@ -96,12 +99,12 @@ def _batch(
     positions: np.ndarray,
     weight: np.ndarray,
     canvas: tuple[int, int],
-    crop: float,
+    inputs: InputSpec,
 ) -> dict[str, np.ndarray]:
     examples = [subset[int(position)] for position in positions]
     index = subset.indices[positions]
     return {
-        "image": _images(subset, examples, index, canvas, crop),
+        "image": _images(subset, examples, index, canvas, inputs),
         "label": _labels(subset, examples),
         "index": index.astype(np.int32),
         "weight": weight.copy(),
@@ -113,7 +116,7 @@ def _images(
     examples: Sequence[Mapping[str, Any]],
     index: np.ndarray,
     canvas: tuple[int, int],
-    crop: float,
+    inputs: InputSpec,
 ) -> np.ndarray:
     images = []
     for example, number in zip(examples, index, strict=True):
@@ -124,7 +127,7 @@ def _images(
                 f"Example {number} of {subset.name!r} is a picture of shape {image.shape} and type "
                 f"{image.dtype}; a data source gives (H,W,3), uint8 or float 0 to 1."
             )
-        images.append(fit(image, canvas, crop))
+        images.append(fit(image, canvas, inputs.crop, inputs.interpolation))
     if len({image.dtype for image in images}) > 1:
         raise DataError(f"The pictures of {subset.name!r} are partly uint8 and partly float.")
     stacked = np.stack(images)

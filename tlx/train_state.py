@@ -28,7 +28,12 @@ def fresh_state(experiment: Experiment, planned: Planned) -> TrainState:
         state=state,
         opt_state=(),
         rng=jax.random.fold_in(jax.random.key(experiment.config.seed), 2),
-        ledger={"best": jnp.float32(worst), "best_step": jnp.int32(0), "since": jnp.int32(0)},
+        ledger={
+            "best": jnp.float32(worst),
+            "best_loss": jnp.float32(jnp.inf),
+            "best_step": jnp.int32(0),
+            "since": jnp.int32(0),
+        },
     )
     return train._replace(opt_state=optimizer_state(experiment, planned, train))
 

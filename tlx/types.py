@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
+    import numpy as np
     from jax import Array
 
 PyTree: TypeAlias = Any
@@ -29,6 +30,7 @@ Mode: TypeAlias = Literal["train", "tune", "eval"]
 statistics used and kept; eval: no dropout, running statistics used and kept."""
 FeatureKind: TypeAlias = Literal["map", "tokens", "vector"]
 LeafKind: TypeAlias = Literal["kernel", "bias", "norm", "embedding"]
+Interpolation: TypeAlias = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 NormPolicy: TypeAlias = Literal["train", "frozen"]
 """train: normalise by the batch and move the running statistics of what is not frozen;
 frozen: normalise by the running statistics and keep them."""
@@ -70,7 +72,7 @@ class Forward(NamedTuple):
 
 class TrainState(NamedTuple):
     """Everything that changes while training. `ledger` holds whatever else decides the
-    future: the best value so far, the step it was reached at, evaluations since."""
+    future: the best value so far with its loss, the step it was reached at, evaluations since."""
 
     step: Array
     params: Params
@@ -93,16 +95,51 @@ class Constants(NamedTuple):
     hyper: Mapping[str, Any]
 
 
-class LoadReport(NamedTuple):
-    """What became of every leaf when weights were loaded, as leaf paths with a reason."""
+class Tensors(NamedTuple):
+    """What a file of weights holds, under its own names; `origin` is what messages call it and
+    `sha256` is the file's, so that a run can be held against the weights it started from."""
 
-    loaded: tuple[str, ...]
-    initialised: tuple[tuple[str, str], ...]
-    """(leaf path, why it kept its random value)"""
-    skipped: tuple[tuple[str, str], ...]
-    """(name in the file, why it was not used)"""
+    values: Mapping[str, np.ndarray]
+    origin: str
     sha256: str = ""
-    """of the file, so that a run can be held against the weights it started from"""
+
+
+class LoadedLeaf(NamedTuple):
+    """A leaf that a file filled: its path, the name in the file, and what was done to the numbers
+    beyond their layout (empty for nothing)."""
+
+    path: str
+    name: str
+    shape: tuple[int, ...]
+    change: str = ""
+
+
+class FreshLeaf(NamedTuple):
+    """A leaf that kept its random value, and why."""
+
+    path: str
+    shape: tuple[int, ...]
+    why: str
+
+
+class SkippedTensor(NamedTuple):
+    """A tensor of the file that was not used, and why."""
+
+    name: str
+    shape: tuple[int, ...]
+    why: str
+
+
+class LoadReport(NamedTuple):
+    """What became of every leaf of the model and of every tensor of the file; `dialect` is the
+    table of names that was used, empty where the file has leaf paths."""
+
+    loaded: tuple[LoadedLeaf, ...]
+    initialised: tuple[FreshLeaf, ...]
+    skipped: tuple[SkippedTensor, ...]
+    dialect: str = ""
+    sha256: str = ""
+    notes: tuple[str, ...] = ()
 
 
 class Event(NamedTuple):
@@ -119,7 +156,8 @@ class InputSpec:
 
     A picture in 0..1 RGB is resized to `size`, brought to `channels`, multiplied by `scale`,
     reordered, then `(x - mean) / std`. `crop` is the share of the resized short side that a
-    centre crop keeps when a picture of another shape is read."""
+    centre crop keeps when a picture of another shape is read, `interpolation` how it is resized.
+    `fixed` says that the network takes no other size."""
 
     size: tuple[int, int] | None = None
     channels: int = 3
@@ -128,6 +166,8 @@ class InputSpec:
     scale: float = 1.0
     order: Literal["rgb", "bgr"] = "rgb"
     crop: float = 1.0
+    interpolation: Interpolation = "bilinear"
+    fixed: bool = False
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tlx import trees
 from tlx.testing import checks, failures
 from tlx.testing.altered import altered, loose
-from tlx.testing.samples import FOREIGN, weights
-from tlx.types import DataInfo, LoadReport, Variables
+from tlx.testing.samples import weights
+from tlx.types import DataInfo, Tensors
 
 COUNT = itertools.count()
+WRITTEN = {}
 
 
 class Rows:
@@ -113,94 +113,50 @@ AUGMENTATIONS = {
 }
 
 
-def file(load=lambda like, names, load: load(like, names), **members):
-    """A source with the sample weights in memory: `load(like, names, the sound load)`."""
-    about = {"input": None, "classes": None, "load": lambda like, names: load(like, names, read)}
+def file(tensors=lambda: read(), **members):
+    """A source with the sample weights in memory."""
+    about = {"input": None, "classes": None, "tensors": tensors}
     return altered(SimpleNamespace(), **(about | members))
 
 
-def read(like, names):
-    wanted, found = trees.flat(like._asdict()), {}
-    initialised, skipped = [], []
-    for name, tensor in weights().items():
-        path = names(name) if names else name
-        leaf = wanted.get(path)
-        if leaf is None:
-            skipped.append((name, "no such leaf"))
-        elif leaf.shape != tensor.shape or leaf.dtype != tensor.dtype:
-            skipped.append((name, "another form"))
-        else:
-            found[path] = jnp.array(tensor)
-    initialised = [(path, "not found") for path in wanted if path not in found]
-    filled = trees.unflat(like._asdict(), {**wanted, **found})
-    return Variables(**filled), LoadReport(tuple(found), tuple(initialised), tuple(skipped))
+def read(change=lambda values: values, origin="memory", sha256=""):
+    return Tensors(change(weights()), origin, sha256)
 
 
-def loaded(change_variables=lambda v: v, change_report=lambda r: r):
-    def load(like, names, sound):
-        variables, report = sound(like, names)
-        return change_variables(variables), change_report(report)
-
-    return file(load)
+def changed(change):
+    return lambda: file(lambda: read(change))
 
 
-def with_leaf(path, change):
-    def changed(variables):
-        leaves = trees.flat(variables._asdict())
-        tree = trees.unflat(variables._asdict(), {**leaves, path: change(leaves[path])})
-        return Variables(**tree)
-
-    return changed
+def without(values):
+    del values["params/head/kernel"]
+    return values
 
 
-def grown(variables):
-    return Variables(variables.params, {**variables.state, "more": jnp.zeros(1)})
+def on_device(values):
+    return {name: jnp.asarray(array) for name, array in values.items()}
 
 
-def without(field, name):
-    def changed(report):
-        left = tuple(pair for pair in getattr(report, field) if pair[0] != name)
-        return report._replace(**{field: left})
-
-    return changed
+def drifting(values):
+    return {name: array + np.float32(2e-7 * (next(COUNT) % 5)) for name, array in values.items()}
 
 
-def silent(report):
-    return report._replace(skipped=tuple((name, "") for name, _ in report.skipped))
-
-
-def deaf(like, names, sound):
-    return sound(like, names and (lambda name: names(name) and name))
-
-
-def greedy(like, names, sound):
-    found = sound(like, names)
-    for leaf in jax.tree.leaves(like):
-        if isinstance(leaf, np.ndarray):
-            leaf += 1
-    return found
-
-
-def unsure(report):
-    return report._replace(skipped=(*report.skipped, (FOREIGN, f"reason {next(COUNT)}")))
+def forgetful():
+    """Writes zeros for one of the tensors."""
+    zeros = {"params/head/kernel": np.zeros((4, 3), np.float32)}
+    return file(
+        lambda: read(lambda values: values | WRITTEN),
+        write=lambda tensors, about: WRITTEN.update(zeros),
+    )
 
 
 WEIGHTS = {
     "value": lambda: loose(file()),
     "about": lambda: file(classes=["a", "b"]),
-    "form": lambda: loaded(grown),
-    "numbers": lambda: loaded(with_leaf("params/backbone/stage1/conv/kernel", lambda x: 2 * x)),
-    "kept": lambda: loaded(with_leaf("params/head/kernel", jnp.zeros_like)),
-    "report_covers_leaves": lambda: loaded(
-        change_report=without("initialised", "params/head/bias")
-    ),
-    "report_covers_file": lambda: loaded(
-        change_report=without("skipped", "params/backbone/stage1/conv/bias")
-    ),
-    "reasons": lambda: loaded(change_report=silent),
-    "names": lambda: file(deaf),
-    "leaves_model_alone": lambda: file(greedy),
-    "same_twice": lambda: loaded(change_report=unsure),
+    "tensors": changed(on_device),
+    "origin": lambda: file(lambda: read(origin=" ")),
+    "numbers": changed(without),
+    "same_twice": changed(drifting),
+    "write": forgetful,
 }
 
 

@@ -11,6 +11,7 @@ from tlx.decode import fit
 from tlx.errors import DataError
 from tlx.splits import Subset
 from tlx.stream import evaluation, training
+from tlx.types import InputSpec
 
 
 class Pictures:
@@ -121,7 +122,7 @@ def test_evaluation_sees_everything_once_and_pads_with_weight_zero(n, count):
 
 def test_pictures_are_fitted_to_the_canvas():
     data = subset(4, size=9)
-    (batch,) = evaluation(data, batch_size=4, canvas=(6, 5), crop=0.875)
+    (batch,) = evaluation(data, batch_size=4, canvas=(6, 5), inputs=InputSpec(crop=0.875))
     for number, image in zip(batch["index"], batch["image"], strict=True):
         np.testing.assert_array_equal(image, fit(data.split.images[number], (6, 5), 0.875))
 

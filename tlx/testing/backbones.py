@@ -34,6 +34,7 @@ from tlx.testing.claims import (
 )
 from tlx.testing.compiling import quick_jit
 from tlx.testing.spec_claims import claim_feature, claim_input_spec
+from tlx.testing.stages import in_turn
 from tlx.types import LeafKind, Mode, Variables
 
 LIMIT = 500_000
@@ -189,22 +190,8 @@ def check_stages_form(subject: Subject) -> None:
     claim(names and len(set(names)) == len(names), f"Stage names must be unique: {names}.")
     params, state = subject.shapes
 
-    def pieces(params: Any, state: Any, x: Any) -> list[Any]:
-        carry, found = x, []
-        for number in range(len(names)):
-            carry, features, state = staged.apply_stages(
-                params,
-                state,
-                carry,
-                start=number,
-                stop=number + 1,
-                rng=jax.random.key(2),
-                mode="eval",
-            )
-            found.append(features)
-        return found
-
-    for features in jax.eval_shape(pieces, params, state, subject.x):
+    run = partial(in_turn, staged, rng=jax.random.key(2), mode="eval")
+    for features in jax.eval_shape(run, params, state, subject.x)[0]:
         seen += features
     declared = [spec.name for spec in subject.thing.features]
     claim(
@@ -217,26 +204,11 @@ def check_stages_form(subject: Subject) -> None:
 def check_stages_equal_apply(subject: Subject) -> None:
     """Running the stages one after the other equals `apply`, in mode 'eval'."""
     staged = subject.staged
-    params, state = subject.variables
-
-    @quick_jit
-    def pieces(params: Any, state: Any, x: Any) -> Any:
-        carry, every = x, {}
-        for number in range(len(staged.stages)):
-            carry, features, state = staged.apply_stages(
-                params,
-                state,
-                carry,
-                start=number,
-                stop=number + 1,
-                rng=jax.random.key(2),
-                mode="eval",
-            )
-            every |= features
-        return every
-
+    run = quick_jit(partial(in_turn, staged, rng=jax.random.key(2), mode="eval"))
+    found, _ = run(*subject.variables, subject.x)
+    every = {name: value for features in found for name, value in features.items()}
     wanted, _ = subject.run("eval")
-    claim_close(pieces(params, state, subject.x), dict(wanted), "The stages in turn against apply")
+    claim_close(every, dict(wanted), "The stages in turn against apply")
 
 
 def check_eval_keeps_state(subject: Subject) -> None:

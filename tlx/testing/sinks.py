@@ -142,7 +142,10 @@ def whole(out: Path) -> Iterator[Event]:
     weights = {
         "name": "file",
         "loaded": 9,
+        "dialect": "timm",
+        "changed": [("params/backbone/stem/kernel", "summed over its 3 input channels")],
         "initialised": [("params/head/kernel", "not in the file")],
+        "notes": ["3 leaves converted from float16 to float32"],
         "skipped": [("fc.weight", "another shape")],
         "sha256": "0" * 64,
     }

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import final
 
+from tlx.manifest import digest
 from tlx.model_folder import TENSORS, Description, describe, tensors
-from tlx.types import InputSpec, LoadReport, Variables
-from tlx_weights.matching import match
-from tlx_weights.weight_file import recorded
+from tlx.types import InputSpec, Tensors
 
 
 @final
@@ -35,14 +33,11 @@ class Run:
         """The class names of the run's head; None where it had no head or no classes."""
         return (self._about.classes or None) if self._about.head else None
 
-    def load(
-        self, like: Variables, names: Callable[[str], str | None] | None
-    ) -> tuple[Variables, LoadReport]:
-        """`like` with the leaves of the run. Its names are leaf paths, so `names` is not asked.
-        Raises WeightsError for a folder without a model, or a damaged one."""
+    def tensors(self) -> Tensors:
+        """The leaves of the run. Raises WeightsError for a folder without a model, or a damaged
+        one."""
         folder = self._about.folder
-        matched = match(folder, tensors(folder), like, None, layout="jax")
-        return recorded(folder / TENSORS, matched)
+        return Tensors(tensors(folder), str(folder), digest(folder / TENSORS))
 
     @cached_property
     def _about(self) -> Description:

@@ -6,19 +6,20 @@ brings the preprocessing and the class names that are written beside it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import final
+from typing import Any, BinaryIO, final
 
+import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save
 
 from tlx.errors import WeightsError
 from tlx.model_folder import ABOUT, TENSORS, Description, describe
-from tlx.types import InputSpec, LoadReport, Variables
-from tlx_weights.matching import Layout, match
-from tlx_weights.weight_file import existing, recorded
+from tlx.types import InputSpec, Tensors
+from tlx_weights.weight_file import Refused, existing, held, opened, replace
 
 
 @final
@@ -28,12 +29,10 @@ class Safetensors:
 
     Args:
         path: the file.
-        layout: how kernels lie in it; auto is PyTorch's way where names had to be translated.
         sha256: of the file, or how it begins; checked where given.
     """
 
     path: str
-    layout: Layout = "auto"
     sha256: str = ""
 
     @property
@@ -46,23 +45,43 @@ class Safetensors:
         """The class names written beside the file; None where there are none."""
         return (self._about.classes or None) if self._about and self._about.head else None
 
-    def load(
-        self, like: Variables, names: Callable[[str], str | None] | None
-    ) -> tuple[Variables, LoadReport]:
-        """`like` with the leaves of the file. Raises WeightsError for a file that is missing,
-        damaged, of another format or not the one that was meant."""
+    def tensors(self) -> Tensors:
+        """The arrays of the file. Raises WeightsError for a file that is missing, damaged, of
+        another format or not the one that was meant."""
         file = existing(self.path, ".safetensors", self.sha256)
         _ = self._about  # its digest is checked where there is one
+        with opened(file, "safetensors file") as stream:
+            _fits(stream)
+            return held(file, load_file(file))
+
+    def write(self, tensors: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
+        """Write these arrays under these names, readable by PyTorch, timm and transformers;
+        `about` becomes the metadata of the file, what is no string in it as JSON."""
+        metadata = {
+            key: value if isinstance(value, str) else json.dumps(value)
+            for key, value in about.items()
+        }
+        # In C order, because safetensors writes the memory as it lies.
+        arrays = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
         try:
-            tensors = load_file(file)
+            data = save(arrays, {**metadata, "format": "pt"})
         except SafetensorError as error:
-            raise WeightsError(
-                f"{file} is no safetensors file, or was cut short ({error}). Fetch it again."
-            ) from error
-        return recorded(file, match(file, tensors, like, names, self.layout))
+            raise WeightsError(f"{self.path} cannot be written: {error}.") from error
+        replace(self.path, lambda stream: stream.write(data))
 
     @cached_property
     def _about(self) -> Description | None:
         file = existing(self.path, ".safetensors")
         beside = file.name == TENSORS and (file.parent / ABOUT).is_file()
         return describe(file.parent) if beside else None
+
+
+def _fits(stream: BinaryIO) -> None:
+    """Refuse a file whose header, by the length that its first 8 bytes give, is not all there."""
+    length = int.from_bytes(stream.read(8), "little")
+    size = stream.seek(0, 2)
+    if size < 8 or length > size - 8:
+        raise Refused(
+            f"is no safetensors file, or was cut short: it promises a header of {length} bytes and "
+            f"has {size} in all. Fetch it again."
+        )

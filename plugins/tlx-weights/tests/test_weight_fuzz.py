@@ -1,0 +1,67 @@
+"""Mutated files: a hundred thousand by hand (`-m fuzz`), some of the same with every run.
+
+Whatever is done to a file, reading it gives arrays or a sentence, in little time and memory."""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tlx_weights.torch import Torch
+
+PROGRAM = Path(__file__).with_name("fuzz_weights.py")
+
+
+@pytest.fixture
+def fuzz(tmp_path):
+    torch = pytest.importorskip("torch")
+    w = torch.arange(12.0).reshape(3, 4)
+    state = {"w": w, "t": w.t(), "half": w[1].half(), "n": torch.tensor(3), "b": w[0] > 1}
+    net = torch.nn.Linear(2, 2)
+    adam = torch.optim.Adam(net.parameters())
+    net(torch.ones(1, 2)).sum().backward()
+    adam.step()
+    checkpoint = {
+        "model": torch.nn.Sequential(net, torch.nn.BatchNorm1d(2)).state_dict(),
+        "optimizer": adam.state_dict(),
+        "args": argparse.Namespace(lr=0.1),
+        "loss": {"center": torch.ones(2, dtype=torch.uint16)},
+        "accuracy": np.float64(3.0),
+    }
+    for name, value in (("state", state), ("checkpoint", checkpoint)):
+        for new in (True, False):
+            path = tmp_path / f"good-{name}-{new}.pth"
+            torch.save(value, path, _use_new_zipfile_serialization=new)
+    torch.save(state, tmp_path / "good-protocol-4.pth", pickle_protocol=4)
+    Torch(str(tmp_path / "good-own.pth")).write({"w": w.numpy(), "v": np.ones(2, np.uint32)}, {})
+    code = {"a.code": np.array([[0, 1]], np.uint8), "a.codebook": np.ones(2, np.float32)}
+    np.savez(tmp_path / "good-code.npz", **code, b=w.numpy(), c=np.asfortranarray(w.numpy()))
+    np.savez_compressed(tmp_path / "good-packed.npz", d=w.numpy().astype(">f8"), e=np.float16(1))
+
+    def run(count, seed):
+        command = [sys.executable, str(PROGRAM), str(tmp_path), str(count), str(seed)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+        report = json.loads(done.stdout)
+        print(report)
+        assert report["other"] == []
+        assert report["inputs"] == count == report["accepted"] + report["refused"]
+        assert min(report["accepted"], report["refused"]) > count / 20  # both happen
+        assert report["slowest"] < 2
+        assert report["megabytes"] < 100
+        return report
+
+    return run
+
+
+def test_mutated_files(fuzz):
+    fuzz(1500, seed=0)
+
+
+@pytest.mark.fuzz
+def test_a_hundred_thousand_mutated_files(fuzz):
+    fuzz(100_000, seed=1)
