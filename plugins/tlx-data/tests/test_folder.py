@@ -14,6 +14,7 @@ from tlx.errors import DataError
 from tlx.protocols import DataSource
 from tlx.splits import cut
 from tlx.stream import evaluation
+from tlx.types import InputSpec
 
 
 def picture(path, shade=100, size=(6, 5)):
@@ -130,7 +131,9 @@ def test_ants_and_bees(tmp_path):
         archive.extractall(tmp_path)
     splits = cut(Folder(str(tmp_path)), seed=0)
     assert (len(splits.train), len(splits.val), len(splits.test)) == (220, 24, 153)
-    batch = next(evaluation(splits.test, batch_size=16, canvas=(64, 64), crop=0.875))
+    batch = next(
+        evaluation(splits.test, batch_size=16, canvas=(64, 64), inputs=InputSpec(crop=0.875))
+    )
     assert batch["image"].shape == (16, 64, 64, 3)
     assert 60 < batch["image"].mean() < 200
     assert np.bincount(splits.test.labels).tolist() == [70, 83]

@@ -1,7 +1,8 @@
 """A `.npz` file in the convention of Keras' small data sets.
 
 Holds `x_train` and `y_train`, usually `x_test` and `y_test`, and may hold `x_val`, `y_val` and
-`class_names`. Nothing in it is executed: files that need pickle are refused.
+`class_names`. To measure weights a test split alone will do. Nothing in it is executed: files
+that need pickle are refused.
 """
 
 from __future__ import annotations
@@ -55,8 +56,13 @@ class Npz:
         splits = {
             name: _split(arrays, name, where)
             for name in ("train", "val", "test")
-            if name == "train" or f"x_{name}" in arrays or f"y_{name}" in arrays
+            if f"x_{name}" in arrays or f"y_{name}" in arrays
         }
+        if not splits:
+            raise DataError(
+                f"{where} has no split. It holds {listed(arrays)}; x_train and y_train, x_val and "
+                f"y_val, x_test and y_test go in pairs. To measure weights, x_test will do."
+            )
         return splits, _classes(arrays, splits, where)
 
 
@@ -129,7 +135,7 @@ def _classes(
         raise DataError(
             f"{where} has labels of different kinds in its splits: {sorted(map(str, kinds))}."
         )
-    labels = splits["train"].labels
+    labels = next(iter(splits.values())).labels
     if labels.dtype == np.float32:
         return ()
     needed = (

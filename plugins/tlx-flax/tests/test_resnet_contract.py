@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tlx_flax import resnet_cifar, resnet_imagenet
+from tlx_flax import resnet_cifar, resnet_imagenet, resnet_variants
 from tlx_flax.nnx_backbone import NnxBackbone
 
 from tlx import trees
-from tlx.errors import ContractError
+from tlx.errors import ConfigError, ContractError
+from tlx.model import pictures
 from tlx.protocols import Backbone, ForeignNames, Staged
 from tlx.testing.compiling import quick_jit
 
@@ -31,26 +32,28 @@ IMAGENET = {
     "resnet101": 44_549_160 - 2_049_000,
     "resnet152": 60_192_808 - 2_049_000,
 }
+VARIANTS = {
+    "resnet18d": 11_708_744 - 513_000,
+    "resnet34d": 21_816_904 - 513_000,
+    "resnet50d": 25_576_264 - 2_049_000,
+    "resnet101d": 44_568_392 - 2_049_000,
+    "wide_resnet50_2": 68_883_240 - 2_049_000,
+    "wide_resnet101_2": 126_886_696 - 2_049_000,
+    "resnext50_32x4d": 25_028_904 - 2_049_000,
+    "resnext101_32x8d": 88_791_336 - 2_049_000,
+}
 EVERY = {
     **{name: getattr(resnet_cifar, name) for name in CIFAR},
     **{name: getattr(resnet_imagenet, name) for name in IMAGENET},
+    **{name: getattr(resnet_variants, name) for name in VARIANTS},
 }
 
 
-@pytest.mark.parametrize(("name", "count"), [*CIFAR.items(), *IMAGENET.items()])
+@pytest.mark.parametrize(("name", "count"), [*(CIFAR | IMAGENET | VARIANTS).items()])
 def test_parameters_are_the_published_number(name, count):
-    backbone = EVERY[name]()
-    height, width = backbone.inputs.size
-    x = jnp.zeros((0, height, width, 3))
-    shapes = jax.eval_shape(backbone.init, KEY, x)
-    assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes.params)) == count
+    shapes = jax.eval_shape(EVERY[name]().init, KEY, None)
+    assert trees.count(shapes.params) == count
     assert f"{count:,} parameters" in EVERY[name].__doc__
-    features, _ = jax.eval_shape(
-        lambda v, x: backbone.apply(v.params, v.state, x, rng=KEY, mode="eval"), shapes, x
-    )
-    for spec in backbone.features:
-        side = () if spec.kind == "vector" else (height // spec.stride, width // spec.stride)
-        assert features[spec.name].shape == (0, *side, spec.channels)
 
 
 def test_option_b_projects_where_the_shape_changes():
@@ -148,31 +151,50 @@ def test_leaf_tells_stage_and_kind():
         backbone.leaf("stem/conv1/kernal")
 
 
-@pytest.mark.parametrize(
-    ("name", "path"),
-    [
-        ("conv1.weight", "params/backbone/stem/conv1/kernel"),
-        ("module.bn1.running_var", "state/backbone/stem/bn1/var"),
-        ("layer1.0.bn2.bias", "params/backbone/stage1/block0/bn2/bias"),
-        ("layer4.2.conv3.weight", "params/backbone/stage4/block2/conv3/kernel"),
-        ("layer3.22.bn1.weight", "params/backbone/stage3/block22/bn1/scale"),
-        ("layer2.0.downsample.0.weight", "params/backbone/stage2/block0/shortcut/conv/kernel"),
-        ("layer2.0.downsample.1.running_mean", "state/backbone/stage2/block0/shortcut/bn/mean"),
-        ("module.layer2.0.shortcut.1.weight", "params/backbone/stage2/block0/shortcut/bn/scale"),
-        ("fc.weight", "params/head/kernel"),
-        ("module.linear.bias", "params/head/bias"),
-        ("params/backbone/stem/conv1/kernel", "params/backbone/stem/conv1/kernel"),
-        ("bn1.num_batches_tracked", None),
-        ("layer1.0.se.fc1.weight", None),
-        ("conv1.bias", None),
-    ],
-)
-def test_foreign_names(name, path):
-    assert resnet_cifar.resnet20().foreign_name(name) == path
-
-
-def test_without_a_table_a_foreign_name_is_a_leaf_path():
+def test_without_tables_a_name_is_a_leaf_path():
     backbone = resnet_cifar.resnet20()
     assert isinstance(backbone, NnxBackbone)
-    plain = replace(backbone, foreign=None)
-    assert plain.foreign_name("conv1.weight") == "conv1.weight"
+    assert [dialect.name for dialect in backbone.dialects][:2] == ["timm", "akamaster"]
+    assert replace(backbone, dialects=()).dialects == ()
+
+
+@pytest.mark.parametrize(
+    ("stem", "size", "strides"),
+    [
+        ("imagenet", 224, (2, 4, 8, 16, 32)),
+        ("deep", 224, (2, 4, 8, 16, 32)),
+        ("small", 32, (1, 1, 2, 4, 8)),
+    ],
+)
+def test_a_stem_decides_size_and_strides(stem, size, strides):
+    backbone = resnet_imagenet.resnet18(stem, channels=1)
+    assert backbone.inputs.size == (size, size)
+    x = jnp.zeros((0, size, size, 1))
+    params, state = jax.eval_shape(backbone.init, KEY, x)
+    assert params["stem"]["conv1"]["kernel"].shape[2] == 1
+    features, _ = jax.eval_shape(
+        lambda p, s, x: backbone.apply(p, s, x, rng=KEY, mode="eval"), params, state, x
+    )
+    assert tuple(spec.stride for spec in backbone.features[:-1]) == strides
+    for spec in backbone.features[:-1]:
+        assert features[spec.name].shape == (
+            0,
+            size // spec.stride,
+            size // spec.stride,
+            spec.channels,
+        )
+
+
+def test_pictures_with_other_channels():
+    grey = resnet_cifar.resnet20(channels=1).inputs
+    assert (grey.channels, grey.mean, grey.std) == (
+        1,
+        (pytest.approx(np.mean(resnet_cifar.resnet20().inputs.mean)),),
+        (pytest.approx(np.mean(resnet_cifar.resnet20().inputs.std)),),
+    )
+    assert pictures(grey, jnp.zeros((2, 8, 8, 3), jnp.uint8)).shape == (2, 32, 32, 1)
+    assert pictures(grey, jnp.zeros((2, 8, 8, 1), jnp.uint8)).shape == (2, 32, 32, 1)
+    four = resnet_cifar.resnet20(channels=4).inputs
+    assert pictures(four, jnp.zeros((2, 32, 32, 4))).shape == (2, 32, 32, 4)
+    with pytest.raises(ConfigError, match="at least one channel"):
+        resnet_cifar.resnet20(channels=0)

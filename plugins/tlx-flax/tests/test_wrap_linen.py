@@ -2,14 +2,16 @@
 
 import jax
 import numpy as np
-import optax
 import pytest
 from flax import linen as nn
 from tlx_flax.linen_backbone import wrap_linen
 
 from tlx import trees
 from tlx.errors import ContractError
+from tlx.testing.claims import claim_same
 from tlx.testing.compiling import quick_jit
+from tlx.testing.descent import descends
+from tlx.testing.stages import same_in_turn
 from tlx.types import FeatureSpec, InputSpec
 
 KEY = jax.random.key(0)
@@ -102,46 +104,21 @@ def test_two_arguments_separate_all_modes_and_stages():
     )
     assert backbone.modes == {"train", "tune", "eval"}
     x = jax.random.normal(KEY, (2, 8, 8, 3))
-    params, state = quick_jit(backbone.init)(KEY, x)
+    variables = quick_jit(backbone.init)(KEY, x)
     assert backbone.leaf("top/scale") == ("top", "norm")
-    found = {}
+    found, after = {}, {}
     for mode in sorted(backbone.modes):
-        wanted, whole = backbone.apply(params, state, x, rng=KEY, mode=mode)
-        carry, bottom, between = backbone.apply_stages(
-            params, state, x, start=0, stop=1, rng=KEY, mode=mode
-        )
-        _, top, after = backbone.apply_stages(
-            params, between, carry, start=1, stop=2, rng=KEY, mode=mode
-        )
-        jax.tree.map(np.testing.assert_array_equal, {**bottom, **top}, dict(wanted))
-        jax.tree.map(np.testing.assert_array_equal, after, whole)
-        found[mode] = wanted, whole
-    dropped = {mode: np.asarray(features["bottom"] == 0) for mode, (features, _) in found.items()}
+        found[mode], after[mode] = same_in_turn(backbone, variables, x, rng=KEY, mode=mode)
+    dropped = {mode: np.asarray(bottom["bottom"] == 0) for mode, (bottom, _) in found.items()}
     np.testing.assert_array_equal(dropped["train"], dropped["tune"])
     assert dropped["tune"].mean() > 0.25 > dropped["eval"].mean()
-    assert found["tune"][1] is state
-    assert not np.allclose(found["train"][0]["top"], found["tune"][0]["top"])
+    claim_same(after["tune"], variables.state, "The state after mode 'tune'")
+    assert not np.allclose(found["train"][1]["top"], found["tune"][1]["top"])
 
 
 def test_a_few_steps_of_training_descend(made):
-    backbone, (params, state), x, _ = made
-    tx = optax.adam(1e-2)
-
-    @quick_jit
-    def step(params, state, opt, key):
-        def loss(params):
-            features, new = backbone.apply(params, state, x, rng=key, mode="train")
-            return ((features["pooled"] - 1) ** 2).mean(), new
-
-        (value, new), gradient = jax.value_and_grad(loss, has_aux=True)(params)
-        updates, opt = tx.update(gradient, opt)
-        return optax.apply_updates(params, updates), new, opt, value
-
-    opt, losses = tx.init(params), []
-    for number in range(30):
-        params, state, opt, value = step(params, state, opt, jax.random.key(number))
-        losses.append(float(value))
-    assert np.mean(losses[-5:]) < np.mean(losses[:5])
+    backbone, variables, x, _ = made
+    descends(backbone, variables, x)
 
 
 def test_wrong_features_are_a_sentence():

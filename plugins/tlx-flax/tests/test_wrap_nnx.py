@@ -2,8 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-import optax
 import pytest
 from flax import nnx
 from tlx_flax.nnx_backbone import wrap_nnx
@@ -11,6 +9,9 @@ from tlx_flax.nnx_backbone import wrap_nnx
 from tlx import trees
 from tlx.errors import ContractError
 from tlx.testing.compiling import quick_jit
+from tlx.testing.descent import descends
+from tlx.testing.dropping import separates_modes
+from tlx.testing.stages import same_in_turn
 from tlx.types import FeatureSpec, InputSpec
 
 KEY = jax.random.key(0)
@@ -93,62 +94,21 @@ def test_variables_hold_no_random_streams(made):
     assert backbone.leaf("norm/bias") == ("all", "norm")
 
 
-def test_the_three_modes(made):
-    _, (params, state), x, apply = made
-
-    def pooled(mode, key):
-        features, new = apply(params, state, x, rng=jax.random.key(key), mode=mode)
-        return np.asarray(features["pooled"]), new
-
-    train, moved = pooled("train", 1)
-    tune, kept = pooled("tune", 1)
-    still, also_kept = pooled("eval", 1)
-    for new in (kept, also_kept):
-        jax.tree.map(np.testing.assert_array_equal, new, state)
-    assert not np.array_equal(moved["norm"]["mean"], state["norm"]["mean"])
-    # The same key drops the same units, another key others, and eval none.
-    np.testing.assert_array_equal(train, pooled("train", 1)[0])
-    np.testing.assert_array_equal(train == 0, tune == 0)
-    assert not np.array_equal(tune == 0, pooled("tune", 2)[0] == 0)
-    assert 0.25 < (train == 0).mean() < 0.75
-    assert not (still == 0).any()
-    # tune is eval with dropout; train differs by its statistics.
-    np.testing.assert_allclose(tune[tune != 0], 2 * still[tune != 0], rtol=1e-5)
-    assert not np.allclose(train, tune)
+def test_dropout_and_batch_norm_go_by_mode_separately(made):
+    _, variables, x, apply = made
+    separates_modes(apply, variables, x, rate=0.5)
 
 
 def test_a_few_steps_of_training_descend(made):
-    backbone, (params, state), x, _ = made
-    tx = optax.adam(1e-2)
-
-    @quick_jit
-    def step(params, state, opt, key):
-        def loss(params):
-            features, new = backbone.apply(params, state, x, rng=key, mode="train")
-            return ((features["pooled"] - 1) ** 2).mean(), new
-
-        (value, new), gradient = jax.value_and_grad(loss, has_aux=True)(params)
-        updates, opt = tx.update(gradient, opt)
-        return optax.apply_updates(params, updates), new, opt, value
-
-    opt, losses = tx.init(params), []
-    for number in range(30):
-        params, state, opt, value = step(params, state, opt, jax.random.key(number))
-        losses.append(float(value))
-    assert np.mean(losses[-5:]) < np.mean(losses[:5])
+    backbone, variables, x, _ = made
+    descends(backbone, variables, x)
 
 
 def test_stages_in_turn_drop_the_same_units_as_apply():
     backbone = wrap_nnx(Staged, ("bottom", "top"), INPUTS, stages=("bottom", "top"))
     x = jax.random.normal(KEY, (2, 8, 8, 3))
-    params, state = quick_jit(backbone.init)(KEY, x)
     assert backbone.leaf("top/layers/0/kernel") == ("top", "kernel")
-    wanted, _ = backbone.apply(params, state, x, rng=KEY, mode="train")
-    carry, bottom, _ = backbone.apply_stages(
-        params, state, x, start=0, stop=1, rng=KEY, mode="train"
-    )
-    _, top, _ = backbone.apply_stages(params, state, carry, start=1, stop=2, rng=KEY, mode="train")
-    jax.tree.map(np.testing.assert_array_equal, {**bottom, **top}, dict(wanted))
+    same_in_turn(backbone, quick_jit(backbone.init)(KEY, x), x, rng=KEY, mode="train")
 
 
 def test_a_mode_that_is_left_out_is_refused():

@@ -6,21 +6,31 @@ mode is said in the words of its own arguments.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, final
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
 from tlx import trees
+from tlx.dialect import Dialect
 from tlx.types import Features, FeatureSpec, InputSpec, LeafInfo, Mode, Params, State, Variables
-from tlx_flax.features import by_name, checked, measured, unmeasured
-from tlx_flax.leaves import WHOLE, leaf_info, leaf_infos
-from tlx_flax.switches import Switches, switched, switches
+from tlx.wrapping import (
+    WHOLE,
+    Switches,
+    abstract_input,
+    by_name,
+    checked,
+    leaf_info,
+    leaf_infos,
+    measured,
+    switched,
+    switches,
+    unmeasured,
+)
 
 MODES: Mapping[Mode, Mapping[str, Any]] = {"train": {"train": True}, "eval": {"train": False}}
 """The usual single argument `train`, which cannot say 'dropout, but running statistics'."""
@@ -35,7 +45,7 @@ def wrap_linen(
     stages: tuple[str, ...] = (),
     modes: Mapping[Mode, Mapping[str, Any]] = MODES,
     streams: tuple[str, ...] = ("dropout",),
-    foreign: Callable[[str], str | None] | None = None,
+    dialects: tuple[Dialect, ...] = (),
 ) -> LinenBackbone:
     """A linen module as a Backbone; see `LinenBackbone` for what it must do.
 
@@ -49,22 +59,22 @@ def wrap_linen(
 
     Raises ContractError where the module returns something else than `features`."""
     pairs = switches(modes)
-    one = LinenBackbone(module, unmeasured(features), inputs, stages, pairs, streams, foreign)
+    one = LinenBackbone(module, unmeasured(features), inputs, stages, pairs, streams, dialects)
     return replace(one, features=measured(one))
 
 
 @final
 @dataclass(frozen=True)
 class LinenBackbone:
-    """Any linen module as a Backbone that is `Staged` and knows `ForeignNames`.
+    """Any linen module as a Backbone that is `Staged`, `Traced` and knows `ForeignNames`.
 
     Without `stage_names` the module is one stage, `all`, and called with (B,H,W,C) and the
     arguments of a mode it returns a mapping of features, or an array that is the only one. With
     them it also has a method `stage(name, carry, **arguments) -> (carry, features)`, and the
     submodules of a stage are attributes with the stage's name, made in `setup`. The collection
     `params` is the parameters, every other collection is state. `streams` are the random streams
-    that it draws from. `foreign` is the table of foreign names; without one a name in a file is a
-    leaf path already."""
+    that it draws from. `dialects` are the tables of names in files of other libraries; without
+    one a name in a file is a leaf path already."""
 
     module: nn.Module
     features: tuple[FeatureSpec, ...]
@@ -72,7 +82,7 @@ class LinenBackbone:
     stage_names: tuple[str, ...] = ()
     arguments: Switches = _FLAX
     streams: tuple[str, ...] = ("dropout",)
-    foreign: Callable[[str], str | None] | None = None
+    dialects: tuple[Dialect, ...] = ()
 
     @property
     def modes(self) -> frozenset[Mode]:
@@ -87,18 +97,12 @@ class LinenBackbone:
     @cached_property
     def _leaves(self) -> Mapping[str, LeafInfo]:
         # Linen knows its parameters only when it has seen an input; an abstract one will do.
-        size = self.inputs.size or (224, 224)
-        x = jax.ShapeDtypeStruct((1, *size, self.inputs.channels), jnp.float32)
-        key = jax.eval_shape(lambda: jax.random.key(0))
-        return leaf_infos(trees.flat(jax.eval_shape(self.init, key, x).params), self.stages)
+        params, _ = jax.eval_shape(self.init, *abstract_input(self))
+        return leaf_infos(trees.flat(params), self.stages)
 
     def leaf(self, path: str) -> LeafInfo:
         """Stage and kind of the parameter at a leaf path relative to the backbone."""
         return leaf_info(self._leaves, path)
-
-    def foreign_name(self, name: str) -> str | None:
-        """The leaf path for a name in somebody's file; None where it is not for this network."""
-        return name if self.foreign is None else self.foreign(name)
 
     def init(self, rng: Array, x: Array) -> Variables:
         """Fresh variables for inputs shaped like `x` (B,H,W,C)."""
@@ -138,6 +142,21 @@ class LinenBackbone:
                 carry = new
             features |= new
         return carry, features, state
+
+    def trace(self, params: Params, state: State, x: Array) -> dict[str, Array]:
+        """What every submodule returns for `x`, by its path, in the order in which they end."""
+        outputs: dict[str, Array] = {}
+
+        def written(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+            output = call(*args, **kwargs)
+            if context.method_name == "__call__" and isinstance(output, Array):
+                outputs["/".join(context.module.path)] = output
+            return output
+
+        with nn.intercept_methods(written):
+            self.apply(params, state, x, rng=jax.random.key(0), mode="eval")
+        outputs.pop("", None)  # the whole is no layer
+        return outputs
 
     def _run(
         self,

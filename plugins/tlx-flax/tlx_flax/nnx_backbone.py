@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, NamedTuple, TypeAlias, final
 
 import jax
@@ -17,10 +17,22 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
+from tlx import trees
+from tlx.dialect import Dialect
 from tlx.types import Features, FeatureSpec, InputSpec, LeafInfo, Mode, Params, State, Variables
-from tlx_flax.features import by_name, checked, measured, unmeasured
-from tlx_flax.leaves import WHOLE, leaf_info, leaf_infos
-from tlx_flax.switches import Switches, switched, switches
+from tlx.wrapping import (
+    WHOLE,
+    Switches,
+    by_name,
+    checked,
+    leaf_info,
+    leaf_infos,
+    measured,
+    nested,
+    switched,
+    switches,
+    unmeasured,
+)
 
 MODES: Mapping[Mode, Mapping[str, Any]] = {
     "train": {"deterministic": False, "use_running_average": False},
@@ -42,7 +54,7 @@ def wrap_nnx(
     options: Mapping[str, Any] = _NONE,
     stages: tuple[str, ...] = (),
     modes: Mapping[Mode, Mapping[str, Any]] = MODES,
-    foreign: Callable[[str], str | None] | None = None,
+    dialects: tuple[Dialect, ...] = (),
 ) -> NnxBackbone:
     """The module that `build(**options, rngs=rngs)` makes (its class will do) as a Backbone; see
     `NnxBackbone` for what it must do.
@@ -52,7 +64,7 @@ def wrap_nnx(
     out a mode that the module cannot tell apart. Raises ContractError where the module returns
     something else than `features`."""
     pairs = tuple(sorted(options.items()))
-    one = NnxBackbone(build, unmeasured(features), inputs, pairs, stages, switches(modes), foreign)
+    one = NnxBackbone(build, unmeasured(features), inputs, pairs, stages, switches(modes), dialects)
     return replace(one, features=measured(one))
 
 
@@ -69,15 +81,16 @@ class _Parts(NamedTuple):
 @final
 @dataclass(frozen=True)
 class NnxBackbone:
-    """Any nnx module as a Backbone that is `Staged` and knows `ForeignNames`.
+    """Any nnx module as a Backbone that is `Staged`, `Traced` and knows `ForeignNames`.
 
     `build(**options, rngs=rngs)` makes the module. It is a class or a function at module level
     and the options are hashable, so that equal backbones compare equal. Without `stage_names` the
     module is one stage, `all`, and called with (B,H,W,C) it returns a mapping of features, or an
     array that is the only one. With them it has a method `stage(name, carry) -> (carry,
     features)`, and the variables of a stage live below an attribute with the stage's name.
-    Parameters are its `nnx.Param`; all other variables but random streams are state. `foreign` is
-    the table of foreign names; without one a name in a file is a leaf path already."""
+    Parameters are its `nnx.Param`; all other variables but random streams are state. `dialects`
+    are the tables of names in files of other libraries; without one a name in a file is a leaf
+    path already."""
 
     build: Callable[..., nnx.Module]
     features: tuple[FeatureSpec, ...]
@@ -85,7 +98,7 @@ class NnxBackbone:
     options: tuple[tuple[str, Any], ...] = ()
     stage_names: tuple[str, ...] = ()
     attributes: Switches = _FLAX
-    foreign: Callable[[str], str | None] | None = None
+    dialects: tuple[Dialect, ...] = ()
 
     @property
     def modes(self) -> frozenset[Mode]:
@@ -108,28 +121,22 @@ class NnxBackbone:
         for mode, values in self.attributes:
             module.set_attributes(raise_if_not_found=False, **dict(values))
             graph[mode] = nnx.graphdef(module)
-        variables = dict(nnx.to_flat_state(nnx.state(module)))
-        params = tuple(p for p, v in variables.items() if isinstance(v, nnx.Param))
-        random = tuple(p for p, v in variables.items() if isinstance(v, nnx.RngState))
-        state = tuple(p for p in variables if p not in {*params, *random})
-        return _Parts(graph, variables, params, state, random)
+        variables = _variables(module)
+        return _Parts(graph, variables, *_kinds(variables))
 
     @cached_property
     def _leaves(self) -> Mapping[str, LeafInfo]:
-        return leaf_infos(("/".join(map(str, path)) for path in self._parts.params), self.stages)
+        return leaf_infos(map(_name, self._parts.params), self.stages)
 
     def leaf(self, path: str) -> LeafInfo:
         """Stage and kind of the parameter at a leaf path relative to the backbone."""
         return leaf_info(self._leaves, path)
 
-    def foreign_name(self, name: str) -> str | None:
-        """The leaf path for a name in somebody's file; None where it is not for this network."""
-        return name if self.foreign is None else self.foreign(name)
-
     def init(self, rng: Array, x: Array) -> Variables:
         """Fresh variables; nnx modules know their shapes, so `x` is not looked at."""
-        module, parts = self._built(nnx.Rngs(rng)), self._parts
-        return Variables(_values(module, parts.params), _values(module, parts.state))
+        variables = _variables(self._built(nnx.Rngs(rng)))
+        params, state, _ = _kinds(variables)
+        return Variables(_values(variables, params), _values(variables, state))
 
     def apply(
         self, params: Params, state: State, x: Array, *, rng: Array, mode: Mode
@@ -153,6 +160,20 @@ class NnxBackbone:
     ) -> tuple[Any, Features, State]:
         """Stages `start` to `stop`. The key of a dropout layer does not depend on them."""
         module = self._module(params, state, rng, mode)
+        carry, features = self._run(module, carry, start, stop)
+        if mode == "train":
+            state = _values(_variables(module), self._parts.state)
+        return carry, features, state
+
+    def trace(self, params: Params, state: State, x: Array) -> dict[str, Array]:
+        """What every submodule returns for `x`, by its path, in the order in which they end."""
+        module = self._module(params, state, jax.random.key(0), "eval")
+        outputs: dict[str, Array] = {}
+        _write_down(module, outputs)
+        self._run(module, x, 0, len(self.stages))
+        return outputs
+
+    def _run(self, module: Any, carry: Any, start: int, stop: int) -> tuple[Any, Features]:
         features: dict[str, Array] = {}
         for name in self.stages[start:stop]:
             if self.stage_names:
@@ -160,17 +181,40 @@ class NnxBackbone:
             else:
                 new = carry = by_name(module(carry), self.features)
             features |= new
-        return carry, features, _values(module, self._parts.state) if mode == "train" else state
+        return carry, features
 
     def _module(self, params: Params, state: State, rng: Array, mode: Mode) -> Any:
         switched(self.attributes, mode)
         parts = self._parts
-        values = {path: _at(params, path) for path in parts.params}
-        values |= {path: _at(state, path) for path in parts.state}
+        leaves = trees.flat(params) | trees.flat(state)
+        values = {path: leaves[_name(path)] for path in (*parts.params, *parts.state)}
         for number, path in enumerate(parts.random):
             values[path] = _seed(parts.variables[path], jax.random.fold_in(rng, number))
         flat = {path: parts.variables[path].replace(value) for path, value in values.items()}
         return nnx.merge(parts.graph[mode], nnx.from_flat_state(flat))
+
+
+def _write_down(module: nnx.Module, outputs: dict[str, Array]) -> None:
+    """Have every submodule write down what it returns, below its path.
+
+    nnx has no hooks, and `nnx.capture` forgets the order and changes classes that others share;
+    here the instances, which serve one pass, change to a class of their own."""
+    paths: dict[int, str] = {}
+
+    @cache
+    def writing(kind: Any) -> type:
+        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+            output = kind.__call__(self, *args, **kwargs)
+            if isinstance(output, Array):
+                outputs[paths[id(self)]] = output
+            return output
+
+        return type(kind.__name__, (kind,), {"__call__": call})
+
+    for path, part in nnx.iter_modules(module):
+        if path and callable(part):
+            paths[id(part)] = _name(path)
+            object.__setattr__(part, "__class__", writing(type(part)))
 
 
 def _seed(variable: nnx.Variable[Any], key: Array) -> Array:
@@ -181,19 +225,21 @@ def _seed(variable: nnx.Variable[Any], key: Array) -> Array:
     return jnp.zeros(like.shape, like.dtype)
 
 
-def _at(tree: Any, path: Path) -> Any:
-    for key in path:
-        tree = tree[str(key)]
-    return tree
+def _name(path: Path) -> str:
+    return "/".join(map(str, path))
 
 
-def _values(module: nnx.Module, paths: tuple[Path, ...]) -> dict[str, Any]:
-    """Nested dicts of a module's arrays. Keys are strings: lists of layers have numbers."""
-    flat = dict(nnx.to_flat_state(nnx.state(module)))
-    tree: dict[str, Any] = {}
-    for path in paths:
-        node = tree
-        for key in path[:-1]:
-            node = node.setdefault(str(key), {})
-        node[str(path[-1])] = flat[path].get_value()
-    return tree
+def _variables(module: nnx.Module) -> dict[Path, nnx.Variable[Any]]:
+    return dict(nnx.to_flat_state(nnx.state(module)))
+
+
+def _kinds(variables: Mapping[Path, Any]) -> tuple[tuple[Path, ...], ...]:
+    """Where parameters, state and random streams live."""
+    params = tuple(p for p, v in variables.items() if isinstance(v, nnx.Param))
+    random = tuple(p for p, v in variables.items() if isinstance(v, nnx.RngState))
+    return params, tuple(p for p in variables if p not in {*params, *random}), random
+
+
+def _values(variables: Mapping[Path, nnx.Variable[Any]], paths: tuple[Path, ...]) -> dict[str, Any]:
+    """Nested dicts of arrays. Keys are strings: lists of layers have numbers."""
+    return nested({_name(path): variables[path].get_value() for path in paths})

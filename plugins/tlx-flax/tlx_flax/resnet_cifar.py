@@ -6,18 +6,19 @@ have no parameters: every other pixel, and zeros for the channels that are new. 
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 from flax import nnx
 from jax import Array
 
+from tlx.preprocessing import with_channels
 from tlx.protocols import Backbone
-from tlx.types import FeatureSpec, InputSpec
-from tlx_flax.batch_norm import BatchNorm
+from tlx.types import FeatureSpec
+from tlx_flax.inputs import CIFAR10
 from tlx_flax.nnx_backbone import NnxBackbone
-from tlx_flax.resnet_names import resnet_name
-from tlx_flax.resnet_parts import BasicBlock, Shortcut, Stage, conv
+from tlx_flax.resnet_names import resnet_dialects
+from tlx_flax.resnet_parts import Design, Stage, Stem
 
-INPUTS = InputSpec(size=(32, 32), mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
-"""Mean and standard deviation of CIFAR-10's training pictures."""
 FEATURES = (
     FeatureSpec("stem", "map", 16, 1),
     FeatureSpec("stage1", "map", 16, 1),
@@ -27,27 +28,18 @@ FEATURES = (
 )
 STAGES = ("stem", "stage1", "stage2", "stage3")
 
-
-class Stem(nnx.Module):
-    """The first convolution."""
-
-    def __init__(self, rngs: nnx.Rngs):
-        self.conv1 = conv(3, 16, 3, 1, rngs)
-        self.bn1 = BatchNorm(16)
-
-    def __call__(self, x: Array) -> Array:
-        """(B,H,W,3) to (B,H,W,16)."""
-        return nnx.relu(self.bn1(self.conv1(x)))
+Shortcut: TypeAlias = Literal["A", "B"]
 
 
 class CifarResNet(nnx.Module):
     """The body without its classifier, in stages."""
 
-    def __init__(self, n: int, shortcut: Shortcut, rngs: nnx.Rngs):
-        self.stem = Stem(rngs)
-        self.stage1 = Stage(BasicBlock, n, 16, 16, 1, shortcut, rngs)
-        self.stage2 = Stage(BasicBlock, n, 16, 32, 2, shortcut, rngs)
-        self.stage3 = Stage(BasicBlock, n, 32, 64, 2, shortcut, rngs)
+    def __init__(self, n: int, shortcut: Shortcut, channels: int, rngs: nnx.Rngs):
+        design = Design("basic", shortcut)
+        self.stem = Stem(((3, 16, 1),), channels, rngs)
+        self.stage1 = Stage(design, n, 16, 16, 1, rngs)
+        self.stage2 = Stage(design, n, 16, 32, 2, rngs)
+        self.stage3 = Stage(design, n, 32, 64, 2, rngs)
 
     def stage(self, name: str, x: Array) -> tuple[Array, dict[str, Array]]:
         """One stage by name: what the next one reads, and the features that arise."""
@@ -58,26 +50,27 @@ class CifarResNet(nnx.Module):
         return x, features
 
 
-def _resnet(n: int, shortcut: Shortcut) -> Backbone:
-    options = (("n", n), ("shortcut", shortcut))
-    return NnxBackbone(CifarResNet, FEATURES, INPUTS, options, STAGES, foreign=resnet_name)
+def _resnet(n: int, shortcut: Shortcut, channels: int) -> Backbone:
+    inputs = with_channels(CIFAR10, channels)
+    options = (("n", n), ("shortcut", shortcut), ("channels", channels))
+    return NnxBackbone(CifarResNet, FEATURES, inputs, options, STAGES, dialects=resnet_dialects())
 
 
-def resnet20(shortcut: Shortcut = "A") -> Backbone:
+def resnet20(shortcut: Shortcut = "A", channels: int = 3) -> Backbone:
     """20 layers, 269,072 parameters with option A shortcuts, without classifier."""
-    return _resnet(3, shortcut)
+    return _resnet(3, shortcut, channels)
 
 
-def resnet32(shortcut: Shortcut = "A") -> Backbone:
+def resnet32(shortcut: Shortcut = "A", channels: int = 3) -> Backbone:
     """32 layers, 463,504 parameters with option A shortcuts, without classifier."""
-    return _resnet(5, shortcut)
+    return _resnet(5, shortcut, channels)
 
 
-def resnet44(shortcut: Shortcut = "A") -> Backbone:
+def resnet44(shortcut: Shortcut = "A", channels: int = 3) -> Backbone:
     """44 layers, 657,936 parameters with option A shortcuts, without classifier."""
-    return _resnet(7, shortcut)
+    return _resnet(7, shortcut, channels)
 
 
-def resnet56(shortcut: Shortcut = "A") -> Backbone:
+def resnet56(shortcut: Shortcut = "A", channels: int = 3) -> Backbone:
     """56 layers, 852,368 parameters with option A shortcuts, without classifier."""
-    return _resnet(9, shortcut)
+    return _resnet(9, shortcut, channels)

@@ -6,7 +6,7 @@ bias and start from He's normal distribution over the fan-out.
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax.numpy as jnp
 from flax import nnx
@@ -14,14 +14,15 @@ from jax import Array
 
 from tlx_flax.batch_norm import BatchNorm
 
-Shortcut: TypeAlias = Literal["A", "B"]
-"""He et al. 2015, section 3.3: A pads new channels with zeros, B projects them."""
+Shortcut: TypeAlias = Literal["A", "B", "D"]
+"""He et al. 2015, section 3.3: A pads new channels with zeros, B projects them. He et al. 2018,
+'Bag of Tricks', section 4.2: D averages the pixels that a stride would skip, then projects."""
 
 he_normal = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
 """He et al. 2015, 'Delving Deep into Rectifiers', section 2.2, the backward case."""
 
 
-def conv(cin: int, cout: int, size: int, stride: int, rngs: nnx.Rngs) -> nnx.Conv:
+def conv(cin: int, cout: int, size: int, stride: int, rngs: nnx.Rngs, groups: int = 1) -> nnx.Conv:
     """A `size` x `size` convolution without bias, padded by half its size on every side."""
     pad = (size // 2, size // 2)
     return nnx.Conv(
@@ -30,21 +31,46 @@ def conv(cin: int, cout: int, size: int, stride: int, rngs: nnx.Rngs) -> nnx.Con
         (size, size),
         strides=stride,
         padding=(pad, pad),
+        feature_group_count=groups,
         use_bias=False,
         kernel_init=he_normal,
         rngs=rngs,
     )
 
 
-class Projection(nnx.Module):
-    """Option B shortcut: a 1x1 convolution with stride, then batch norm."""
+class Stem(nnx.Module):
+    """What reads the picture: convolutions `conv1`, `conv2` and so on of the given (size, channels,
+    stride), each with batch norm and relu."""
 
-    def __init__(self, cin: int, cout: int, stride: int, rngs: nnx.Rngs):
-        self.conv = conv(cin, cout, 1, stride, rngs)
+    def __init__(self, layers: tuple[tuple[int, int, int], ...], channels: int, rngs: nnx.Rngs):
+        self.layers = len(layers)
+        for number, (size, cout, stride) in enumerate(layers, 1):
+            setattr(self, f"conv{number}", conv(channels, cout, size, stride, rngs))
+            setattr(self, f"bn{number}", BatchNorm(cout))
+            channels = cout
+
+    def __call__(self, x: Array) -> Array:
+        """(B,H,W,channels) to (B,H/strides,W/strides,cout)."""
+        for number in range(1, self.layers + 1):
+            x = getattr(self, f"conv{number}")(x)
+            x = nnx.relu(getattr(self, f"bn{number}")(x))
+        return x
+
+
+class Projection(nnx.Module):
+    """Option B shortcut: a 1x1 convolution with stride, then batch norm. `pooled` is option D:
+    means of `stride` x `stride` pixels, fewer at an edge that does not divide, come first."""
+
+    def __init__(self, cin: int, cout: int, stride: int, pooled: bool, rngs: nnx.Rngs):
+        self.window = stride if pooled else 1
+        self.conv = conv(cin, cout, 1, stride // self.window, rngs)
         self.bn = BatchNorm(cout)
 
     def __call__(self, x: Array) -> Array:
         """(B,H,W,cin) to (B,H/stride,W/stride,cout)."""
+        if self.window > 1:
+            window = (self.window, self.window)
+            x = nnx.avg_pool(x, window, window, "SAME", count_include_pad=False)
         return self.bn(self.conv(x))
 
 
@@ -68,21 +94,50 @@ def shortcut(option: Shortcut, cin: int, cout: int, stride: int, rngs: nnx.Rngs)
         return None
     if option == "A":
         return PadShortcut(cin, cout, stride)
-    return Projection(cin, cout, stride, rngs)
+    return Projection(cin, cout, stride, option == "D", rngs)
+
+
+class Design(NamedTuple):
+    """What the blocks of a network have in common.
+
+    Args:
+        kind: two 3x3 convolutions, or a 3x3 between two 1x1.
+        shortcut: the option where a block changes the shape.
+        groups: of a bottleneck's 3x3; 32 make a ResNeXt (Xie et al. 2017).
+        group_width: channels of one group in a stage of 64; 128 in one group make a wide ResNet
+            (Zagoruyko and Komodakis 2016).
+    """
+
+    kind: Literal["basic", "bottleneck"]
+    shortcut: Shortcut = "B"
+    groups: int = 1
+    group_width: int = 64
+
+    def cout(self, width: int) -> int:
+        """Channels behind a block of the stage of this width."""
+        return width if self.kind == "basic" else 4 * width
+
+    def block(self, cin: int, width: int, stride: int, rngs: nnx.Rngs) -> nnx.Module:
+        """(B,H,W,cin) to (B,H/stride,W/stride,cout)."""
+        way = shortcut(self.shortcut, cin, self.cout(width), stride, rngs)
+        if self.kind == "basic":
+            return BasicBlock(cin, width, stride, way, rngs)
+        inner = width * self.group_width // 64 * self.groups
+        return Bottleneck(cin, inner, self.cout(width), stride, self.groups, way, rngs)
 
 
 class BasicBlock(nnx.Module):
     """Two 3x3 convolutions and a shortcut (He et al. 2015, figure 5 left)."""
 
-    def __init__(self, cin: int, width: int, stride: int, option: Shortcut, rngs: nnx.Rngs):
-        self.conv1 = conv(cin, width, 3, stride, rngs)
-        self.bn1 = BatchNorm(width)
-        self.conv2 = conv(width, width, 3, 1, rngs)
-        self.bn2 = BatchNorm(width)
-        self.shortcut = shortcut(option, cin, width, stride, rngs)
+    def __init__(self, cin: int, cout: int, stride: int, shortcut: Any, rngs: nnx.Rngs):
+        self.conv1 = conv(cin, cout, 3, stride, rngs)
+        self.bn1 = BatchNorm(cout)
+        self.conv2 = conv(cout, cout, 3, 1, rngs)
+        self.bn2 = BatchNorm(cout)
+        self.shortcut = shortcut
 
     def __call__(self, x: Array) -> Array:
-        """(B,H,W,cin) to (B,H/stride,W/stride,width)."""
+        """(B,H,W,cin) to (B,H/stride,W/stride,cout)."""
         y = nnx.relu(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
         return nnx.relu(y + (x if self.shortcut is None else self.shortcut(x)))
@@ -94,17 +149,26 @@ class Bottleneck(nnx.Module):
     The stride is on the 3x3 convolution, which is called version 1.5; the paper has it on the
     first 1x1."""
 
-    def __init__(self, cin: int, width: int, stride: int, option: Shortcut, rngs: nnx.Rngs):
-        self.conv1 = conv(cin, width, 1, 1, rngs)
-        self.bn1 = BatchNorm(width)
-        self.conv2 = conv(width, width, 3, stride, rngs)
-        self.bn2 = BatchNorm(width)
-        self.conv3 = conv(width, 4 * width, 1, 1, rngs)
-        self.bn3 = BatchNorm(4 * width)
-        self.shortcut = shortcut(option, cin, 4 * width, stride, rngs)
+    def __init__(
+        self,
+        cin: int,
+        inner: int,
+        cout: int,
+        stride: int,
+        groups: int,
+        shortcut: Any,
+        rngs: nnx.Rngs,
+    ):
+        self.conv1 = conv(cin, inner, 1, 1, rngs)
+        self.bn1 = BatchNorm(inner)
+        self.conv2 = conv(inner, inner, 3, stride, rngs, groups)
+        self.bn2 = BatchNorm(inner)
+        self.conv3 = conv(inner, cout, 1, 1, rngs)
+        self.bn3 = BatchNorm(cout)
+        self.shortcut = shortcut
 
     def __call__(self, x: Array) -> Array:
-        """(B,H,W,cin) to (B,H/stride,W/stride,4*width)."""
+        """(B,H,W,cin) to (B,H/stride,W/stride,cout)."""
         y = nnx.relu(self.bn1(self.conv1(x)))
         y = nnx.relu(self.bn2(self.conv2(y)))
         y = self.bn3(self.conv3(y))
@@ -115,20 +179,12 @@ class Stage(nnx.Module):
     """`blocks` blocks of one width, `block0`, `block1` and so on; the first changes the shape."""
 
     def __init__(
-        self,
-        block: type[BasicBlock] | type[Bottleneck],
-        blocks: int,
-        cin: int,
-        width: int,
-        stride: int,
-        option: Shortcut,
-        rngs: nnx.Rngs,
+        self, design: Design, blocks: int, cin: int, width: int, stride: int, rngs: nnx.Rngs
     ):
         self.blocks = blocks
-        self.block0 = block(cin, width, stride, option, rngs)
-        cout = 4 * width if block is Bottleneck else width
-        for number in range(1, blocks):
-            setattr(self, f"block{number}", block(cout, width, 1, option, rngs))
+        for number in range(blocks):
+            setattr(self, f"block{number}", design.block(cin, width, stride, rngs))
+            cin, stride = design.cout(width), 1
 
     def __call__(self, x: Array) -> Array:
         """(B,H,W,cin) to (B,H/stride,W/stride,cout)."""
