@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tlx import cli_weights
+
 FINE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 """Exit codes: done; failed while running; refused before that; stopped by a signal."""
 
@@ -96,29 +98,30 @@ def show(args: argparse.Namespace) -> None:
 
     shown = showing.show(read)
     if args.json:
-        return _json(shown)
+        from tlx.wording import as_json
+
+        return print(as_json(shown))
     for line in showing.lines(shown):
         print(line)
 
 
 def evaluate(args: argparse.Namespace) -> None:
-    """Measure a finished run's model again, on its test split."""
+    """Measure a finished run's model again, or weights as they are, on the test split."""
     from tlx import study
-    from tlx.wording import results
+    from tlx.wording import aligned, as_json, results
 
-    found = study.evaluate(args.run)
+    found = study.evaluate(args.run, args.set)
     if args.json:
-        return _json(found)
-    for name, splits in found.items() if "test" not in found else [("", found)]:
-        if name:
-            print(name)
-        _aligned(results(splits))
+        return print(as_json(found))
+    for name, splits in found.items() if "model" not in found else [("", found)]:
+        print(f"{name}: {splits['model']}" if name else splits["model"])
+        print(aligned(results(splits)))
 
 
 def predict(args: argparse.Namespace) -> None:
     """Say what a finished run's model sees in pictures."""
     from tlx import saved
-    from tlx.wording import shown
+    from tlx.wording import aligned, as_json, shown
 
     rows = saved.load(args.run_dir).predict(args.image)
 
@@ -127,26 +130,30 @@ def predict(args: argparse.Namespace) -> None:
         return getattr(value, "ndim", 0) == 0
 
     if args.json:
-        return _json([{"image": i, **row} for i, row in zip(args.image, rows, strict=True)])
-    _aligned([
+        found = [{"image": i, **row} for i, row in zip(args.image, rows, strict=True)]
+        return print(as_json(found))
+    print(aligned([
         (image, *(f"{name} {shown(name, value)}" for name, value in row.items() if one(value)))
         for image, row in zip(args.image, rows, strict=True)
-    ])  # fmt: skip
+    ]))  # fmt: skip
 
 
 def plugins(args: argparse.Namespace) -> None:
     """List what is installed, from metadata alone; `--check` imports everything."""
     from tlx import registry
     from tlx.errors import PluginError
+    from tlx.wording import aligned, as_json
 
     found = registry.status(args.kind, imported=args.check)
     fine, bad = ("ok", "broken") if args.check else ("", "claimed twice")
     rows = [(plugin, bad if why else fine, why) for plugin, why in found]
     if args.json:
-        _json([{**vars(plugin), "status": status, "reason": why} for plugin, status, why in rows])
+        entries = [{**vars(p), "status": status, "reason": why} for p, status, why in rows]
+        print(as_json(entries))
     else:
         titles = ("kind", "name", "distribution", "version", "status")
-        _aligned([titles, *((p.kind, p.name, p.distribution, p.version, s) for p, s, _ in rows)])
+        cells = ((p.kind, p.name, p.distribution, p.version, status) for p, status, _ in rows)
+        print(aligned([titles, *cells]))
     broken = [why for _, why in found if why]
     if args.check and broken:
         raise PluginError("\n  ".join([f"{len(broken)} of {len(found)} are broken:", *broken]))
@@ -177,9 +184,11 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"tlx {__version__}")
     verbs = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    def verb(name: str, function: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
+    def verb(
+        name: str, function: Callable[[argparse.Namespace], None], below: Any = verbs
+    ) -> argparse.ArgumentParser:
         text = function.__doc__ or ""
-        made = verbs.add_parser(name, help=text, description=text, parents=[debug])
+        made = below.add_parser(name, help=text, description=text, parents=[debug])
         made.set_defaults(verb=function)
         return made
 
@@ -206,12 +215,15 @@ def parser() -> argparse.ArgumentParser:
 
     made = verb("eval", evaluate)
     made.add_argument("run", metavar="RUN_DIR|RUN.toml")
+    _settings(made)
     _as_json(made)
 
     made = verb("predict", predict)
     made.add_argument("run_dir", metavar="RUN_DIR")
     made.add_argument("image", nargs="+", metavar="IMAGE")
     _as_json(made)
+
+    cli_weights.add(verb)
 
     made = verb("plugins", plugins)
     made.add_argument("kind", nargs="?", metavar="KIND", help="such as backbones or divergences")
@@ -241,27 +253,6 @@ def _settings(made: argparse.ArgumentParser) -> None:
 
 def _as_json(made: argparse.ArgumentParser) -> None:
     made.add_argument("--json", action="store_true", help="print JSON")
-
-
-# --- what they print ----------------------------------------------------------------------------
-
-
-def _json(value: Any) -> None:
-    import json
-
-    from tlx.wording import plain
-
-    print(json.dumps(plain(value), indent=2))
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> None:
-    """Rows in columns, left-aligned."""
-    widths: dict[int, int] = {}
-    for row in rows:
-        for column, cell in enumerate(row):
-            widths[column] = max(widths.get(column, 0), len(cell))
-    for row in rows:
-        print("  ".join(cell.ljust(widths[n]) for n, cell in enumerate(row)).rstrip())
 
 
 if __name__ == "__main__":

@@ -81,6 +81,15 @@ def evaluate(
     return Evaluated(metrics, total)
 
 
+def counted(found: Evaluated) -> dict[str, float | int]:
+    """The metrics, with how many `examples` they were made of and, where the head counts them,
+    how many were `correct`: a published error rate can be checked to the last picture."""
+    counts = {"correct": found.totals.get("measure", {}).get("correct")}
+    counts["examples"] = found.totals["examples"]
+    whole = {name: round(float(count)) for name, count in counts.items() if count is not None}
+    return {**found.metrics, **whole}
+
+
 def samples(
     model: Model, variables: Variables, batches: Iterable[Batch], each: int
 ) -> list[Sample]:

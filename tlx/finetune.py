@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from tlx.weight_reference import reference
+
 CHOICES = ("backbone", "weights", "strategy", "epochs", "batch_size", "lr", "seed", "name")
 """What the command line may choose; everything else goes through `--set`."""
 
@@ -13,7 +15,6 @@ BACKBONE, WEIGHTS = "resnet20", "resnet20-cifar10"
 """The source model that comes with tlx; what starts where nothing else is asked for."""
 EPOCHS = 20
 AUGMENTATION = ("flip", "crop")
-_SUFFIXES = {".npz": "npz", ".safetensors": "safetensors"}
 
 
 def table(
@@ -39,7 +40,7 @@ def table(
         "batch_size": batch_size,
         "data": _data(folder),
         "backbone": backbone or BACKBONE,
-        "weights": _weights(weights) if weights else None if backbone else WEIGHTS,
+        "weights": reference(weights) if weights else None if backbone else WEIGHTS,
         "augmentation": list(AUGMENTATION),
         "strategy": strategy,
         "optimizer": None if lr is None else {"learning_rate": lr},
@@ -51,12 +52,6 @@ def _data(folder: str) -> str:
     if folder.endswith(".npz"):
         return f"npz:{folder}"
     return folder if ":" in folder and not Path(folder).exists() else f"folder:{folder}"
-
-
-def _weights(weights: str) -> str:
-    if scheme := _SUFFIXES.get(Path(weights).suffix) if ":" not in weights else None:
-        return f"{scheme}:{weights}"
-    return f"run:{weights}" if (Path(weights) / "run.toml").is_file() else weights
 
 
 def _slug(folder: str) -> str:

@@ -19,7 +19,7 @@ from tlx.assemble import Experiment, assemble
 from tlx.config import RunConfig
 from tlx.describe import described, device, versions
 from tlx.errors import ConfigError
-from tlx.evaluate import samples
+from tlx.evaluate import counted, samples
 from tlx.loop import Trained, eval_batches, evaluated, train
 from tlx.protocols import Finishes, Sink
 from tlx.saved import load, save_model
@@ -138,6 +138,6 @@ def evaluate_run(out: Path) -> dict[str, Any]:
         )
     last, parts = experiment.phases[-1], experiment.splits
     return {
-        name: evaluated(experiment, last, saved.variables, subset).metrics
+        name: counted(evaluated(experiment, last, saved.variables, subset))
         for name, subset in (("val", parts.val), ("test", parts.test))
     }

@@ -6,16 +6,16 @@ report and in `result.json`. A run without variants is a study of one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tlx import as_loaded, folder
 from tlx import config as configs
-from tlx import folder
 from tlx.comparison import ranked, row, sentence
 from tlx.config import RunConfig
 from tlx.console import Console
-from tlx.errors import TlxError
+from tlx.errors import ConfigError, TlxError
 from tlx.protocols import Sink
 from tlx.run_one import evaluate_run, listening, run_one
 from tlx.types import Event
@@ -69,17 +69,50 @@ def _run(
     return _compare(config, to, results, console)
 
 
-def evaluate(run: str | Path) -> dict[str, Any]:
-    """Metrics of a finished run's model on `val` and `test`, computed anew.
+def evaluate(run: str | Path, sets: Sequence[str] = ()) -> dict[str, Any]:
+    """Metrics on `val` and `test`, with counts, computed anew; `model` says of what.
 
-    `run` is a run's folder, or the run file whose run lies where it writes. For a study, the
-    metrics of each variant by name."""
-    config = configs.read(run)
-    out = Path(run) if Path(run).is_dir() else folder.of(config)
-    if config.variant:
-        parts = configs.expand(config)
-        return {name: evaluate_run(out / name) for name, _ in parts}
-    return evaluate_run(out)
+    `run` is a run's folder, or a run file: then the model of its run, which lies where it writes,
+    or the weights as loaded where it keeps their head and has nothing to train (`epochs` or
+    `steps` is 0, or neither is there and it has not been run). `sets` change a run file. For a
+    study, the metrics of each variant by name."""
+    path = Path(run)
+    if path.is_dir():
+        if sets:
+            raise ConfigError(
+                f"{path} is the folder of a run, which --set cannot change. Give a run file."
+            )
+        return _each(configs.read(path), path, _trained)
+    config, length = as_loaded.read(path, sets)
+    out = folder.of(config)
+    there = any((where / folder.MODEL).is_dir() for where in (out, *_folders(config, out)))
+    if as_loaded.keeps_head(config) and (length == 0 or (length is None and not there)):
+        configs.check(config)
+        return _each(config, out, lambda variant, _: as_loaded.measure(variant))
+    if there:
+        return _each(configs.read(path, sets), out, _trained)
+    raise ConfigError(
+        f"{path} trains and has not been run: there is no model in {out}. Run it first with "
+        f"'tlx run {path}'. To measure its weights as they are, let it keep their head and train "
+        f"nothing: --set weights.head=keep epochs=0."
+    )
+
+
+def _each(
+    config: RunConfig, out: Path, measured: Callable[[RunConfig, Path], dict[str, Any]]
+) -> dict[str, Any]:
+    if not config.variant:
+        return measured(config, out)
+    variants = zip(configs.expand(config), _folders(config, out), strict=True)
+    return {name: measured(variant, into) for (name, variant), into in variants}
+
+
+def _folders(config: RunConfig, out: Path) -> list[Path]:
+    return [out / variant.name for variant in config.variant]
+
+
+def _trained(_: RunConfig, out: Path) -> dict[str, Any]:
+    return {"model": f"the model in {out}", **evaluate_run(out)}
 
 
 def _compare(

@@ -6,6 +6,7 @@ the data of the events that `tlx.sinks` lists. Nothing here knows where the word
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -25,6 +26,22 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+def as_json(value: Any) -> str:
+    """`value` as indented JSON."""
+    return json.dumps(plain(value), indent=2)
+
+
+def aligned(rows: Iterable[Sequence[str]]) -> str:
+    """Rows of text in left-aligned columns, a line each."""
+    rows = list(rows)
+    widths: dict[int, int] = {}
+    for row in rows:
+        for column, cell in enumerate(row):
+            widths[column] = max(widths.get(column, 0), len(cell))
+    lines = ("  ".join(cell.ljust(widths[n]) for n, cell in enumerate(row)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def in_percent(metric: str) -> bool:
@@ -80,7 +97,11 @@ def headline(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows += [("data", str(n)) for n in source.get("notes") or ()]
     rows.append(("backbone", f"{backbone['name']}, {shown('', backbone['parameters'])} parameters"))
     if weights:
-        rows.append(("weights", f"{weights['name']}, {shown('', weights['loaded'])} leaves loaded"))
+        spoken = f" ({weights['dialect']} names)" if weights["dialect"] else ""
+        count = f"{shown('', weights['loaded'])} leaves loaded{spoken}"
+        rows.append(("weights", f"{weights['name']}, {count}"))
+        rows += [("weights", line) for line in grouped(weights["changed"], "changed")]
+        rows += [("weights", line) for line in weights["notes"]]
         rows += [("weights", line) for line in grouped(weights["initialised"], "new")]
         rows += [("weights", line) for line in grouped(weights["skipped"], "skipped")]
     else:

@@ -69,8 +69,8 @@ def test_only_what_is_asked_for_is_kept(tiny, source):
 
 def test_the_head_is_new_unless_kept(tiny, source):
     new = made(tiny(weights=source))
-    assert {path.split("/")[1] for path in new.report.loaded} == {"backbone"}
-    assert {path.split("/")[1] for path, _ in new.report.initialised} == {"head"}
+    assert {leaf.path.split("/")[1] for leaf in new.report.loaded} == {"backbone"}
+    assert {leaf.path.split("/")[1] for leaf in new.report.initialised} == {"head"}
     kept = made(tiny(weights={"name": source, "head": "keep"}))
     assert not kept.report.initialised
     heads = [found.variables.params["head"]["kernel"] for found in (new, kept)]

@@ -32,12 +32,18 @@ def modules_after(*arguments: str, cwd: Path) -> tuple[int, set[str], str]:
     return int(code), set(modules), done.stderr
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["run", "--help"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"], ["--version"], ["run", "--help"], ["weights", "--help"],
+        ["weights", "verify", "--help"], ["export", "--help"],
+    ],
+)  # fmt: skip
 def test_help_imports_next_to_nothing(arguments, tmp_path):
     code, modules, _ = modules_after(*arguments, cwd=tmp_path)
     assert code == 0
     assert not modules & set(HEAVY)
-    assert {m for m in modules if m.startswith("tlx")} == {"tlx", "tlx.cli"}
+    assert {m for m in modules if m.startswith("tlx")} == {"tlx", "tlx.cli", "tlx.cli_weights"}
 
 
 def test_plugins_are_listed_without_importing_them(tmp_path):

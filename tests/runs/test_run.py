@@ -102,8 +102,9 @@ def test_prediction_is_what_evaluation_saw(tiny, pictures, tmp_path):
     assert [experiment.info.classes[c] for c in classes] == [row["class"] for row in rows]
     assert model.features(held["x_test"][:3])["pooled"].shape == (3, 8)
     again = evaluate_run(tmp_path / "run")
-    assert again["test"] == pytest.approx(result["test"])
-    assert again["val"] == pytest.approx(result["val"])
+    for split, count in (("val", 21), ("test", 50)):
+        counts = {"correct": round(result[split]["accuracy"] * count), "examples": count}
+        assert again[split] == pytest.approx({**result[split], **counts})
 
 
 def test_selection_is_on_validation_and_can_stop_early(tiny, tmp_path):
@@ -113,10 +114,12 @@ def test_selection_is_on_validation_and_can_stop_early(tiny, tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     evals = [line for line in lines if line["kind"] == "eval"]
     assert {line["split"] for line in evals} == {"val"}
-    best = max(line["metrics"]["accuracy"] for line in evals)
-    first = next(line["step"] for line in evals if line["metrics"]["accuracy"] == best)
-    assert result["best_step"] == first
-    assert result["val"]["accuracy"] == pytest.approx(best)
+    assert len({line["metrics"]["accuracy"] for line in evals}) == 1, "no tie to be decided"
+    losses = [line["metrics"]["loss"] for line in evals]
+    assert len(set(losses)) > 1
+    best = evals[losses.index(min(losses))]
+    assert result["best_step"] == best["step"]
+    assert result["val"] == pytest.approx(best["metrics"])
 
 
 def test_l2_sp_holds_the_model_near_its_source(tiny, tmp_path):

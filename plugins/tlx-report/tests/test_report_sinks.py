@@ -42,7 +42,10 @@ def start(out, classes=("ant", EVIL, "a $x$ & [b]"), **more):
         "weights": {
             "name": "cifar10",
             "loaded": 97,
+            "dialect": "timm",
+            "changed": [("params/backbone/stem/kernel", "summed over its 3 input channels")],
             "initialised": [("params/head/kernel", "3 classes here, 10 in the file")],
+            "notes": ["3 leaves converted from float16 to float32"],
             "skipped": [("fc.weight", EVIL)],
             "sha256": "0f" * 32,
         },

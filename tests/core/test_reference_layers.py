@@ -1,0 +1,75 @@
+"""Layers of the original by the names of their tensors."""
+
+import pytest
+
+from tlx.dialect import Dialect, Row
+from tlx.reference_layers import layer_of, translated
+
+DIALECT = Dialect(
+    "test",
+    (
+        Row("stem.weight", "params/backbone/stem/conv/kernel", "kernel"),
+        Row("stem.bias", "params/backbone/stem/norm/bias"),
+        Row("stem.bias", "state/backbone/stem/norm/var", "unit"),
+        Row("layer{s}.{b}.conv.weight", "params/backbone/stage{s}/block{b}/conv/kernel", "kernel"),
+        Row("layer{s}.{b}.bn.weight", "params/backbone/stage{s}/block{b}/bn/scale"),
+        Row("layer{s}.{b}.bn.running_var", "state/backbone/stage{s}/block{b}/bn/var"),
+        *(
+            Row("attn.qkv.weight", f"params/backbone/attn/{name}/kernel", "kernel", (n, 3))
+            for n, name in enumerate("qkv")
+        ),
+        Row("attn.proj.weight", "params/backbone/attn/out/kernel", "kernel"),
+        Row("fc.weight", "params/head/kernel", "kernel"),
+        Row("fc.bias", "params/head/bias"),
+    ),
+)
+TENSORS = (
+    "module.stem.weight", "module.stem.bias", "module.layer1.0.conv.weight",
+    "module.layer1.0.bn.weight", "module.layer1.0.bn.running_var",
+    "module.layer1.0.bn.num_batches_tracked", "module.layer1.1.conv.weight",
+    "module.attn.qkv.weight", "module.attn.proj.weight", "module.fc.weight", "module.fc.bias",
+)  # fmt: skip
+LAYERS = (
+    "stem/conv", "stem/norm", "stem", "stage1/block0/conv", "stage1/block0/bn", "stage1/block0",
+    "stage1/block1/conv", "stage1/block1", "stage1", "attn/q", "attn/k", "attn/v", "attn/out",
+    "attn", "pooled", "head",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("stage1/block0", "stage1/block0"),
+        ("pooled", "pooled"),
+        ("layer1.0.conv", "stage1/block0/conv"),
+        ("module.layer1.0.conv", "stage1/block0/conv"),
+        ("layer1.0.bn", "stage1/block0/bn"),
+        ("layer1.0", "stage1/block0"),
+        ("layer1", "stage1"),
+        ("attn", "attn"),
+        ("attn.proj", "attn/out"),
+        ("fc", "head"),
+    ],
+)
+def test_a_layer_is_where_its_tensors_are(name, layer):
+    assert translated(name, TENSORS, LAYERS, DIALECT) == layer
+
+
+def test_a_convolution_with_a_folded_norm_ends_where_its_bias_goes():
+    assert translated("stem", TENSORS, [x for x in LAYERS if x != "stem"], DIALECT) == "stem/norm"
+
+
+@pytest.mark.parametrize("name", ["attn.qkv", "relu", "layer", "layer2", ""])
+def test_what_is_no_single_layer_is_none(name):
+    assert translated(name, TENSORS, LAYERS, DIALECT) == ""
+
+
+def test_without_a_dialect_names_are_paths():
+    assert translated("stage1", TENSORS, LAYERS, None) == "stage1"
+    assert translated("layer1", TENSORS, LAYERS, None) == ""
+
+
+def test_the_layer_of_a_leaf():
+    assert layer_of("params/backbone/stage1/block0/conv/kernel") == "stage1/block0/conv"
+    assert layer_of("state/backbone/stem/norm/var") == "stem/norm"
+    assert layer_of("params/head/kernel") == "head"

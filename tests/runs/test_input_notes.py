@@ -1,0 +1,33 @@
+"""Pictures that the weights were not made for are said in the first lines of a run."""
+
+import jax
+import numpy as np
+
+from tlx import cli
+from tlx.model import Model
+from tlx.model_folder import save_model
+from tlx.registry import build
+from tlx.run_config import Part
+from tlx.testing import toys
+
+
+def test_black_pictures_are_said_in_the_first_lines(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    toy = f"{toys.__file__}:ToyBackbone"
+    backbone = build("backbones", toy)
+    model = Model(backbone, None, backbone.inputs)
+    image = np.zeros((1, 8, 8, 3), np.uint8)
+    save_model(
+        tmp_path / "old", backbone=Part(toy), head=None, inputs=backbone.inputs, canvas=(8, 8),
+        classes=(), variables=jax.jit(model.init)(jax.random.key(0), {"image": image}),
+    )  # fmt: skip
+    label = np.arange(40) % 2
+    np.savez("black.npz", x_train=np.zeros((40, 8, 8, 3), np.uint8), y_train=label)
+    (tmp_path / "run.toml").write_text(
+        f'steps = 4\ndata = "npz:black.npz"\nbackbone = "{toy}"\nweights = "run:old"\n'
+    )
+    assert cli.main(["show", "run.toml"]) == 0
+    out = capsys.readouterr().out
+    assert "almost of one colour" in out
+    assert cli.main(["show", "run.toml", "--set", "weights=none"]) == 0
+    assert "almost of one colour" not in capsys.readouterr().out

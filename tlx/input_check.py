@@ -1,0 +1,128 @@
+"""Whether pictures look like those that a network was trained on.
+
+A network fed with pictures of another range, normalisation or size still gives numbers, only
+worse ones, and nothing fails. A few raw pictures show most of these mistakes before a run starts;
+what is found is a sentence for its first lines, never a refusal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tlx.protocols import Split
+from tlx.types import InputSpec
+
+SAMPLE = 16
+"""Pictures that are looked at, spread over the split."""
+SIGMAS = 3.0
+"""How many of the network's standard deviations its mean may be away."""
+FLAT = 0.1
+"""The share of the network's standard deviation below which pictures are flat."""
+BLOWN_UP = 4.0
+"""How many times a picture may be enlarged."""
+
+
+def oddities(split: Split, canvas: tuple[int, int], inputs: InputSpec) -> tuple[str, ...]:
+    """Sentences about what does not look as `inputs` wants it, from a few pictures of a split;
+    `canvas` (H,W) is the size that they get."""
+    places = np.linspace(0, len(split) - 1, min(SAMPLE, len(split))).astype(int)
+    pictures = [np.asarray(split[int(place)]["image"]) for place in places]
+    return found_in(pictures, canvas, inputs)
+
+
+def found_in(
+    pictures: Sequence[np.ndarray], canvas: tuple[int, int], inputs: InputSpec
+) -> tuple[str, ...]:
+    """The same for pictures (H,W,C) at hand, uint8 or float 0..1 RGB."""
+    if not pictures:
+        return ()
+    wide = range_of(pictures)
+    others = (_channels(pictures, inputs), _size(pictures, inputs.size or canvas))
+    # Numbers of a wrong range say nothing about mean and deviation.
+    found = [wide, *others] if wide else [*others, _statistics(pictures, inputs)]
+    return tuple(sentence for sentence in found if sentence)
+
+
+def range_of(pictures: Sequence[np.ndarray]) -> str:
+    """What is wrong with the range of the values, else an empty string."""
+    low = min(float(picture.min()) for picture in pictures)
+    high = max(float(picture.max()) for picture in pictures)
+    floats = any(np.issubdtype(picture.dtype, np.floating) for picture in pictures)
+    if not np.isfinite([low, high]).all():
+        return "The pictures hold numbers that are not finite."
+    if floats and (low < -1e-3 or high > 1 + 1e-3):
+        why = "normalised already" if low < 0 else "0 to 255 as floats"
+        return (
+            f"The pictures hold floats from {low:.3g} to {high:.3g} instead of 0 to 1; they may "
+            f"be {why}. The network normalises them itself, so give raw pictures."
+        )
+    if floats and 0 < high <= 1 / 255 + 1e-6:
+        return f"The pictures are floats up to {high:.2g}; they may have been divided twice by 255."
+    if not floats and high == 1:
+        return (
+            "The pictures are whole numbers of no more than 1 out of 255, which is almost black; "
+            "they may be pictures from 0 to 1 that lost their fractions."
+        )
+    return ""
+
+
+def _channels(pictures: Sequence[np.ndarray], inputs: InputSpec) -> str:
+    grey = all(picture.shape[-1] == 1 or _is_grey(picture) for picture in pictures)
+    if grey and inputs.channels == 3:
+        return "The pictures are grey; the network wants colour and sees grey in all channels."
+    if not grey and inputs.channels == 1:
+        return "The pictures are in colour; the network wants one channel and sees their mean."
+    return ""
+
+
+def _is_grey(picture: np.ndarray) -> bool:
+    return all((picture[..., :1] == picture[..., n : n + 1]).all() for n in range(1, 3))
+
+
+def _size(pictures: Sequence[np.ndarray], size: tuple[int, int]) -> str:
+    """Pictures so small that the network mostly sees interpolation."""
+    factors = [min(size[0] / p.shape[0], size[1] / p.shape[1]) for p in pictures]
+    middle = int(np.argsort(factors)[len(factors) // 2])
+    if factors[middle] <= BLOWN_UP:
+        return ""
+    tall, wide = pictures[middle].shape[:2]
+    return (
+        f"The pictures are small ({tall} x {wide}, say) and are enlarged {factors[middle]:.1f} "
+        f"times to {size[0]} x {size[1]}, as the weights want them; weights for small pictures "
+        f"may serve better."
+    )
+
+
+def _statistics(pictures: Sequence[np.ndarray], inputs: InputSpec) -> str:
+    """Mean and deviation against the network's, where its own say something about pictures."""
+    std = np.asarray(inputs.std, np.float64) / inputs.scale
+    mean = np.asarray(inputs.mean, np.float64) / inputs.scale
+    if (np.asarray(inputs.std) == 1).all():  # Caffe's networks divide by nothing
+        return ""
+    parts = [_unit(picture, len(mean)) for picture in pictures]
+    pixels = np.concatenate(parts)
+    if inputs.order == "bgr":
+        pixels = pixels[:, ::-1]
+    away = float(np.abs((pixels.mean(0) - mean) / std).max())
+    spread = float((pixels.std(0) / std).max())
+    if away <= SIGMAS and spread >= FLAT:
+        return ""
+    seen = f"mean {pixels.mean():.3g}, standard deviation {pixels.std():.2g}"
+    wanted = f"mean {mean.mean():.3g}, {std.mean():.2g}"
+    what = "almost of one colour" if spread < FLAT else f"{away:.1f} standard deviations away"
+    return (
+        f"The pictures ({seen} in 0 to 1) are {what} by what the weights were trained on "
+        f"({wanted}); look whether they are read as they should be."
+    )
+
+
+def _unit(picture: np.ndarray, channels: int) -> np.ndarray:
+    """Some of its pixels (N, channels) in 0..1."""
+    scale = 255 if picture.dtype == np.uint8 else 1
+    pixels = picture.reshape(-1, picture.shape[-1])
+    pixels = pixels[:: max(1, len(pixels) // 4096)] / scale
+    if pixels.shape[1] == channels:
+        return pixels
+    return np.broadcast_to(pixels.mean(1, keepdims=True), (len(pixels), channels))

@@ -1,0 +1,65 @@
+"""Which layer here a layer of the original is, by the names of its tensors.
+
+Whoever records the activations of somebody else's network calls its layers by that network's
+names. The dialect that translated its tensors translates them, too: a layer is where the leaves
+are that its tensors fill, and a block is what its layers have in common.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from tlx.dialect import Dialect
+
+HEAD = "head"
+"""What the outputs of a head are called beside the layers of a backbone."""
+
+
+def layer_of(path: str) -> str:
+    """`stage1/block0/conv1` of `params/backbone/stage1/block0/conv1/kernel`, 'head' of a head."""
+    part, *layer = path.split("/")[1:-1]
+    return "/".join(layer) if part == "backbone" else part
+
+
+def translated(
+    name: str, tensors: Collection[str], layers: Collection[str], dialect: Dialect | None
+) -> str:
+    """The one of `layers` that a recorded `name` means; empty where none is, or several are.
+
+    `name` may be one of `layers` itself, or a layer of the network whose `tensors` these are."""
+    if name in layers or dialect is None:
+        return name if name in layers else ""
+    own: dict[str, set[str]] = {}
+    below: set[str] = set()
+    for tensor in tensors:
+        for bare in bare_names(tensor, dialect):
+            if bare.startswith((f"{name}.", f"{name}/")):
+                found = {layer_of(path) for path, _ in dialect.leaves(tensor)}
+                below |= found
+                kind = bare[len(name) + 1 :]
+                if "." not in kind and "/" not in kind:
+                    own[kind] = found
+    # A convolution into which a batch norm was folded ends where its bias goes; one that is
+    # several layers here, such as queries, keys and values in one, is none of them.
+    ends = own.get("bias") or own.get("beta") or set().union(*own.values())
+    layer = _common(ends or below) if len(ends) < 2 else ""
+    return layer if layer in layers else ""
+
+
+def bare_names(tensor: str, dialect: Dialect) -> Iterable[str]:
+    """A tensor's name, and what is left of it without a prefix that may stand before all."""
+    yield tensor
+    for prefix in dialect.prefixes:
+        if tensor.startswith(prefix):
+            yield tensor.removeprefix(prefix)
+
+
+def _common(layers: Collection[str]) -> str:
+    """The path that all have in common."""
+    parts = [layer.split("/") for layer in layers]
+    shared: list[str] = []
+    for level in zip(*parts, strict=False):
+        if len(set(level)) > 1:
+            break
+        shared.append(level[0])
+    return "/".join(shared)
