@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from tensorflow_datasets.core import registered
 
 from tlx.cli import main
 from tlx.manifest import digest
@@ -123,7 +124,9 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     code = f"CLASSES = {list(CLASSES)}\n{textwrap.dedent(BUILDER)}"
     (package / "cifar10" / "cifar10_dataset_builder.py").write_text(code)
     monkeypatch.syspath_prepend(str(tmp_path))
-    module = importlib.import_module("tlx_test_pictures.cifar10.cifar10_dataset_builder")
+    # What reads it is TFDS' own `cifar10`, which another test may have registered already.
+    with registered.skip_registration():
+        module = importlib.import_module("tlx_test_pictures.cifar10.cifar10_dataset_builder")
     folder = tmp_path / "tfds"
     module.Builder(data_dir=str(folder), file_format="array_record").download_and_prepare()
     return folder
