@@ -14,6 +14,9 @@ CHOICES = ("backbone", "weights", "strategy", "epochs", "batch_size", "lr", "see
 BACKBONE, WEIGHTS = "resnet20", "resnet20-cifar10"
 """The source model that comes with tlx; what starts where nothing else is asked for."""
 EPOCHS = 20
+RATES = {"feature_transfer": 0.03}
+"""Where the run file's own default would not do: a head alone has far to go on features that are
+small numbers. On ants and bees 1e-3 ends at 73.9 %, 0.03 and 0.1 at 87.6 %."""
 AUGMENTATION = ("flip", "crop")
 
 
@@ -33,6 +36,7 @@ def table(
 
     `folder` may also be an .npz file or any reference to a dataset (`tfds:cifar10`), `weights`
     a file, a run's folder or a reference."""
+    rate = RATES.get(strategy or "") if lr is None else lr
     chosen = {
         "name": name or _slug(folder),
         "seed": seed,
@@ -43,7 +47,7 @@ def table(
         "weights": reference(weights) if weights else None if backbone else WEIGHTS,
         "augmentation": list(AUGMENTATION),
         "strategy": strategy,
-        "optimizer": None if lr is None else {"learning_rate": lr},
+        "optimizer": None if rate is None else {"learning_rate": rate},
     }
     return {key: value for key, value in chosen.items() if value is not None}
 

@@ -194,6 +194,10 @@ def test_finetune_starts_from_the_source_that_ships_unless_told_otherwise(tmp_pa
         "augmentation": list(finetune.AUGMENTATION),
     }
     assert "weights" not in finetune.table("x", backbone="resnet50"), "they would not fit"
+    probe = finetune.table("x", strategy="feature_transfer")
+    assert probe["optimizer"]["learning_rate"] > config.OptimizerConfig.learning_rate
+    probe = finetune.table("x", strategy="feature_transfer", lr=1e-4)
+    assert probe["optimizer"] == {"learning_rate": 1e-4}
     table = finetune.table(
         "x", backbone="b", weights="w", strategy="s", epochs=2.0, batch_size=8, lr=0.1, seed=1,
         name="n",
