@@ -1,8 +1,8 @@
 """Depthwise convolution: every channel with a small kernel of its own, here fast on a CPU as well.
 
 XLA's own depthwise convolution runs one channel at a time on a CPU, 9 to 17 times slower than
-what stands here (`benchmarks/depthwise_vs_torch.py`): the map, moved once for each position of the kernel, times that position's
-weights, which the compiler fuses into one pass over the map.
+what stands here (`benchmarks/depthwise_vs_torch.py`): the map, moved once for each position of
+the kernel, times that position's weights, which the compiler fuses into one pass over the map.
 """
 
 from __future__ import annotations
