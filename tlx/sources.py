@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from tlx import registry, trees
 from tlx.config import SourceConfig, WeightsConfig
+from tlx.dialect import Dialect
 from tlx.errors import WeightsError, listed
 from tlx.matching import match
 from tlx.model import Model
@@ -83,7 +84,7 @@ def load(config: WeightsConfig, source: WeightSource, model: Model, fresh: Varia
             {**found.params, "head": fresh.params["head"]},
             {**found.state, "head": fresh.state["head"]},
         )
-        report = _head_is_new(report)
+        report = _head_is_new(report, dialects)
     return Loaded(found, report, kept)
 
 
@@ -109,7 +110,7 @@ def _without_head(variables: Variables) -> Variables:
     )
 
 
-def _head_is_new(report: LoadReport) -> LoadReport:
+def _head_is_new(report: LoadReport, dialects: tuple[Dialect, ...]) -> LoadReport:
     why = "the head is new for this target"
     body = tuple(leaf for leaf in report.loaded if _part(leaf.path) != "head")
     heads = [leaf for leaf in report.loaded if _part(leaf.path) == "head"]
@@ -118,4 +119,11 @@ def _head_is_new(report: LoadReport) -> LoadReport:
         for leaf in report.initialised
     ]
     fresh += [FreshLeaf(leaf.path, leaf.shape, why) for leaf in heads]
-    return report._replace(loaded=body, initialised=tuple(fresh))
+    spoken = [dialect for dialect in dialects if dialect.name == report.dialect]
+
+    def of_head(name: str) -> bool:
+        paths = [name, *(path for dialect in spoken for path, _ in dialect.leaves(name))]
+        return any(path.startswith(("params/head/", "state/head/")) for path in paths)
+
+    other = tuple(tensor for tensor in report.skipped if not of_head(tensor.name))
+    return report._replace(loaded=body, initialised=tuple(fresh), skipped=other)

@@ -146,6 +146,7 @@ def test_the_example_runs_from_hub_weights_to_a_report(
     assert "100 leaves" in said.out
     assert "timm" in said.out
     assert "head/* (2 leaves) new" in said.out
+    assert "skipped" not in said.out, "a head of other classes goes without saying"
     assert "tensorflow" not in sys.modules
 
     result = json.loads((out / "result.json").read_text())
