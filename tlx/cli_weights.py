@@ -55,7 +55,11 @@ def add(verb: Callable[..., argparse.ArgumentParser]) -> None:
     made.add_argument("file", metavar="FILE", help="a file, a folder or a reference")
     made.add_argument("--backbone", metavar="NAME", required=True)
     made.add_argument("--set", nargs="+", action="extend", default=[], metavar="backbone.x=y")
-    made.add_argument("--reference", metavar="REF.npz", help="FILE.reference.npz where absent")
+    made.add_argument(
+        "--reference",
+        metavar="REF.npz",
+        help="FILE.reference.npz or FOLDER/reference.npz if absent",
+    )
     made.add_argument("--write", metavar="REF.npz", help="keep what this network computes")
     made.add_argument("--tolerance", type=float, default=1e-4, metavar="SHARE")
     made.add_argument("--allow", action="append", default=[], metavar="GLOB", help="may be missing")

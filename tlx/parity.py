@@ -7,7 +7,7 @@ whose output is another one is where the two part ways.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +21,8 @@ from tlx.dialect import Dialect
 from tlx.errors import WeightsError, listed
 from tlx.model import Model
 from tlx.protocols import Backbone, ForeignNames, Traced
-from tlx.reference_layers import HEAD, translated
+from tlx.reference_layers import HEAD, Place, translated
+from tlx.trees import flat
 from tlx.types import LoadReport, Tensors, Variables
 from tlx.weight_reference import reference
 from tlx.wrapping import abstract_input
@@ -84,16 +85,19 @@ def verify(network: Network, file: Path, tolerance: float) -> dict[str, Any]:
     arrays = read(file)
     wanted = {name: a for name, a in arrays.items() if name not in (INPUT, LAYOUT)}
     got = activations(network, _input(arrays, network, file))
-    spoken = _dialects(network.model.backbone)
-    dialect = next((d for d in spoken if d.name == network.report.dialect), None)
+    places = _places(network, wanted, got)
     names: dict[str, list[str]] = {}
     skipped = []
     for name in wanted:
-        layer = translated(name, network.tensors.values, got, dialect)
-        if layer:
-            names.setdefault(layer, []).append(name)
-        else:
+        place, outer = places.get(name), name.rpartition(".")[0]
+        if place is None:
             skipped.append((name, "no layer here is called that, or several are"))
+        elif place.block and (around := places.get(outer)) and around.layer == place.layer:
+            skipped.append((name, f"{outer} is the one that ends where {place.layer} does"))
+        elif place.block and not _alike(wanted[name], got[place.layer]):
+            skipped.append((name, f"it ends elsewhere than {place.layer}: another shape"))
+        else:
+            names.setdefault(place.layer, []).append(name)
     if not names:
         raise WeightsError(
             f"{file} names no layer of this network. It holds {listed(list(wanted)[:5])}; here "
@@ -101,7 +105,7 @@ def verify(network: Network, file: Path, tolerance: float) -> dict[str, Any]:
         )
     layout = _layout(arrays, {n: got[layer] for layer in names for n in names[layer]}, file)
     compared = [
-        _compared(layer, name, got[layer], _nhwc(wanted[name], layout))
+        _compared(layer, name, got[layer], _laid(wanted[name], got[layer], layout))
         for layer in got
         for name in names.get(layer, ())
     ]
@@ -114,6 +118,22 @@ def verify(network: Network, file: Path, tolerance: float) -> dict[str, Any]:
         "first_difference": first and first._asdict(),
         "not_compared": skipped,
     }
+
+
+def _places(network: Network, wanted: Collection[str], layers: Collection[str]) -> dict[str, Place]:
+    """Recorded name -> the layer here, by the dialect that knows most of them: a network may call
+    its layers otherwise in memory than in its file."""
+    paths = flat(network.variables)
+    best: dict[str, Place] = {}
+    for dialect in (None, *_dialects(network.model.backbone)):
+        named = [dialect.name_of(path) for path in paths] if dialect else []
+        tensors = {one[0] for one in named if one}
+        if dialect and dialect.name == network.report.dialect:
+            tensors |= set(network.tensors.values)
+        found = {name: translated(name, tensors, layers, dialect) for name in wanted}
+        known = {name: place for name, place in found.items() if place}
+        best = known if len(known) > len(best) else best
+    return best
 
 
 def activations(network: Network, x: np.ndarray) -> dict[str, np.ndarray]:
@@ -245,6 +265,18 @@ def _layout(arrays: Mapping[str, np.ndarray], got: Mapping[str, np.ndarray], fil
         if theirs.ndim == 4 and fits["NHWC"] != fits["NCHW"]:
             return "NHWC" if fits["NHWC"] else "NCHW"
     return "NHWC"
+
+
+def _laid(array: np.ndarray, ours: np.ndarray, layout: str) -> np.ndarray:
+    """As it lies here. Some networks turn their maps round in the middle: where only the other
+    layout fits, it is that one."""
+    other = "NHWC" if layout == "NCHW" else "NCHW"
+    fits = [_nhwc(array, one) for one in (layout, other)]
+    return next((one for one in fits if one.shape == ours.shape), fits[0])
+
+
+def _alike(array: np.ndarray, ours: np.ndarray) -> bool:
+    return array.size == ours.size and array.shape[:1] == ours.shape[:1]
 
 
 def _nhwc(array: np.ndarray, layout: str) -> np.ndarray:

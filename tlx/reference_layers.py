@@ -8,6 +8,7 @@ are that its tensors fill, and a block is what its layers have in common.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from typing import NamedTuple
 
 from tlx.dialect import Dialect
 
@@ -21,29 +22,45 @@ def layer_of(path: str) -> str:
     return "/".join(layer) if part == "backbone" else part
 
 
+class Place(NamedTuple):
+    """A layer here, and whether it is a block: what the original calls by its name may end before
+    or behind it, a sum or a pooling away."""
+
+    layer: str
+    block: bool
+
+
 def translated(
     name: str, tensors: Collection[str], layers: Collection[str], dialect: Dialect | None
-) -> str:
-    """The one of `layers` that a recorded `name` means; empty where none is, or several are.
+) -> Place | None:
+    """Which of `layers` a recorded `name` means; None where none is, or several are.
 
-    `name` may be one of `layers` itself, or a layer of the network whose `tensors` these are."""
+    `name` may be one of `layers` itself, or a layer of the network whose `tensors` these are. A
+    block means the block here that is made of the same layers."""
     if name in layers or dialect is None:
-        return name if name in layers else ""
+        return Place(name, False) if name in layers else None
     own: dict[str, set[str]] = {}
     below: set[str] = set()
+    every: set[str] = set()
+    deep = False
     for tensor in tensors:
+        found = {layer_of(path) for path, _ in dialect.leaves(tensor)}
+        every |= found
         for bare in bare_names(tensor, dialect):
-            if bare.startswith((f"{name}.", f"{name}/")):
-                found = {layer_of(path) for path, _ in dialect.leaves(tensor)}
+            if found and bare.startswith((f"{name}.", f"{name}/")):
                 below |= found
                 kind = bare[len(name) + 1 :]
-                if "." not in kind and "/" not in kind:
-                    own[kind] = found
+                deep = deep or "." in kind or "/" in kind
+                own[kind] = found
+    if deep:
+        layer = _common(below)
+        whole = {one for one in every if one == layer or one.startswith(f"{layer}/")}
+        return Place(layer, True) if layer in layers and whole == below else None
     # A convolution into which a batch norm was folded ends where its bias goes; one that is
     # several layers here, such as queries, keys and values in one, is none of them.
     ends = own.get("bias") or own.get("beta") or set().union(*own.values())
-    layer = _common(ends or below) if len(ends) < 2 else ""
-    return layer if layer in layers else ""
+    layer = _common(ends) if len(ends) == 1 else ""
+    return Place(layer, False) if layer in layers else None
 
 
 def bare_names(tensor: str, dialect: Dialect) -> Iterable[str]:

@@ -3,7 +3,7 @@
 import pytest
 
 from tlx.dialect import Dialect, Row
-from tlx.reference_layers import layer_of, translated
+from tlx.reference_layers import Place, layer_of, translated
 
 DIALECT = Dialect(
     "test",
@@ -52,21 +52,34 @@ LAYERS = (
     ],
 )
 def test_a_layer_is_where_its_tensors_are(name, layer):
-    assert translated(name, TENSORS, LAYERS, DIALECT) == layer
+    found = translated(name, TENSORS, LAYERS, DIALECT)
+    assert found == Place(layer, block=name in ("layer1.0", "layer1"))
 
 
 def test_a_convolution_with_a_folded_norm_ends_where_its_bias_goes():
-    assert translated("stem", TENSORS, [x for x in LAYERS if x != "stem"], DIALECT) == "stem/norm"
+    found = translated("stem", TENSORS, [x for x in LAYERS if x != "stem"], DIALECT)
+    assert found == Place("stem/norm", block=False)
+
+
+def test_a_block_that_holds_a_part_of_ours_is_none():
+    rows = tuple(
+        Row(f"outer.{theirs}.weight", f"params/backbone/block/{ours}/kernel")
+        for theirs, ours in (("half.0", "conv"), ("half.1", "norm"), ("last", "out"))
+    )
+    layers = ("block/conv", "block/norm", "block/out", "block")
+    tensors = [row.theirs for row in rows]
+    assert translated("outer", tensors, layers, Dialect("d", rows)) == Place("block", block=True)
+    assert translated("outer.half", tensors, layers, Dialect("d", rows)) is None
 
 
 @pytest.mark.parametrize("name", ["attn.qkv", "relu", "layer", "layer2", ""])
 def test_what_is_no_single_layer_is_none(name):
-    assert translated(name, TENSORS, LAYERS, DIALECT) == ""
+    assert translated(name, TENSORS, LAYERS, DIALECT) is None
 
 
 def test_without_a_dialect_names_are_paths():
-    assert translated("stage1", TENSORS, LAYERS, None) == "stage1"
-    assert translated("layer1", TENSORS, LAYERS, None) == ""
+    assert translated("stage1", TENSORS, LAYERS, None) == Place("stage1", block=False)
+    assert translated("layer1", TENSORS, LAYERS, None) is None
 
 
 def test_the_layer_of_a_leaf():
