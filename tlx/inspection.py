@@ -19,7 +19,7 @@ from tlx.dialect import Dialect
 from tlx.errors import TlxError
 from tlx.layouts import fitted
 from tlx.protocols import Backbone, ForeignNames
-from tlx.trees import flat
+from tlx.trees import flat, part
 from tlx.types import Variables
 from tlx.weight_reference import reference
 from tlx.wrapping import abstract_input
@@ -135,14 +135,10 @@ def _fit(
         hits = {p for p, row in places if p in wanted and _same(shape, wanted[p], row, dialect)}
         if name in wanted and wanted[name].shape == shape:
             hits = {name}
-        heads = [path for path in (name, *(p for p, _ in places)) if _is_head(path)]
-        unused += not hits and not heads
+        parts = {part(path) for path in (name, *(p for p, _ in places))}
+        unused += not hits and "head" not in parts
         filled |= hits
     return Fit(backbone, dialect.name, len(filled), len(wanted), unused)
-
-
-def _is_head(path: str) -> bool:
-    return path.startswith(("params/head/", "state/head/"))
 
 
 def _same(shape: tuple[int, ...], leaf: Any, row: Any, dialect: Dialect) -> bool:

@@ -21,7 +21,7 @@ from tlx.dialect import Dialect
 from tlx.errors import WeightsError, listed
 from tlx.model import Model
 from tlx.protocols import Backbone, ForeignNames, Traced
-from tlx.reference_layers import HEAD, Place, translated
+from tlx.reference_layers import HEAD, Place, homes, translated
 from tlx.trees import flat
 from tlx.types import LoadReport, Tensors, Variables
 from tlx.weight_reference import reference
@@ -130,7 +130,8 @@ def _places(network: Network, wanted: Collection[str], layers: Collection[str]) 
         tensors = {one[0] for one in named if one}
         if dialect and dialect.name == network.report.dialect:
             tensors |= set(network.tensors.values)
-        found = {name: translated(name, tensors, layers, dialect) for name in wanted}
+        filled = homes(tensors, dialect)
+        found = {name: translated(name, filled, layers) for name in wanted}
         known = {name: place for name, place in found.items() if place}
         best = known if len(known) > len(best) else best
     return best

@@ -7,7 +7,7 @@ are that its tensors fill, and a block is what its layers have in common.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from tlx.dialect import Dialect
@@ -30,30 +30,33 @@ class Place(NamedTuple):
     block: bool
 
 
-def translated(
-    name: str, tensors: Collection[str], layers: Collection[str], dialect: Dialect | None
-) -> Place | None:
+def homes(tensors: Iterable[str], dialect: Dialect | None) -> dict[str, set[str]]:
+    """Name of a tensor, with and without a prefix that may stand before all -> the layers here
+    that it fills; nothing for one that fills none."""
+    return {
+        bare: found
+        for tensor in tensors
+        if dialect and (found := {layer_of(path) for path, _ in dialect.leaves(tensor)})
+        for bare in bare_names(tensor, dialect)
+    }
+
+
+def translated(name: str, tensors: Mapping[str, set[str]], layers: Collection[str]) -> Place | None:
     """Which of `layers` a recorded `name` means; None where none is, or several are.
 
-    `name` may be one of `layers` itself, or a layer of the network whose `tensors` these are. A
-    block means the block here that is made of the same layers."""
-    if name in layers or dialect is None:
-        return Place(name, False) if name in layers else None
-    own: dict[str, set[str]] = {}
-    below: set[str] = set()
-    every: set[str] = set()
-    deep = False
-    for tensor in tensors:
-        found = {layer_of(path) for path, _ in dialect.leaves(tensor)}
-        every |= found
-        for bare in bare_names(tensor, dialect):
-            if found and bare.startswith((f"{name}.", f"{name}/")):
-                below |= found
-                kind = bare[len(name) + 1 :]
-                deep = deep or "." in kind or "/" in kind
-                own[kind] = found
-    if deep:
+    `name` may be one of `layers` itself, or a layer of the network whose tensors have these
+    `homes`. A block means the block here that is made of the same layers."""
+    if name in layers:
+        return Place(name, False)
+    own = {
+        bare[len(name) + 1 :]: found
+        for bare, found in tensors.items()
+        if bare.startswith((f"{name}.", f"{name}/"))
+    }
+    if any("." in kind or "/" in kind for kind in own):
+        below = set().union(*own.values())
         layer = _common(below)
+        every = set().union(*tensors.values())
         whole = {one for one in every if one == layer or one.startswith(f"{layer}/")}
         return Place(layer, True) if layer in layers and whole == below else None
     # A convolution into which a batch norm was folded ends where its bias goes; one that is

@@ -56,7 +56,7 @@ def load(config: WeightsConfig, source: WeightSource, model: Model, fresh: Varia
     refused = [
         leaf
         for leaf in report.initialised
-        if _part(leaf.path) in parts
+        if trees.part(leaf.path) in parts
         and not any(fnmatchcase(leaf.path, glob) for glob in config.allow)
     ]
     if refused:
@@ -72,7 +72,7 @@ def load(config: WeightsConfig, source: WeightSource, model: Model, fresh: Varia
     for glob in config.allow:
         trees.matching(fresh, glob)
     with_head = "head" in found.params and not any(
-        _part(leaf.path) == "head" for leaf in report.initialised
+        trees.part(leaf.path) == "head" for leaf in report.initialised
     )
     kept = Source(
         model if with_head else Model(model.backbone, None, model.inputs),
@@ -99,11 +99,6 @@ def others(configs: Mapping[str, SourceConfig]) -> dict[str, Source]:
     return found
 
 
-def _part(path: str) -> str:
-    """'backbone' of `params/backbone/stem/conv/kernel`."""
-    return path.split("/")[1]
-
-
 def _without_head(variables: Variables) -> Variables:
     return Variables(
         {"backbone": variables.params["backbone"]}, {"backbone": variables.state["backbone"]}
@@ -112,10 +107,10 @@ def _without_head(variables: Variables) -> Variables:
 
 def _head_is_new(report: LoadReport, dialects: tuple[Dialect, ...]) -> LoadReport:
     why = "the head is new for this target"
-    body = tuple(leaf for leaf in report.loaded if _part(leaf.path) != "head")
-    heads = [leaf for leaf in report.loaded if _part(leaf.path) == "head"]
+    body = tuple(leaf for leaf in report.loaded if trees.part(leaf.path) != "head")
+    heads = [leaf for leaf in report.loaded if trees.part(leaf.path) == "head"]
     fresh = [
-        leaf._replace(why=why) if _part(leaf.path) == "head" else leaf
+        leaf._replace(why=why) if trees.part(leaf.path) == "head" else leaf
         for leaf in report.initialised
     ]
     fresh += [FreshLeaf(leaf.path, leaf.shape, why) for leaf in heads]
@@ -123,7 +118,7 @@ def _head_is_new(report: LoadReport, dialects: tuple[Dialect, ...]) -> LoadRepor
 
     def of_head(name: str) -> bool:
         paths = [name, *(path for dialect in spoken for path, _ in dialect.leaves(name))]
-        return any(path.startswith(("params/head/", "state/head/")) for path in paths)
+        return any(trees.part(path) == "head" for path in paths)
 
     other = tuple(tensor for tensor in report.skipped if not of_head(tensor.name))
     return report._replace(loaded=body, initialised=tuple(fresh), skipped=other)

@@ -26,6 +26,12 @@ def paths(tree: PyTree) -> PyTree:
     return jax.tree_util.tree_map_with_path(lambda keys, _: path_of(keys), tree)
 
 
+def part(path: str) -> str:
+    """'backbone' of `params/backbone/stem/conv/kernel`; '' of what is no leaf path of a model."""
+    top, *below = path.split("/")
+    return below[0] if top in ("params", "state") and len(below) > 1 else ""
+
+
 def flat(tree: PyTree) -> dict[str, Any]:
     """Leaf path -> leaf, in tree order."""
     return {path_of(keys): leaf for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)}

@@ -3,7 +3,7 @@
 import pytest
 
 from tlx.dialect import Dialect, Row
-from tlx.reference_layers import Place, layer_of, translated
+from tlx.reference_layers import Place, homes, layer_of, translated
 
 DIALECT = Dialect(
     "test",
@@ -29,6 +29,7 @@ TENSORS = (
     "module.layer1.0.bn.num_batches_tracked", "module.layer1.1.conv.weight",
     "module.attn.qkv.weight", "module.attn.proj.weight", "module.fc.weight", "module.fc.bias",
 )  # fmt: skip
+HOMES = homes(TENSORS, DIALECT)
 LAYERS = (
     "stem/conv", "stem/norm", "stem", "stage1/block0/conv", "stage1/block0/bn", "stage1/block0",
     "stage1/block1/conv", "stage1/block1", "stage1", "attn/q", "attn/k", "attn/v", "attn/out",
@@ -52,12 +53,12 @@ LAYERS = (
     ],
 )
 def test_a_layer_is_where_its_tensors_are(name, layer):
-    found = translated(name, TENSORS, LAYERS, DIALECT)
+    found = translated(name, HOMES, LAYERS)
     assert found == Place(layer, block=name in ("layer1.0", "layer1"))
 
 
 def test_a_convolution_with_a_folded_norm_ends_where_its_bias_goes():
-    found = translated("stem", TENSORS, [x for x in LAYERS if x != "stem"], DIALECT)
+    found = translated("stem", HOMES, [x for x in LAYERS if x != "stem"])
     assert found == Place("stem/norm", block=False)
 
 
@@ -67,19 +68,19 @@ def test_a_block_that_holds_a_part_of_ours_is_none():
         for theirs, ours in (("half.0", "conv"), ("half.1", "norm"), ("last", "out"))
     )
     layers = ("block/conv", "block/norm", "block/out", "block")
-    tensors = [row.theirs for row in rows]
-    assert translated("outer", tensors, layers, Dialect("d", rows)) == Place("block", block=True)
-    assert translated("outer.half", tensors, layers, Dialect("d", rows)) is None
+    filled = homes([row.theirs for row in rows], Dialect("d", rows))
+    assert translated("outer", filled, layers) == Place("block", block=True)
+    assert translated("outer.half", filled, layers) is None
 
 
 @pytest.mark.parametrize("name", ["attn.qkv", "relu", "layer", "layer2", ""])
 def test_what_is_no_single_layer_is_none(name):
-    assert translated(name, TENSORS, LAYERS, DIALECT) is None
+    assert translated(name, HOMES, LAYERS) is None
 
 
 def test_without_a_dialect_names_are_paths():
-    assert translated("stage1", TENSORS, LAYERS, None) == Place("stage1", block=False)
-    assert translated("layer1", TENSORS, LAYERS, None) is None
+    assert translated("stage1", homes(TENSORS, None), LAYERS) == Place("stage1", block=False)
+    assert translated("layer1", homes(TENSORS, None), LAYERS) is None
 
 
 def test_the_layer_of_a_leaf():
