@@ -35,6 +35,7 @@ from tlx.validation import joined, sentences
 _DEFAULT_NAMES = {"head": "softmax", "strategy": "finetune", "step": "jit", "optimizer": "adamw"}
 _KINDS = {
     "data": "datasets",
+    "domain": "datasets",
     "backbone": "backbones",
     "weights": "weights",
     "head": "heads",
@@ -163,6 +164,11 @@ def _parts(config: RunConfig) -> list[tuple[str, str, Any]]:
                 if isinstance(value, tuple)
                 else [(key, value)]
             )
+            entries += [
+                (f"sources.{name}.{key}", getattr(source, key))
+                for name, source in run.sources.items()
+                if key in ("backbone", "weights")
+            ]
             known = [(k, part.name, part.options) for _, k, part in found]
             found += [
                 (joined(where, place), key, part)
@@ -262,6 +268,13 @@ def _shaped(key: str, value: Any) -> Any:
     if key == "variant.":
         rest = {k: _frozen(v) for k, v in value.items() if k != "name"}
         return {k: value[k] for k in value if k == "name"} | {"overrides": rest}
+    if key == "sources":
+        return {
+            name: {k: _shaped(k, v) for k, v in source.items()}
+            if isinstance(source, Mapping)
+            else source
+            for name, source in value.items()
+        }
     own = OWN_KEYS.get(key.rstrip("."))
     if own is None:
         return value

@@ -15,6 +15,7 @@ from tlx import __version__, registry, trees
 from tlx import config as configs
 from tlx.assemble import Experiment
 from tlx.input_check import oddities
+from tlx.records import needs
 
 
 def described(experiment: Experiment) -> dict[str, Any]:
@@ -55,13 +56,21 @@ def described(experiment: Experiment) -> dict[str, Any]:
                 "trainable": planned.moving(experiment.variables.params),
                 "norm": planned.phase.norm,
                 "frozen_stages": planned.model.frozen,
+                "solved": planned.phase.solve is not None,
             }
             for planned in experiment.phases
         ],
         "divergences": [
-            {"name": term.name, "weight": part.weight, "words": sorted(term.words)}
-            for term, part in zip(experiment.terms, config.divergence, strict=True)
+            {
+                "name": term.name,
+                "weight": experiment.weight(term),
+                "schedule": term.schedule,
+                "words": sorted(needs(term)),
+            }
+            for term in experiment.terms
         ],
+        "domain": experiment.domain
+        and {"name": experiment.domain.name, "pictures": len(experiment.domain.train)},
         "selection": experiment.selection,
     }
 

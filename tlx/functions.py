@@ -20,6 +20,7 @@ from tlx.dialect import Dialect
 from tlx.errors import ContractError, did_you_mean, listed
 from tlx.types import Features, FeatureSpec, InputSpec, LeafInfo, Mode, Params, State, Variables
 from tlx.wrapping import (
+    MOVES,
     WHOLE,
     abstract_input,
     by_name,
@@ -165,7 +166,7 @@ class FunctionBackbone:
         output = self._call(self.run, words)
         if self._stateful:
             output, new = output
-            state = nested(new) if mode == "train" else state
+            state = nested(new) if mode in MOVES else state
         return checked(by_name(output, self.features), self.features), state
 
 

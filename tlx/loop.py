@@ -7,7 +7,8 @@ batch is a function of the step, so a run that is resumed ends bit-identical to 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,16 +17,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from tlx import folder
-from tlx.assemble import Experiment, as_arrays
+from tlx.assemble import Experiment
 from tlx.checkpoint import Checkpoints, Restored
 from tlx.errors import DivergedError, Interrupted
 from tlx.evaluate import Evaluated, evaluate, evaluator
+from tlx.feed import Feed, eval_batches, feeding, solving
 from tlx.interrupt import interruptible
 from tlx.optimizer import schedule
 from tlx.plan import Planned
 from tlx.protocols import Sink
 from tlx.splits import Subset
-from tlx.stream import evaluation, training
+from tlx.statistics import recomputed
 from tlx.train_state import fresh_state, like, optimizer_state
 from tlx.types import Batch, Event, TrainState, Variables
 
@@ -77,33 +79,23 @@ class _Loop:
     def run(self, resume: bool) -> Trained:
         experiment = self.experiment
         train, best = self._start(resume)
-        batches = training(
-            experiment.splits.train,
-            batch_size=experiment.config.batch_size,
-            seed=experiment.config.seed,
-            canvas=experiment.canvas,
-            inputs=experiment.model.inputs,
-            start=int(train.step),
-        )
-        try:
-            for planned in experiment.phases:
-                step = int(train.step)
-                if step >= planned.stop:
-                    continue
-                if step == planned.start:
-                    train = train._replace(
-                        opt_state=optimizer_state(experiment, planned, train),
-                        ledger={**train.ledger, "since": jnp.int32(0)},
-                    )
-                if not self._out_of_patience(planned, train):
-                    train, best = self._phase(planned, train, best, batches)
-        finally:
-            batches.close()
+        for planned in experiment.phases:
+            step = int(train.step)
+            if step >= planned.stop:
+                continue
+            if step == planned.start:
+                train = train._replace(
+                    opt_state=optimizer_state(experiment, planned, train),
+                    ledger={**train.ledger, "since": jnp.int32(0)},
+                )
+            if not self._out_of_patience(planned, train):
+                run = self._steps if planned.phase.solve is None else self._solved
+                train, best = run(planned, train, best)
         self._save(train, best, force=True)
-        final = experiment.phases[-1]
+        final, used = experiment.phases[-1], experiment.used(best)
         return Trained(
             best,
-            evaluated(experiment, final, best, experiment.splits.val).metrics,
+            evaluated(experiment, final, used, experiment.splits.val).metrics,
             int(train.ledger["best_step"]),
             int(train.step),
             time.perf_counter() - self.started,
@@ -127,23 +119,56 @@ class _Loop:
         self.saved = (found.step, time.perf_counter())
         return found.tree["train"], found.tree["best"]
 
-    def _phase(
-        self, planned: Planned, train: TrainState, best: Variables, batches: Iterator[Any]
+    def _solved(
+        self, planned: Planned, train: TrainState, best: Variables
     ) -> tuple[TrainState, Variables]:
-        experiment = self.experiment
-        config, constants = experiment.config, experiment.constants
+        """A phase whose head is solved for, in place of its steps."""
+        experiment, solve = self.experiment, planned.phase.solve
+        assert solve is not None
+        self._enter(planned, train)
+        variables = experiment.used(Variables(train.params, train.state))
+        rows = solving(experiment, planned, variables)
+        key = jax.random.fold_in(train.rng, train.step)
+        found = solve(planned.model, variables, rows[0].examples(), rows[1].examples(), rng=key)
+        self._tell("note", planned.stop, text=found.note)
+        train = train._replace(
+            step=jnp.int32(planned.stop), params={**train.params, "head": found.head}
+        )
+        train, best = self._select(
+            planned, train, best, eval_batches(experiment, experiment.splits.val)
+        )
+        self._save(train, best, force=True)
+        return train, best
+
+    def _steps(
+        self, planned: Planned, train: TrainState, best: Variables
+    ) -> tuple[TrainState, Variables]:
+        self._enter(planned, train)
+        variables = self.experiment.used(Variables(train.params, train.state))
+        with feeding(self.experiment, planned, variables, int(train.step)) as feed:
+            if feed.note:
+                self._tell("note", int(train.step), text=feed.note)
+            return self._fed(planned, train, best, feed)
+
+    def _enter(self, planned: Planned, train: TrainState) -> None:
         self._tell(
             "phase", int(train.step),
             name=planned.phase.name, steps=planned.phase.steps,
             trainable=planned.moving(train.params), first_step=planned.start,
         )  # fmt: skip
+
+    def _fed(
+        self, planned: Planned, train: TrainState, best: Variables, feed: Feed
+    ) -> tuple[TrainState, Variables]:
+        experiment = self.experiment
+        config, constants = experiment.config, experiment.constants
         step = None
         waiting: list[Any] = []
         since = time.perf_counter()
         for number in range(int(train.step) + 1, planned.stop + 1):
-            batch = {name: value[None] for name, value in as_arrays(next(batches)).items()}
+            batch = next(feed.batches)
             if step is None:
-                step = self._compile(planned, train, batch)
+                step = self._compile(planned, train, batch, feed.sharing)
                 since = time.perf_counter()
             train, metrics = step(train, constants, batch)
             waiting.append(metrics)
@@ -154,7 +179,9 @@ class _Loop:
                 if waiting:
                     self._log(planned, number, waiting, since)
                     waiting = []
-                train, best = self._select(planned, train, best)
+                if planned.phase.norm == "recompute":
+                    train = self._recomputed(planned, train, feed)
+                train, best = self._select(planned, train, best, feed.val())
                 self._save(train, best, force=False)
                 since = time.perf_counter()
                 if self._out_of_patience(planned, train):
@@ -171,11 +198,19 @@ class _Loop:
                 )
         return train, best
 
-    def _compile(self, planned: Planned, train: TrainState, batch: Batch) -> Any:
+    def _recomputed(self, planned: Planned, train: TrainState, feed: Feed) -> TrainState:
+        """The state with running statistics of the numbers as they are now."""
+        variables = self.experiment.used(Variables(train.params, train.state))
+        return train._replace(state=recomputed(planned.model, variables, feed.train()).state)
+
+    def _compile(
+        self, planned: Planned, train: TrainState, batch: Batch, sharing: frozenset[str]
+    ) -> Any:
         """The phase's step, compiled before the clock of its first step runs."""
         experiment = self.experiment
+        objective = replace(experiment.objective(planned), sharing=sharing)
         built = experiment.step.build(
-            experiment.objective(planned), experiment.update(planned), planned.trainable, None
+            objective, experiment.update(planned), planned.trainable, None
         )
         what = f"the step of {planned.phase.name}"
         self._tell("compile", int(train.step), what=what, seconds=None)
@@ -224,16 +259,15 @@ class _Loop:
         )
 
     def _select(
-        self, planned: Planned, train: TrainState, best: Variables
+        self, planned: Planned, train: TrainState, best: Variables, val: Iterable[Batch]
     ) -> tuple[TrainState, Variables]:
         """Evaluate on validation; keep a copy of the variables if they are the best so far.
 
         Of equals the one with the lower loss is better: an accuracy on a few dozen pictures has
         few values, and the first step to reach one is rarely the best of them."""
         experiment = self.experiment
-        metrics = evaluated(
-            experiment, planned, Variables(train.params, train.state), experiment.splits.val
-        ).metrics
+        used = experiment.used(Variables(train.params, train.state))
+        metrics = evaluated(experiment, planned, used, val).metrics
         value, loss = np.float32(metrics[self.metric]), np.float32(metrics.get("loss", np.inf))
         so_far, its_loss = np.asarray(train.ledger["best"]), np.asarray(train.ledger["best_loss"])
         ahead = value > so_far if self.direction == "max" else value < so_far
@@ -272,28 +306,19 @@ class _Loop:
 
 
 def evaluated(
-    experiment: Experiment, planned: Planned, variables: Variables, subset: Subset
+    experiment: Experiment,
+    planned: Planned,
+    variables: Variables,
+    examples: Subset | Iterable[Batch],
 ) -> Evaluated:
-    """Metrics and totals of a split, with a phase's forward pass."""
+    """Metrics and totals of a split, or of its batches, with a phase's forward pass; `variables`
+    are those that the network runs with."""
     return evaluate(
         evaluator(planned.model, planned.phase.forward),
         planned.model,
         variables,
         experiment.constants,
-        eval_batches(experiment, subset),
-    )
-
-
-def eval_batches(experiment: Experiment, subset: Subset) -> Iterator[Batch]:
-    """A split's batches on the device, as evaluation wants them."""
-    return map(
-        as_arrays,
-        evaluation(
-            subset,
-            batch_size=min(max(experiment.config.batch_size, 64), len(subset)),
-            canvas=experiment.canvas,
-            inputs=experiment.model.inputs,
-        ),
+        eval_batches(experiment, examples) if isinstance(examples, Subset) else examples,
     )
 
 

@@ -3,14 +3,14 @@
 A model is pure configuration: its numbers travel beside it as `Variables`. Batches hold raw
 pictures; each model applies its own `InputSpec`, so that a source with another preprocessing
 sees what it was trained on. Leading stages of the backbone may be declared frozen: they run in
-mode 'eval' and outside of differentiation.
+mode 'eval' and outside of differentiation, and what they say of a picture may be given instead.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,7 @@ from tlx.types import (
     Mode,
     NormPolicy,
     Params,
+    PyTree,
     State,
     Variables,
 )
@@ -37,6 +38,24 @@ RESIZE: Mapping[Interpolation, str] = {
     "lanczos": "lanczos3",
 }
 """What jax calls a way to resize; the kernels are those of Pillow."""
+
+
+MOVING: Mapping[NormPolicy, Mode] = {
+    "train": "train",
+    "frozen": "tune",
+    "frozen_affine": "tune",
+    "recompute": "train",
+    "stochastic": "stochastic",
+}
+"""The mode in which what is not frozen trains."""
+
+
+class Prefix(NamedTuple):
+    """What the frozen stages say of a batch: the carry for the next stage (None where there is no
+    next) and the features that arose in them."""
+
+    carry: PyTree
+    features: Features
 
 
 def pictures(spec: InputSpec, image: Array) -> Array:
@@ -92,28 +111,43 @@ class Model:
         return Variables(params, state)
 
     def features(
-        self, params: Params, state: State, image: Array, *, rng: Array, mode: Mode
+        self,
+        params: Params,
+        state: State,
+        image: Array,
+        *,
+        rng: Array,
+        mode: Mode,
+        prefix: Prefix | None = None,
     ) -> tuple[Features, State]:
-        """Backbone features of raw pictures, and the backbone's state after the pass."""
-        x = pictures(self.inputs, image)
+        """Backbone features of raw pictures, and the backbone's state after the pass; `prefix`
+        saves running the frozen stages."""
         own, stats = params["backbone"], state["backbone"]
-        moving: Mode = "tune" if mode == "train" and self.norm == "frozen" else mode
-        if self.frozen == 0 or mode == "eval":
+        moving: Mode = MOVING[self.norm] if mode == "train" else mode
+        if self.frozen == 0 or (mode == "eval" and prefix is None):
+            x = pictures(self.inputs, image)
             return self.backbone.apply(own, stats, x, rng=rng, mode=moving)
-        if not isinstance(self.backbone, Staged):
-            features, stats = self.backbone.apply(own, stats, x, rng=rng, mode="eval")
-            return jax.lax.stop_gradient(features), stats
-        every = len(self.backbone.stages)
-        carry, features, stats = self.backbone.apply_stages(
-            own, stats, x, start=0, stop=self.frozen, rng=rng, mode="eval"
-        )
-        carry, features = jax.lax.stop_gradient((carry, features))
-        if self.frozen < every:
+        below = self.prefix(params, state, image, rng=rng) if prefix is None else prefix
+        carry, features = jax.lax.stop_gradient((below.carry, below.features))
+        if self.frozen < self.depth:
+            assert isinstance(self.backbone, Staged)
             _, upper, stats = self.backbone.apply_stages(
-                own, stats, carry, start=self.frozen, stop=every, rng=rng, mode=moving
+                own, stats, carry, start=self.frozen, stop=self.depth, rng=rng, mode=moving
             )
             features = {**features, **upper}
         return features, stats
+
+    def prefix(self, params: Params, state: State, image: Array, *, rng: Array) -> Prefix:
+        """What the frozen stages say of raw pictures, in mode 'eval'."""
+        x = pictures(self.inputs, image)
+        own, stats = params["backbone"], state["backbone"]
+        if self.frozen == self.depth:
+            return Prefix(None, self.backbone.apply(own, stats, x, rng=rng, mode="eval")[0])
+        assert isinstance(self.backbone, Staged)
+        carry, features, _ = self.backbone.apply_stages(
+            own, stats, x, start=0, stop=self.frozen, rng=rng, mode="eval"
+        )
+        return Prefix(carry, features)
 
     def answer(
         self,
@@ -139,7 +173,9 @@ class Model:
         without a head)."""
         for_backbone, for_head = jax.random.split(rng)
         image = batch["image"]
-        features, body = self.features(params, state, image, rng=for_backbone, mode=mode)
+        features, body = self.features(
+            params, state, image, rng=for_backbone, mode=mode, prefix=batch.get("prefix")
+        )
         size = (image.shape[1], image.shape[2])
         outputs, top = self.answer(params, state, features, size=size, rng=for_head, mode=mode)
         new = {**state, "backbone": body}

@@ -2,7 +2,8 @@
 
 `model.safetensors` holds the numbers under their leaf paths; `model.json` says which backbone
 and head they belong to, how pictures reach them, what the classes are called, and the digest of
-the numbers. Nothing is pickled, so opening somebody's model runs no code of theirs.
+the numbers. A model that is a small change to other weights names these and holds the change.
+Nothing is pickled, so opening somebody's model runs no code of theirs.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from tlx.errors import WeightsError, did_you_mean, listed
 from tlx.trees import flat
 from tlx.types import InputSpec, Variables
 
-FORMAT = 1
+WHOLE, CHANGE = 1, 2
+"""Formats: all numbers, or those in which a model differs from its base."""
 TENSORS, ABOUT = "model.safetensors", "model.json"
 
 
@@ -41,6 +43,15 @@ class Named(Protocol):
         ...
 
 
+class Base(NamedTuple):
+    """The weights that a model is a small change to, the digest of their file, and the strategy
+    whose `effective` makes one network of both; each is the name and the options of a plugin."""
+
+    weights: tuple[str, dict[str, Any]]
+    sha256: str
+    strategy: tuple[str, dict[str, Any]]
+
+
 class Description(NamedTuple):
     """`model.json`, checked against the tensors beside it. `backbone` and `head` are the name and
     the options of a plugin, `canvas` the (H,W) of the pictures in a batch."""
@@ -51,6 +62,7 @@ class Description(NamedTuple):
     inputs: InputSpec
     canvas: tuple[int, int]
     classes: tuple[str, ...]
+    base: Base | None = None
 
 
 def save_model(
@@ -62,9 +74,12 @@ def save_model(
     canvas: tuple[int, int],
     classes: tuple[str, ...],
     variables: Variables,
+    base: Base | None = None,
+    same: frozenset[str] = frozenset(),
 ) -> None:
     """Write the two files. Only backbone and head are kept: what served the training (a strategy's
-    average, a divergence's regressor) has no part in a prediction.
+    average, a divergence's regressor) has no part in a prediction. With a `base`, the strategy's
+    parameters are kept, too, and the leaves that are the `same` there are not.
 
     Each file is replaced as a whole, the description last; a crash in between leaves a
     digest that does not match, which `load` reports."""
@@ -73,12 +88,14 @@ def save_model(
     folder.mkdir(parents=True, exist_ok=True)
     parts = ("backbone",) if head is None else ("backbone", "head")
     kept = Variables(*({part: tree[part] for part in parts} for tree in variables))
-    tensors = {path: _tensor(leaf) for path, leaf in flat(kept).items()}
+    if base is not None and "strategy" in variables.params:
+        kept = Variables({**kept.params, "strategy": variables.params["strategy"]}, kept.state)
+    tensors = {path: _tensor(leaf) for path, leaf in flat(kept).items() if path not in same}
     partial = folder / f".{TENSORS}.partial"
     partial.write_bytes(save(tensors))  # `save_file` lets only its owner read the file
     manifest.flush(partial)
     about = {
-        "format": FORMAT,
+        "format": WHOLE if base is None else CHANGE,
         "tlx": tlx.__version__,
         "backbone": {"name": backbone.name, "options": dict(backbone.options)},
         "head": head and {"name": head.name, "options": dict(head.options)},
@@ -87,6 +104,8 @@ def save_model(
         "classes": classes,
         "sha256": manifest.digest(partial),
     }
+    if base is not None:
+        about["base"] = base._asdict()
     text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
     partial.replace(folder / TENSORS)
     manifest.write(folder / ABOUT, text)
@@ -122,9 +141,10 @@ def describe(path: Path | str) -> Description:
         form, expected = about["format"], about["sha256"]
     except (ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{folder / ABOUT} is damaged or no description of a model.") from error
-    if form != FORMAT:
+    if form not in (WHOLE, CHANGE):
         raise WeightsError(
-            f"{folder / ABOUT} has format {form}; tlx {tlx.__version__} reads format {FORMAT}. "
+            f"{folder / ABOUT} has format {form}; tlx {tlx.__version__} reads formats up to "
+            f"{CHANGE}. "
             f"It was written by tlx {about.get('tlx')}: install that version or a later one."
         )
     if not (folder / TENSORS).is_file():
@@ -167,6 +187,7 @@ def _description(folder: Path, about: Mapping[str, Any]) -> Description:
         for name, value in about["inputs"].items()
     }
     height, width = about["canvas"]
+    base = about.get("base")
     return Description(
         folder=folder,
         backbone=part(about["backbone"]),
@@ -174,4 +195,5 @@ def _description(folder: Path, about: Mapping[str, Any]) -> Description:
         inputs=InputSpec(**inputs),
         canvas=(height, width),
         classes=tuple(about["classes"]),
+        base=base and Base(tuple(base["weights"]), base["sha256"], tuple(base["strategy"])),
     )

@@ -6,8 +6,8 @@ the words that it asks for, and computes no quantity that nobody asked for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import jax
@@ -17,18 +17,21 @@ from jax import Array
 from tlx.model import Model
 from tlx.protocols import Augmentation, Divergence, ForwardFn
 from tlx.quantities import asked
-from tlx.types import Batch, Constants, Forward, Mode, Params, State
+from tlx.run_config import WeightSchedule
+from tlx.types import Batch, Constants, Forward, Mode, Params, PyTree, State
+from tlx.weight_schedule import share
 
 
 @final
 @dataclass(frozen=True)
 class Term:
-    """One divergence of an objective: the name it is logged and weighted under, and the name of
-    the source model it compares with."""
+    """One divergence of an objective: the name it is logged and weighted under, the name of the
+    source model it compares with, and how its weight moves over the run."""
 
     name: str
     divergence: Divergence
     source: str = "source"
+    schedule: WeightSchedule = "constant"
 
     @property
     def words(self) -> frozenset[str]:
@@ -42,13 +45,17 @@ class Objective:
     """A function of the parameters: task loss plus weighted divergences of one batch.
 
     `sources` are (name, model) pairs; their numbers and all weights come with `Constants`.
-    Augmentations apply to the training batch, before anybody sees it."""
+    `effective` turns the parameters that are learnt into those that the network runs with.
+    Augmentations apply to the training batch, before anybody sees it. `sharing` names sources
+    whose first stages are those that the model has frozen: a batch's `prefix` serves them, too."""
 
     model: Model
     forward: ForwardFn
     terms: tuple[Term, ...] = ()
     sources: tuple[tuple[str, Model], ...] = ()
     augmentations: tuple[Augmentation, ...] = ()
+    effective: Callable[[Params], Params] | None = None
+    sharing: frozenset[str] = frozenset()
 
     def __call__(
         self,
@@ -65,9 +72,11 @@ class Objective:
 
         Metrics hold `loss`, `task`, per divergence `divergence/<name>` unweighted and
         `divergence/<name>/weighted`, and `measure`, the head's summable measures."""
-        for_pictures, for_forward, for_terms = jax.random.split(rng, 3)
+        for_pictures, for_forward, for_terms, for_domain = jax.random.split(rng, 4)
         if mode == "train":
             batch = augmented(self.augmentations, batch, for_pictures)
+        if self.effective is not None:
+            params = self.effective(params)
         forward = self.forward(
             self.model, params, state, batch, constants,
             rng=for_forward, mode=mode, progress=progress,
@@ -77,10 +86,11 @@ class Objective:
         metrics: dict[str, Any] = {"task": task}
         loss = task
         for number, term in enumerate(self.terms):
-            key = jax.random.fold_in(for_terms, number)
-            words = self._words(term, params, state, batch, constants, forward, key, progress)
+            keys = (jax.random.fold_in(for_terms, number), for_domain)
+            words = self.words(term, params, state, batch, constants, forward, keys, progress)
             value = term.divergence(**words)
-            weighted = constants.hyper["divergence"][term.name] * value
+            weight_now = constants.hyper["divergence"][term.name] * share(term.schedule, progress)
+            weighted = weight_now * value
             metrics[f"divergence/{term.name}"] = value
             metrics[f"divergence/{term.name}/weighted"] = weighted
             loss = loss + weighted
@@ -91,7 +101,7 @@ class Objective:
             )
         return loss, (forward.state, metrics)
 
-    def _words(
+    def words(
         self,
         term: Term,
         params: Params,
@@ -99,11 +109,12 @@ class Objective:
         batch: Batch,
         constants: Constants,
         forward: Forward,
-        rng: Array,
+        keys: tuple[Array, Array],
         progress: Array,
     ) -> dict[str, Any]:
-        """The words of one term. XLA merges what two terms both ask for."""
-        asks = term.words
+        """The words of one term, given a forward pass of the batch. `keys`: one of its own, and
+        one for the domain's pass, which is the same for all. XLA merges what two both ask for."""
+        asks, (rng, for_domain) = term.words, keys
         own = f"divergence/{term.name}"
         have: dict[str, Any] = {
             "params": params["backbone"],
@@ -114,19 +125,26 @@ class Objective:
             "own": params.get(own),
             "own_state": state.get(own),
             "prepared": constants.prepared.get(term.name),
-            "recorded": constants.recorded.get(term.name),
+            "recorded": _looked_up(constants.recorded.get(term.name), batch),
             "rng": rng,
             "progress": progress,
         }
+        if asks & {"domain_features", "domain_outputs"}:
+            have |= self._domain(params, state, batch["domain"], for_domain)
         if any(word.startswith("source_") for word in asks):
             model = dict(self.sources)[term.source]
             numbers = constants.sources[term.source]
             size = (forward.inputs.shape[1], forward.inputs.shape[2])
             have["source_params"] = numbers.params["backbone"]
+            # A pass that fed other pictures than the batch's has no use for the batch's prefix.
+            known = term.source in self.sharing and forward.inputs is batch["image"]
+            prefix = batch.get("prefix") if known else None
+            model = model if prefix is None else replace(model, frozen=self.model.frozen)
             if asks & {"source_features", "source_outputs"}:
                 features, _ = model.features(
-                    numbers.params, numbers.state, forward.inputs, rng=rng, mode="eval"
-                )
+                    numbers.params, numbers.state, forward.inputs,
+                    rng=rng, mode="eval", prefix=prefix,
+                )  # fmt: skip
                 have["source_features"] = jax.lax.stop_gradient(features)
             if "source_outputs" in asks:
                 outputs, _ = model.answer(
@@ -141,6 +159,26 @@ class Objective:
                 )  # fmt: skip
         return {word: have[word] for word in asks}
 
+    def _domain(self, params: Params, state: State, batch: Batch, rng: Array) -> dict[str, Any]:
+        """A pass of its own, whose statistics are dropped: only the labelled pictures move them."""
+        image, (for_backbone, for_head) = batch["image"], jax.random.split(rng)
+        features, _ = self.model.features(
+            params, state, image, rng=for_backbone, mode="train", prefix=batch.get("prefix")
+        )
+        size = (image.shape[1], image.shape[2])
+        outputs, _ = self.model.answer(
+            params, state, features, size=size, rng=for_head, mode="train"
+        )
+        return {"domain_features": features, "domain_outputs": outputs}
+
+
+def _looked_up(table: Mapping[str, PyTree] | None, batch: Batch) -> PyTree:
+    """What was recorded of the examples of a batch."""
+    if table is None:
+        return None
+    rows = jnp.searchsorted(table["index"], batch["index"])
+    return jax.tree.map(lambda leaf: leaf[rows], table["values"])
+
 
 def augmented(augmentations: tuple[Augmentation, ...], batch: Batch, rng: Array) -> Batch:
     """The batch with every picture changed, each by a key of its own; float 0..1."""
@@ -151,4 +189,8 @@ def augmented(augmentations: tuple[Augmentation, ...], batch: Batch, rng: Array)
     for number, change in enumerate(augmentations):
         keys = jax.random.split(jax.random.fold_in(rng, number), image.shape[0])
         image = jax.vmap(change)(keys, image)
-    return {**batch, "image": image}
+    changed = {**batch, "image": image}
+    if "domain" in batch:
+        key = jax.random.fold_in(rng, len(augmentations))
+        changed["domain"] = augmented(augmentations, batch["domain"], key)
+    return changed

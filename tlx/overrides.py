@@ -15,7 +15,7 @@ from tlx.errors import ConfigError, did_you_mean, listed
 
 Table = dict[str, Any]
 
-TABLES = ("data", "backbone", "weights", "head", "strategy", "optimizer", "step")
+TABLES = ("data", "domain", "backbone", "weights", "head", "strategy", "optimizer", "step")
 """Keys of a run file that hold a table with a `name`."""
 LISTS = ("divergence", "augmentation", "sink")
 """Keys of a run file that hold a list of such tables."""
@@ -37,7 +37,7 @@ def expanded(table: Mapping[str, Any]) -> Table:
             long[key] = [_with_name(entry) for entry in long[key]]
     if isinstance(sources := long.get("sources"), Mapping):
         long["sources"] = {
-            key: {"run": source} if isinstance(source, str) else source
+            key: {"run": source} if isinstance(source, str) else _with_names(source)
             for key, source in sources.items()
         }
     if isinstance(variants := long.get("variant"), (list, tuple)):
@@ -113,6 +113,12 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any], where: str = "") -> 
 
 def _with_name(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) and value != "none" else value
+
+
+def _with_names(source: Any) -> Any:
+    if not isinstance(source, Mapping):
+        return source
+    return {key: _with_name(v) if key in TABLES else v for key, v in source.items()}
 
 
 def _by_number(value: Any) -> Any:

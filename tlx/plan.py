@@ -12,8 +12,8 @@ import jax
 
 from tlx import trees
 from tlx.errors import ConfigError, listed
-from tlx.model import Model
-from tlx.protocols import Phase, Staged, Strategy
+from tlx.model import MOVING, Model
+from tlx.protocols import Phase, Reparametrises, Staged, Strategy
 from tlx.types import Params, PyTree
 
 
@@ -41,17 +41,32 @@ def plan(strategy: Strategy, model: Model, params: Params, steps: int) -> tuple[
     """All phases of a run of `steps` steps; phases without steps are left out."""
     planned = []
     start = 0
+    changed = reparametrised(strategy, params)
     for phase in strategy.phases(model, steps):
         if phase.steps > 0:
-            planned.append(_planned(phase, model, params, start))
+            planned.append(_planned(phase, model, params, start, changed))
         start += phase.steps
     if start != steps:
         raise ConfigError(f"The strategy's phases add up to {start} steps instead of {steps}.")
     return tuple(planned)
 
 
-def _planned(phase: Phase, model: Model, params: Params, start: int) -> Planned:
+def reparametrised(strategy: Strategy, params: Params) -> frozenset[str]:
+    """Paths of the leaves with which the network runs otherwise than they are learnt: those that
+    come out of the strategy's `effective` as something else than what went in."""
+    if not isinstance(strategy, Reparametrises):
+        return frozenset()
+    traced = jax.make_jaxpr(strategy.effective)(params).jaxpr
+    pairs = zip(trees.flat(params), traced.invars, traced.outvars, strict=True)
+    return frozenset(path for path, into, out in pairs if into is not out)
+
+
+def _planned(
+    phase: Phase, model: Model, params: Params, start: int, changed: frozenset[str]
+) -> Planned:
     group = trees.groups(params, phase.group)
+    if phase.norm == "frozen_affine":
+        group = {**group, "backbone": _without_norms(model, group["backbone"])}
     present = set(jax.tree.leaves(group))
     if present == {"frozen"}:
         raise ConfigError(f"Nothing moves in phase {phase.name!r}: every leaf is frozen.")
@@ -65,16 +80,33 @@ def _planned(phase: Phase, model: Model, params: Params, start: int) -> Planned:
     multipliers = jax.tree.map(
         lambda name: None if name == "frozen" else float(phase.lr.get(name, 1.0)), group
     )
-    frozen = _frozen_prefix(phase, model, group["backbone"])
+    if phase.solve is not None and (not_head := {
+        top for top, names in group.items() if {*jax.tree.leaves(names)} - {"frozen"}
+    } - {"head"}):  # fmt: skip
+        raise ConfigError(
+            f"Phase {phase.name!r} is solved for the head alone, but {listed(sorted(not_head))} "
+            f"would move in it, too."
+        )
+    frozen = _frozen_prefix(phase, model, group["backbone"], changed)
     return Planned(phase, model.with_frozen(frozen, phase.norm), trainable, multipliers, start)
 
 
-def _frozen_prefix(phase: Phase, model: Model, group: PyTree) -> int:
-    """How many leading stages are frozen whole."""
+def _without_norms(model: Model, group: PyTree) -> PyTree:
+    """Scales and offsets of the backbone's norms do not move."""
+    return jax.tree.map(
+        lambda path, name: "frozen" if model.backbone.leaf(path).kind == "norm" else name,
+        trees.paths(group),
+        group,
+    )
+
+
+def _frozen_prefix(phase: Phase, model: Model, group: PyTree, changed: frozenset[str]) -> int:
+    """How many leading stages are frozen whole, and run with the parameters that they have."""
     moving: dict[str, bool] = {}
     for path, name in trees.flat(group).items():
         stage = model.backbone.leaf(path).stage
-        moving[stage] = moving.get(stage, False) or name != "frozen"
+        moves = name != "frozen" or f"backbone/{path}" in changed
+        moving[stage] = moving.get(stage, False) or moves
     if not any(moving.values()):
         return model.depth
     if all(moving.values()):
@@ -87,7 +119,7 @@ def _frozen_prefix(phase: Phase, model: Model, group: PyTree) -> int:
     stages = model.backbone.stages
     prefix = next(i for i, stage in enumerate(stages) if moving.get(stage, False))
     later = [stage for stage in stages[prefix:] if not moving.get(stage, True)]
-    if later and phase.norm == "train":
+    if later and MOVING[phase.norm] != "tune":
         raise ConfigError(
             f"Phase {phase.name!r} freezes {listed(later)} above stages that move; batch "
             f"statistics there would still change. Use norm = 'frozen', or freeze from the "

@@ -7,8 +7,8 @@ fields are its configuration. Optional contracts are separate small Protocols; t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from tlx.dialect import Dialect
 from tlx.outside import Augmentation as Augmentation
@@ -19,8 +19,11 @@ from tlx.outside import Sink as Sink
 from tlx.outside import Split as Split
 from tlx.outside import WeightSource as WeightSource
 from tlx.outside import Writes as Writes
+from tlx.phase import Examples as Examples
 from tlx.phase import ForwardFn as ForwardFn
 from tlx.phase import Phase as Phase
+from tlx.phase import Solution as Solution
+from tlx.phase import SolveFn as SolveFn
 from tlx.types import (
     Batch,
     Constants,
@@ -29,6 +32,7 @@ from tlx.types import (
     InputSpec,
     LeafInfo,
     Mode,
+    Network,
     Params,
     PyTree,
     State,
@@ -43,6 +47,7 @@ if TYPE_CHECKING:
 
     from tlx.model import Model
     from tlx.objective import Objective
+    from tlx.run_config import DivergenceConfig, SourceConfig
 
 
 # --- f: the network ---------------------------------------------------------------------------
@@ -194,10 +199,8 @@ class Divergence(Protocol):
 class Learns(Protocol):
     """Optional for a Divergence: parameters of its own, which reach it as `own`, `own_state`."""
 
-    def init(
-        self, *, model: Model, sources: Mapping[str, Variables], batch: Batch, rng: Array
-    ) -> Variables:
-        """Fresh parameters and state of its own."""
+    def init(self, *, model: Model, source: Network | None, batch: Batch, rng: Array) -> Variables:
+        """Fresh parameters and state of its own; `source` as for `Prepares`."""
         ...
 
 
@@ -205,18 +208,32 @@ class Learns(Protocol):
 class Prepares(Protocol):
     """Optional for a Divergence: computed once before the first step, delivered as `prepared`.
 
-    `batches` are un-augmented training batches, each example once."""
+    `batches` are un-augmented training batches, each example once. `source` is the network that
+    it compares with, None where it asks for no word that begins with `source_`."""
 
     def prepare(
         self,
         *,
         model: Model,
         variables: Variables,
-        sources: Mapping[str, Variables],
+        source: Network | None,
         batches: Iterable[Batch],
         rng: Array,
     ) -> PyTree:
         """Any pytree of arrays."""
+        ...
+
+
+@runtime_checkable
+class Records(Protocol):
+    """Optional for a Divergence: computed once for every training example before the first step,
+    delivered as `recorded` for those of a batch.
+
+    It asks for words of `tlx.quantities.PER_EXAMPLE`, which have the values that un-augmented
+    pictures give in mode 'eval' at the start."""
+
+    def record(self, **words: Any) -> Mapping[str, Array]:
+        """Whatever is to be kept of each example, every entry (B,...)."""
         ...
 
 
@@ -237,12 +254,59 @@ class Strategy(Protocol):
 
 
 @runtime_checkable
-class Finishes(Protocol):
-    """Optional for a Strategy: a last change to the selected variables (soups, WiSE-FT,
-    recomputed batch statistics) before they are tested and saved."""
+class Reparametrises(Protocol):
+    """Optional for a Strategy: the network runs with other parameters than those that are learnt
+    (LoRA and its kin)."""
 
-    def finish(self, model: Model, variables: Variables, batches: Iterable[Batch]) -> Variables:
-        """The variables to test and save; `batches` are un-augmented training batches."""
+    def effective(self, params: Params) -> Params:
+        """Parameters of the same structure with the backbone that is really used. The core applies
+        it before every forward pass, word, evaluation, prediction and export, and sees by tracing
+        which leaves it changes."""
+        ...
+
+
+class Finished(NamedTuple):
+    """The variables to test and save, and in a sentence how they came about ('' for nothing to
+    say)."""
+
+    variables: Variables
+    note: str = ""
+
+
+@runtime_checkable
+class Finishes(Protocol):
+    """Optional for a Strategy: a last change to the selected variables (soups, WiSE-FT) before
+    they are tested and saved."""
+
+    def finish(
+        self,
+        *,
+        model: Model,
+        start: Variables,
+        variables: Variables,
+        batches: Callable[[], Iterable[Batch]],
+        score: Callable[[Variables], float],
+    ) -> Finished:
+        """What to test and save. `start` are the variables before the first step, `variables`
+        the best step's; `batches()` are un-augmented training batches and `score` is the metric
+        on the validation split, higher is better."""
+        ...
+
+
+class Brought(NamedTuple):
+    """What a preset adds to a run file: divergences, and the sources that they compare with."""
+
+    divergences: tuple[DivergenceConfig, ...] = ()
+    sources: Mapping[str, SourceConfig] = {}
+
+
+@runtime_checkable
+class Brings(Protocol):
+    """Optional for a Strategy: a preset that stands for entries of the run file."""
+
+    @property
+    def brings(self) -> Brought:
+        """As if they stood in the run file."""
         ...
 
 

@@ -33,6 +33,20 @@ MEANING: dict[str, str] = {
 }
 
 
+PER_EXAMPLE = frozenset(
+    {
+        "batch",
+        "features",
+        "outputs",
+        "prepared",
+        "source_features",
+        "source_outputs",
+        "source_head_outputs",
+    }
+)
+"""What `record` may ask for: words whose values belong to single examples, and `prepared`."""
+
+
 def asked(divergence: Callable[..., Any], name: str | None = None) -> frozenset[str]:
     """The words that a divergence asks for.
 

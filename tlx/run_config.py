@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Annotated, Any, Literal, final
+from typing import Annotated, Any, Literal, TypeAlias, final
 
 from pydantic import Field
 
@@ -18,6 +18,7 @@ _Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 _NotNegative = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 _Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 _Fraction = Annotated[float, Field(strict=True, ge=0, lt=1)]
+WeightSchedule: TypeAlias = Literal["constant", "warmup", "linear", "cosine", "dann"]
 _Share = Annotated[float, Field(strict=True, gt=0, lt=1)] | _Count
 """Of a split: a fraction, or a number of examples."""
 
@@ -77,13 +78,15 @@ class WeightsConfig:
 @dataclass(frozen=True, kw_only=True)
 class DivergenceConfig:
     """One term `weight * D`. `source`: 'source' (the model as loaded) or a key of `[sources]`;
-    `label`: what it is logged as, its name where None."""
+    `label`: what it is logged as, its name where None; `schedule`: how the weight moves over the
+    run, see `tlx.weight_schedule`."""
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
     weight: _NotNegative
     source: str = "source"
     label: str | None = None
+    schedule: WeightSchedule = "constant"
 
     @property
     def key(self) -> str:
@@ -108,11 +111,14 @@ class OptimizerConfig:
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SourceConfig:
-    """Another source model: the folder of a finished run."""
+    """Another source model: the folder of a finished `run`, or a `backbone` with `weights`, whose
+    head is kept where the file has one."""
 
-    run: str
+    run: str | None = None
+    backbone: Part | None = None
+    weights: WeightsConfig | None = None
 
 
 @final
@@ -129,8 +135,10 @@ class Variant:
 class RunConfig:
     """A whole run. Exactly one of `epochs` and `steps` is set (10 epochs where neither is).
 
+    `domain` is a second stream of pictures whose labels are not used, but for its test split.
     `eval_every`: epochs between two evaluations, 1 where None; `patience`: evaluations without
-    a better one before training stops; `log_every`: steps."""
+    a better one before training stops; `log_every`: steps; `cache_gb`: memory for what a frozen
+    prefix of the backbone says of every picture, 0 to compute it anew each time."""
 
     name: str
     seed: _Seed = 0
@@ -142,7 +150,9 @@ class RunConfig:
     patience: _Count | None = None
     checkpoint_seconds: _NotNegative = 60.0
     log_every: _Count = 10
+    cache_gb: _NotNegative = 2.0
     data: DataConfig
+    domain: DataConfig | None = None
     backbone: Part
     weights: WeightsConfig | None = None
     head: Part | None = field(default_factory=lambda: Part("softmax"))
@@ -164,6 +174,7 @@ OWN_KEYS: Mapping[str, tuple[str, ...]] = {
     key: tuple(f.name for f in fields(kind) if f.name != "options")
     for key, kind in {
         "data": DataConfig,
+        "domain": DataConfig,
         "weights": WeightsConfig,
         "divergence": DivergenceConfig,
         **dict.fromkeys(("backbone", "head", "strategy", "step", "augmentation", "sink"), Part),

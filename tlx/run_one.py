@@ -13,15 +13,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tlx import config as configs
 from tlx import folder, registry, trees
 from tlx.assemble import Experiment, assemble
 from tlx.config import RunConfig
 from tlx.describe import described, device, versions
+from tlx.domain import Domain
 from tlx.errors import ConfigError
 from tlx.evaluate import counted, samples
-from tlx.loop import Trained, eval_batches, evaluated, train
-from tlx.protocols import Finishes, Sink
+from tlx.feed import eval_batches
+from tlx.loop import Trained, evaluated, train
+from tlx.model_folder import Base
+from tlx.protocols import Finished, Finishes, Reparametrises, Sink
 from tlx.saved import load, save_model
 from tlx.sinks import Jsonl, Sinks
 from tlx.splits import shuffled
@@ -38,9 +43,9 @@ def run_one(
 ) -> dict[str, Any]:
     """Train what `config` says in the folder `out`, which is claimed already. Returns what
     `result.json` holds. A finished run that is resumed is not trained again."""
-    finished = folder.read_result(out) if resume else None
-    if finished is not None:
-        return finished
+    done = folder.read_result(out) if resume else None
+    if done is not None:
+        return done
     started = time.perf_counter()
     sinks = listening(config, console, Jsonl())
     try:
@@ -49,8 +54,12 @@ def run_one(
             Event("start", 0, {**described(experiment), "out": str(out), "variant": variant})
         )
         trained = train(experiment, out, sinks, resume=resume)
-        variables = _finish(experiment, trained.variables)
+        learnt, note = finished(experiment, trained.variables)
+        if note:
+            sinks.emit(Event("note", trained.steps, {"text": note}))
+        variables = experiment.used(learnt)
         result, data = _result(experiment, trained, variables, started)
+        base, same = _base(experiment, learnt)
         save_model(
             out / folder.MODEL,
             backbone=config.backbone,
@@ -58,7 +67,9 @@ def run_one(
             inputs=experiment.model.inputs,
             canvas=experiment.canvas,
             classes=experiment.info.classes,
-            variables=variables,
+            variables=variables if base is None else learnt,
+            base=base,
+            same=same,
         )
         folder.write_json(out / folder.RESULT, result)
         ways = [f"tlx predict {out} IMAGE...", f"tlx eval {out}"]
@@ -82,11 +93,38 @@ def listening(config: RunConfig, *own: Sink) -> Sinks:
     return Sinks([*own, *named])
 
 
-def _finish(experiment: Experiment, variables: Variables) -> Variables:
-    if isinstance(experiment.strategy, Finishes):
-        batches = eval_batches(experiment, experiment.splits.train)
-        return experiment.strategy.finish(experiment.model, variables, batches)
-    return variables
+def finished(experiment: Experiment, variables: Variables) -> Finished:
+    """What the strategy makes of the best step's variables after training."""
+    if not isinstance(experiment.strategy, Finishes):
+        return Finished(variables)
+    last, parts = experiment.phases[-1], experiment.splits
+    metric, direction = experiment.selection
+
+    def score(candidate: Variables) -> float:
+        found = evaluated(experiment, last, experiment.used(candidate), parts.val)
+        return found.metrics[metric] * (1 if direction == "max" else -1)
+
+    return experiment.strategy.finish(
+        model=last.model,
+        start=experiment.variables,
+        variables=variables,
+        batches=lambda: eval_batches(experiment, parts.train),
+        score=score,
+    )
+
+
+def _base(experiment: Experiment, learnt: Variables) -> tuple[Base | None, frozenset[str]]:
+    """For a model that is a reparametrised change to the weights of a file: which these are, and
+    the leaves that need not be saved, because they are still what the file gave."""
+    config, report = experiment.config, experiment.report
+    strategy = isinstance(experiment.strategy, Reparametrises)
+    if not strategy or report is None or not report.sha256 or config.weights is None:
+        return None, frozenset()
+    now, then = trees.flat(learnt), trees.flat(experiment.variables)
+    same = (leaf.path for leaf in report.loaded if np.array_equal(now[leaf.path], then[leaf.path]))
+    weights, way = config.weights, config.strategy
+    base = Base((weights.name, dict(weights.options)), report.sha256, (way.name, dict(way.options)))
+    return base, frozenset(same)
 
 
 def _result(
@@ -94,6 +132,7 @@ def _result(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     last, parts = experiment.phases[-1], experiment.splits
     test = evaluated(experiment, last, variables, parts.test)
+    domain = experiment.domain
     val = trained.val
     if isinstance(experiment.strategy, Finishes):
         val = evaluated(experiment, last, variables, parts.val).metrics
@@ -104,6 +143,11 @@ def _result(
         "name": experiment.config.name,
         "test": test.metrics,
         "val": dict(val),
+        **(
+            {"domain": {"name": domain.name, "test": _tested(experiment, domain, variables)}}
+            if domain
+            else {}
+        ),
         "selection": list(experiment.selection),
         "best_step": trained.best_step,
         "steps": trained.steps,
@@ -126,12 +170,21 @@ def _result(
     return result, data
 
 
+def _tested(
+    experiment: Experiment, domain: Domain, variables: Variables
+) -> Mapping[str, float] | None:
+    """How the model does on the domain's own test pictures, where their classes are the same."""
+    if domain.test is None:
+        return None
+    return evaluated(experiment, experiment.phases[-1], variables, domain.test).metrics
+
+
 def evaluate_run(out: Path) -> dict[str, Any]:
     """Metrics on `val` and `test` of the model that a finished run left in `out`, computed anew."""
     config = configs.read(out)
     saved = load(out)
     experiment = assemble(config)
-    if set(experiment.variables.params) - {"backbone", "head"} or experiment.model.head is None:
+    if experiment.model.head is None:
         raise ConfigError(
             f"The run in {out} trained features without a head, so there is nothing to test. Its "
             f"loss is in {out / folder.RESULT}; use the model as weights of another run."

@@ -25,6 +25,11 @@ def unknown_keys(long: Mapping[str, Any]) -> list[str]:
     places.append(("optimizer", long.get("optimizer"), OptimizerConfig))
     if isinstance(sources := long.get("sources"), Mapping):
         places += [(f"sources.{name}", source, SourceConfig) for name, source in sources.items()]
+        places += [
+            (f"sources.{name}.weights.input", source["weights"].get("input"), InputConfig)
+            for name, source in sources.items()
+            if isinstance(source, Mapping) and isinstance(source.get("weights"), Mapping)
+        ]
     if isinstance(weights := long.get("weights"), Mapping):
         places.append(("weights.input", weights.get("input"), InputConfig))
     problems = []
@@ -45,6 +50,14 @@ def contradictions(long: Mapping[str, Any]) -> list[str]:
     if "epochs" in long and "steps" in long:
         problems.append("steps: cannot stand beside epochs; keep one of them.")
     sources = long["sources"] if isinstance(long.get("sources"), Mapping) else {}
+    for name, source in sources.items():
+        if isinstance(source, Mapping) and ("run" in source) == ("backbone" in source):
+            problems.append(
+                f"sources.{name}: give either run, the folder of a finished run, or backbone and "
+                f"weights."
+            )
+        elif isinstance(source, Mapping) and ("backbone" in source) != ("weights" in source):
+            problems.append(f"sources.{name}: a backbone and its weights go together; give both.")
     seen: set[str] = set()
     for number, entry in enumerate(entries(long.get("divergence"))):
         key, source = str(entry.get("label") or entry.get("name")), entry.get("source", "source")

@@ -17,12 +17,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from tlx import decode, registry
-from tlx.errors import DataError, WeightsError, did_you_mean
+from tlx.errors import DataError, TlxError, WeightsError, did_you_mean
+from tlx.matching import match
 from tlx.model import Model
-from tlx.model_folder import TENSORS, describe, tensors
+from tlx.model_folder import TENSORS, Description, describe, tensors
 from tlx.model_folder import save_model as save_model
-from tlx.trees import flat, unflat
+from tlx.protocols import ForeignNames
+from tlx.trees import flat, part, unflat
 from tlx.types import Features, InputSpec, Variables
+from tlx.wrapping import nested
 
 BATCH = 64
 """Pictures that go through the network at a time; a lone picture goes alone."""
@@ -42,8 +45,16 @@ def load(path: Path | str) -> Saved:
     model = Model(backbone, head, about.inputs)
     batch = {"image": jax.ShapeDtypeStruct((1, *about.canvas, 3), jnp.uint8)}
     like = jax.eval_shape(model.init, jax.random.key(0), batch)
-    variables = _filled(like, tensors(about.folder), about.folder / TENSORS)
-    return Saved(model, variables, about.classes, about.canvas)
+    found, file = tensors(about.folder), about.folder / TENSORS
+    if about.base is None:
+        return Saved(model, _filled(like, found, file), about.classes, about.canvas)
+    strategy = registry.build("strategies", *about.base.strategy)
+    factors = {path: jnp.asarray(found.pop(path)) for path in list(found) if _of_strategy(path)}
+    variables = _filled(like, {**_base(about, model, like), **found}, file)
+    own = nested({path.split("/", 2)[2]: leaf for path, leaf in factors.items()})
+    effective = strategy.effective({**variables.params, "strategy": own})
+    params = {part: effective[part] for part in variables.params}
+    return Saved(model, Variables(params, variables.state), about.classes, about.canvas)
 
 
 @final
@@ -138,6 +149,35 @@ class Saved:
             return value
         number = np.asarray(value).item()
         return self.classes[number] if self.classes and name == "class" else number
+
+
+def _of_strategy(path: str) -> bool:
+    return part(path) == "strategy"
+
+
+def _base(about: Description, model: Model, like: Variables) -> dict[str, Any]:
+    """The leaves of the weights that a model is a change to. WeightsError where these are not
+    there any more, or others."""
+    assert about.base is not None
+    name, options = about.base.weights
+    hint = (
+        f"{about.folder} holds only what was changed in the weights {name!r} {options or ''}. Put "
+        f"that file back, or where it still is, write a whole model with 'tlx export'."
+    )
+    try:
+        there = registry.build("weights", name, options).tensors()
+    except TlxError as error:
+        raise WeightsError(f"{error} {hint}") from error
+    if there.sha256 != about.base.sha256:
+        raise WeightsError(
+            f"{there.origin} is another file than the one that was changed: its sha256 begins with "
+            f"{there.sha256[:12]} instead of {about.base.sha256[:12]}. {hint}"
+        )
+    backbone = model.backbone
+    dialects = backbone.dialects if isinstance(backbone, ForeignNames) else ()
+    matched, report = match(there, like, dialects)
+    leaves = flat(matched)
+    return {leaf.path: np.asarray(leaves[leaf.path]) for leaf in report.loaded}
 
 
 def _each(images: Images) -> list[Any]:

@@ -10,15 +10,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-import jax
-
 from tlx import config as configs
-from tlx.assemble import Experiment, as_arrays, assemble
+from tlx.assemble import Experiment, assemble
 from tlx.config import RunConfig
 from tlx.describe import described
+from tlx.feed import streams
 from tlx.objective import Term
 from tlx.plan import Planned
-from tlx.stream import training
 from tlx.train_state import fresh_state
 from tlx.wording import headline
 
@@ -42,13 +40,11 @@ def _shown(experiment: Experiment) -> dict[str, Any]:
 
 def costs(experiment: Experiment, planned: Planned) -> dict[str, float]:
     """Floating point operations of one step: `step` in all, and what each divergence adds."""
+    if planned.phase.solve is not None:
+        return {}
     every = experiment.terms
-    stream = training(
-        experiment.splits.train, batch_size=experiment.config.batch_size, seed=0,
-        canvas=experiment.canvas, inputs=experiment.model.inputs,
-    )  # fmt: skip
-    batch = jax.tree.map(lambda leaf: leaf[None], as_arrays(next(stream)))
-    stream.close()
+    with streams(experiment, 0, {}) as batches:
+        batch = next(batches)
     state = fresh_state(experiment, planned)
 
     def flops(terms: tuple[Term, ...]) -> float:
@@ -78,6 +74,8 @@ def lines(shown: Mapping[str, Any]) -> Iterator[str]:
                 f"{group} x {rate:g}" for group, rate in phase["learning_rates"].items()
             )
             cost = phase["cost"]
+            if not cost:
+                continue
             yield (
                 f"  {'cost':<10}  {phase['name']}: {cost['step'] / 1e9:,.2f} GFLOP a step"
                 f"{f'; learning rate: {rates}' if rates else ''}"

@@ -6,9 +6,12 @@ part is refused unless the run file allows it. The source is the model as it was
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
 
 from tlx import registry, trees
 from tlx.config import SourceConfig, WeightsConfig
@@ -16,8 +19,12 @@ from tlx.dialect import Dialect
 from tlx.errors import WeightsError, listed
 from tlx.matching import match
 from tlx.model import Model
-from tlx.protocols import ForeignNames, Noted, WeightSource
-from tlx.types import FreshLeaf, LoadReport, Variables
+from tlx.preprocessing import as_trained
+from tlx.protocols import Backbone, ForeignNames, Head, Noted, WeightSource
+from tlx.types import FreshLeaf, LoadReport, Tensors, Variables
+
+HeadOf: TypeAlias = Callable[[int], Head]
+"""A head for so many classes."""
 
 
 class Source(NamedTuple):
@@ -42,14 +49,20 @@ def open_weights(config: WeightsConfig) -> WeightSource:
     return registry.build("weights", config.name, config.options)
 
 
-def load(config: WeightsConfig, source: WeightSource, model: Model, fresh: Variables) -> Loaded:
+def load(
+    config: WeightsConfig,
+    source: WeightSource,
+    model: Model,
+    fresh: Variables,
+    own_head: HeadOf | None = None,
+) -> Loaded:
     """`fresh` with the leaves of the file.
 
-    The head is new unless `[weights] head = "keep"`. WeightsError where a backbone leaf is not in
-    the file and no `allow` glob covers it, or nothing of the backbone is."""
-    backbone = model.backbone
-    dialects = backbone.dialects if isinstance(backbone, ForeignNames) else ()
-    found, report = match(source.tensors(), fresh, dialects)
+    The head is new unless `[weights] head = "keep"`. With `own_head`, the source keeps its head
+    even if it is over other classes. WeightsError where a backbone leaf is not in the file and no
+    `allow` glob covers it, or nothing of the backbone is."""
+    dialects, tensors = _dialects(model.backbone), source.tensors()
+    found, report = match(tensors, fresh, dialects)
     if isinstance(source, Noted):
         report = report._replace(notes=(*source.notes, *report.notes))
     parts = ("backbone", "head") if config.head == "keep" else ("backbone",)
@@ -74,11 +87,11 @@ def load(config: WeightsConfig, source: WeightSource, model: Model, fresh: Varia
     with_head = "head" in found.params and not any(
         trees.part(leaf.path) == "head" for leaf in report.initialised
     )
-    kept = Source(
-        model if with_head else Model(model.backbone, None, model.inputs),
-        found if with_head else _without_head(found),
-        source.classes if with_head else None,
-    )
+    kept = Source(model, found, source.classes) if with_head else None
+    if kept is None and own_head is not None:
+        kept = _own_head(source, tensors, model, own_head)
+    if kept is None:
+        kept = Source(Model(model.backbone, None, model.inputs), _without_head(found), None)
     if config.head == "new" and model.head is not None:
         found = Variables(
             {**found.params, "head": fresh.params["head"]},
@@ -88,15 +101,53 @@ def load(config: WeightsConfig, source: WeightSource, model: Model, fresh: Varia
     return Loaded(found, report, kept)
 
 
-def others(configs: Mapping[str, SourceConfig]) -> dict[str, Source]:
-    """The source models that `[sources.NAME]` tables name, from their run folders."""
+def others(configs: Mapping[str, SourceConfig], own_head: HeadOf) -> dict[str, Source]:
+    """The source models that `[sources.NAME]` tables name, from their run folders or files."""
+    return {name: _other(config, own_head) for name, config in configs.items()}
+
+
+def _other(config: SourceConfig, own_head: HeadOf) -> Source:
     from tlx.saved import load as load_run
 
-    found = {}
-    for name, config in configs.items():
-        run = load_run(config.run)
-        found[name] = Source(run.model, run.variables, run.classes)
-    return found
+    if config.backbone is None or config.weights is None:
+        run = load_run(config.run or "")
+        return Source(run.model, run.variables, run.classes)
+    backbone = registry.build("backbones", config.backbone.name, config.backbone.options)
+    source = open_weights(config.weights)
+    inputs = as_trained(source.input, backbone.inputs, config.weights.input)
+    model = Model(backbone, None, inputs)
+    return load(config.weights, source, model, _fresh(model), own_head).source
+
+
+def _own_head(
+    source: WeightSource, tensors: Tensors, model: Model, own_head: HeadOf
+) -> Source | None:
+    """The source with the head of its file, over its own classes; None where the file has none."""
+    dialects = _dialects(model.backbone)
+
+    def is_bias(name: str) -> bool:
+        paths = [name, *(path for dialect in dialects for path, _ in dialect.leaves(name))]
+        return any(trees.part(path) == "head" for path in paths)
+
+    sizes = [len(v) for k, v in tensors.values.items() if v.ndim == 1 and is_bias(k)]
+    count = len(source.classes) if source.classes else (sizes[0] if sizes else 0)
+    if not count:
+        return None
+    headed = Model(model.backbone, own_head(count), model.inputs)
+    found, report = match(tensors, _fresh(headed), dialects)
+    if any(trees.part(leaf.path) == "head" for leaf in report.initialised):
+        return None
+    return Source(headed, found, source.classes)
+
+
+def _fresh(model: Model) -> Variables:
+    """Variables to be filled."""
+    size = model.inputs.size or (32, 32)
+    return jax.jit(model.init)(jax.random.key(0), {"image": jnp.zeros((1, *size, 3), jnp.uint8)})
+
+
+def _dialects(backbone: Backbone) -> tuple[Dialect, ...]:
+    return backbone.dialects if isinstance(backbone, ForeignNames) else ()
 
 
 def _without_head(variables: Variables) -> Variables:

@@ -9,7 +9,7 @@ the device computes (grain underneath).
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -33,7 +33,7 @@ def training(
     subset: Subset,
     *,
     batch_size: int,
-    seed: int,
+    seed: int | str,
     canvas: tuple[int, int],
     inputs: InputSpec = PLAIN,
     start: int = 0,
@@ -50,18 +50,29 @@ def training(
     count = len(subset)
     weight = np.ones(batch_size, np.float32)
 
+    positions = order(count, batch_size, seed)
+
+    def at(step: int) -> dict[str, np.ndarray]:
+        return _batch(subset, positions(step), weight, canvas, inputs)
+
+    return _ahead(grain.MapDataset.range(start, ENDLESS).map(at), threads)
+
+
+def order(count: int, batch_size: int, seed: int | str) -> Callable[[int], np.ndarray]:
+    """Step -> which of `count` examples its batch holds: every one once an epoch, wrapping around,
+    in a new order each time."""
+
     # Not grain's own shuffle: its time per example grows as the subset shrinks, to milliseconds
     # in a few-shot subset.
     @lru_cache(maxsize=4)
-    def order(epoch: int) -> np.ndarray:
+    def of(epoch: int) -> np.ndarray:
         return shuffled(count, f"order/{seed}/{epoch}")
 
-    def at(step: int) -> dict[str, np.ndarray]:
+    def at(step: int) -> np.ndarray:
         epochs, places = np.divmod(np.arange(step * batch_size, (step + 1) * batch_size), count)
-        positions = [order(int(e))[p] for e, p in zip(epochs, places, strict=True)]
-        return _batch(subset, np.asarray(positions), weight, canvas, inputs)
+        return np.asarray([of(int(e))[p] for e, p in zip(epochs, places, strict=True)])
 
-    return _ahead(grain.MapDataset.range(start, ENDLESS).map(at), threads)
+    return at
 
 
 def evaluation(

@@ -15,25 +15,35 @@ if TYPE_CHECKING:
     import numpy as np
     from jax import Array
 
+    from tlx.model import Model
+
 PyTree: TypeAlias = Any
 Params: TypeAlias = PyTree
 """Keyed `backbone`, `head`, `strategy`, `divergence/<name>`."""
 State: TypeAlias = PyTree
 """Keyed like `Params`: batch statistics, averages, whatever is not differentiated."""
-Batch: TypeAlias = "Mapping[str, Array]"
+Batch: TypeAlias = Mapping[str, Any]
 """`image` (B,H,W,C) uint8 or float 0..1 RGB, or `tokens` (B,T) with `mask`; `label`;
-`index` (B,) the example's number in its split; `weight` (B,), 0 marks padding."""
+`index` (B,) the example's number in its split; `weight` (B,), 0 marks padding; `prefix`, where it
+is known, what the frozen stages say of the pictures (`tlx.model.Prefix`); `domain`, where there is
+one, a batch of the second stream, without `label`."""
 Features: TypeAlias = "Mapping[str, Array]"
 
-Mode: TypeAlias = Literal["train", "tune", "eval"]
+Mode: TypeAlias = Literal["train", "tune", "eval", "stochastic"]
 """train: dropout on, batch statistics used and updated; tune: dropout on, running
-statistics used and kept; eval: no dropout, running statistics used and kept."""
+statistics used and kept; eval: no dropout, running statistics used and kept; stochastic: as
+train, but each channel is normalised by the batch or by the running statistics at random."""
 FeatureKind: TypeAlias = Literal["map", "tokens", "vector"]
 LeafKind: TypeAlias = Literal["kernel", "bias", "norm", "embedding"]
 Interpolation: TypeAlias = Literal["nearest", "bilinear", "bicubic", "lanczos"]
-NormPolicy: TypeAlias = Literal["train", "frozen"]
+NormPolicy: TypeAlias = Literal["train", "frozen", "frozen_affine", "recompute", "stochastic"]
 """train: normalise by the batch and move the running statistics of what is not frozen;
-frozen: normalise by the running statistics and keep them."""
+frozen: normalise by the running statistics and keep them;
+frozen_affine: as frozen, and scales and offsets (leaves of kind 'norm') do not move either;
+recompute: as train, and before every validation the running statistics are computed anew over
+the un-augmented training pictures;
+stochastic: as train, each channel by the batch or by the running statistics at random
+(StochNorm, Kou et al. 2020)."""
 
 
 class FeatureSpec(NamedTuple):
@@ -46,10 +56,12 @@ class FeatureSpec(NamedTuple):
 
 
 class LeafInfo(NamedTuple):
-    """What a parameter is: the stage it belongs to and its kind."""
+    """What a parameter is: the stage it belongs to, its kind, and which axis of a kernel counts
+    its outputs."""
 
     stage: str
     kind: LeafKind
+    out: int = -1
 
 
 class Variables(NamedTuple):
@@ -57,6 +69,13 @@ class Variables(NamedTuple):
 
     params: Params
     state: State
+
+
+class Network(NamedTuple):
+    """A model with its numbers."""
+
+    model: Model
+    variables: Variables
 
 
 class Forward(NamedTuple):
@@ -85,9 +104,10 @@ class TrainState(NamedTuple):
 class Constants(NamedTuple):
     """Everything a step reads and never changes, passed as an argument so that it is traced.
 
-    `sources`: name -> Variables of a source model; `prepared`, `recorded`: divergence name ->
-    what its `prepare` / `record` returned; `hyper`: `learning_rate`, `weight_decay` and
-    `divergence` (name -> weight), all scalars."""
+    `sources`: name -> Variables of a source model; `prepared`: divergence name -> what its
+    `prepare` returned; `recorded`: divergence name -> `index` (N,), sorted numbers of examples,
+    and `values`, what its `record` returned for each (N,...); `hyper`: `learning_rate`,
+    `weight_decay`, `steps` and `divergence` (name -> weight), all scalars."""
 
     sources: Mapping[str, Variables]
     prepared: Mapping[str, PyTree]

@@ -86,6 +86,14 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
+NORM: Mapping[str, str] = {
+    "frozen_affine": "frozen, scales and offsets too",
+    "recompute": "train, recomputed before every validation",
+    "stochastic": "train, each channel by the batch's or the running ones at random",
+}
+"""What policies for batch statistics are in words, where the name does not say it."""
+
+
 def headline(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What a `start` event says, as (label, text) rows in reading order; a label may repeat."""
     source, backbone, weights = data["data"], data["backbone"], data.get("weights")
@@ -95,6 +103,9 @@ def headline(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = [("device", str(data["device"]))]
     rows.append(("data", " · ".join([str(source["name"]), *classes, sizes])))
     rows += [("data", str(n)) for n in source.get("notes") or ()]
+    if domain := data.get("domain"):
+        pictures = shown("", domain["pictures"])
+        rows.append(("domain", f"{domain['name']} · {pictures} pictures without labels"))
     rows.append(("backbone", f"{backbone['name']}, {shown('', backbone['parameters'])} parameters"))
     if weights:
         spoken = f" ({weights['dialect']} names)" if weights["dialect"] else ""
@@ -110,13 +121,16 @@ def headline(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows.append(("trains", counts))
     for d in data["divergences"]:
         asks = f" ({listed(d['words'])})" if d["words"] else ""
-        rows.append(("divergence", f"{float(d['weight']):g} × {d['name']}{asks}"))
+        moves = d.get("schedule", "constant")
+        over = "" if moves == "constant" else f", weight schedule {moves}"
+        rows.append(("divergence", f"{float(d['weight']):g} × {d['name']}{asks}{over}"))
     for p in data["phases"]:
         n = p["frozen_stages"]
         frozen = f", first {n} stages frozen" if n > 1 else ", first stage frozen" if n else ""
+        how = "solved for" if p.get("solved") else f"{shown('', p['steps'])} steps"
         text = (
-            f"{p['name']}: {shown('', p['steps'])} steps, {shown('', p['trainable'])} parameters"
-            f"{frozen}, batch statistics {p['norm']}"
+            f"{p['name']}: {how}, {shown('', p['trainable'])} parameters{frozen}, batch statistics "
+            f"{NORM.get(p['norm'], p['norm'])}"
         )
         rows.append(("phases", text))
     return rows
@@ -124,11 +138,16 @@ def headline(data: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def results(result: Mapping[str, Any]) -> list[list[str]]:
     """A table of metric by split, heading first; only the heading where nothing was measured."""
-    splits = [s for s in ("val", "test") if isinstance(result.get(s), Mapping)]
-    metrics = list(dict.fromkeys(m for s in splits for m in result[s]))
+    found = {s: result[s] for s in ("val", "test") if isinstance(result.get(s), Mapping)}
+    if (result.get("domain") or {}).get("test"):
+        found["domain test"] = result["domain"]["test"]
+    metrics = list(dict.fromkeys(m for metrics in found.values() for m in metrics))
     return [
-        ["", *splits],
-        *([m.replace("_", " "), *(shown(m, result[s].get(m)) for s in splits)] for m in metrics),
+        ["", *found],
+        *(
+            [m.replace("_", " "), *(shown(m, metrics.get(m)) for metrics in found.values())]
+            for m in metrics
+        ),
     ]
 
 

@@ -19,6 +19,9 @@ from tlx.errors import ContractError, did_you_mean, listed
 from tlx.protocols import Backbone
 from tlx.types import FeatureKind, Features, FeatureSpec, LeafInfo, LeafKind, Mode, PyTree
 
+MOVES: frozenset[Mode] = frozenset({"train", "stochastic"})
+"""The modes in which running statistics move."""
+
 # --- features ---------------------------------------------------------------------------------
 
 _KINDS: dict[int, FeatureKind] = {2: "vector", 3: "tokens", 4: "map"}
@@ -166,19 +169,20 @@ def leaf_infos(
     *,
     kind: Callable[[str, Collection[str]], LeafKind] = leaf_kind,
     part: Callable[[str], str] = lambda path: path.split("/", 1)[0],
+    out: int = -1,
 ) -> dict[str, LeafInfo]:
-    """Path -> stage and kind. The stage of a path is what `part` finds in it. Raises ContractError
-    for a path of no stage."""
+    """Path -> stage, kind and axis of outputs. The stage of a path is what `part` finds in it.
+    Raises ContractError for a path of no stage."""
     every = frozenset(paths)
     if stages == (WHOLE,):
-        return {path: LeafInfo(WHOLE, kind(path, every)) for path in every}
+        return {path: LeafInfo(WHOLE, kind(path, every), out) for path in every}
     for path in sorted(every):
         if part(path) not in stages:
             raise ContractError(
                 f"The parameter {path!r} belongs to no stage: its first part must be one of "
                 f"{listed(stages)}."
             )
-    return {path: LeafInfo(part(path), kind(path, every)) for path in every}
+    return {path: LeafInfo(part(path), kind(path, every), out) for path in every}
 
 
 def leaf_info(infos: Mapping[str, LeafInfo], path: str) -> LeafInfo:

@@ -68,6 +68,10 @@ def moved(where):
     return backbone(after)
 
 
+def still(params, state, x, *, rng, mode):
+    return TOY.apply(params, state, x, rng=rng, mode="tune" if mode == "stochastic" else mode)
+
+
 def larger_state(features, state, start, stop, rng, mode):
     return features, {**state, "more": jnp.zeros(1)} if mode == "train" else state
 
@@ -101,6 +105,7 @@ BACKBONES = {
     "stages_equal_apply": lambda: altered(TOY, apply_stages=wrong_second_stage),
     "eval_keeps_state": lambda: moved("eval"),
     "tune_keeps_state": lambda: moved("tune"),
+    "stochastic": lambda: altered(TOY, apply=still),
     "same_key_same_numbers": lambda: pooled(
         lambda x, rng, mode: x + drawn(x) if mode == "train" else x
     ),

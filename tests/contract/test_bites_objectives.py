@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from tlx import trees
-from tlx.protocols import Phase
+from tlx.protocols import Finished, Phase
 from tlx.testing import checks, failures
 from tlx.testing.altered import altered, loose
 from tlx.types import Variables
@@ -70,7 +70,7 @@ def alone(*, params, source_params):
 
 
 class Own:
-    def init(self, *, model, sources, batch, rng):
+    def init(self, *, model, source, batch, rng):
         return Variables(clash(), {})
 
     def __call__(self, *, own, params):
@@ -90,11 +90,21 @@ class Own:
 class Prepared(Own):
     init = None
 
-    def prepare(self, *, model, variables, sources, batches, rng):
+    def prepare(self, *, model, variables, source, batches, rng):
         return clash()
 
     def __call__(self, *, prepared, params):
         return sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves((prepared, params)))
+
+
+class Recorded(Own):
+    init = None
+
+    def record(self, *, outputs):
+        return {"mean": outputs.mean(0)}
+
+    def __call__(self, *, outputs, recorded):
+        return jnp.sum((outputs - recorded["mean"]) ** 2)
 
 
 DIVERGENCES = {
@@ -108,6 +118,7 @@ DIVERGENCES = {
     "vmap": lambda: alone,
     "own": Own,
     "prepared": Prepared,
+    "recorded": Recorded,
 }
 
 
@@ -159,8 +170,12 @@ def short(model, steps):
     return strategy().phases(model, steps - (steps > 50))
 
 
-def unfinished(model, variables, batches):
-    return Variables(variables.params, {})
+def unfinished(*, model, start, variables, batches, score):
+    return Finished(Variables(variables.params, {}))
+
+
+def drifting(params):
+    return {**params, "head": jax.tree.map(lambda leaf: leaf + 1, params["head"])}
 
 
 STRATEGIES = {
@@ -177,6 +192,9 @@ STRATEGIES = {
     "frozen_statistics": lambda: strategy(thawed, norm="frozen"),
     "finish": lambda: altered(
         SimpleNamespace(), init=strategy().init, phases=strategy().phases, finish=unfinished
+    ),
+    "effective": lambda: altered(
+        SimpleNamespace(), init=strategy().init, phases=strategy().phases, effective=drifting
     ),
 }
 

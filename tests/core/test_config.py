@@ -59,7 +59,7 @@ def test_short_forms_and_defaults():
         strategy=Part("finetune", {"layers": (1, (2,))}),
         augmentation=(Part("flip"), Part("crop", {"padding": 2})),
         divergence=(DivergenceConfig(name="l2_sp", weight=1.0),),
-        sources={"teacher": configs.SourceConfig("runs/t")},
+        sources={"teacher": configs.SourceConfig(run="runs/t")},
     )
     with pytest.raises(FrozenInstanceError):
         config.seed = 1  # type: ignore[misc]  # that it cannot be done is the test
@@ -118,7 +118,7 @@ def test_everything_is_reported_at_once_with_its_path():
         "name", "seed", "epochs", "batch_size", "data.name", "data.val", "bakbone", "backbone",
         "weights.head", "optimizer.learnig_rate", "optimizer.momentum", "optimizer.learning_rate",
         "divergence.0.weight", "divergence.1.weight", "divergence.1.label", "divergence.1.source",
-        "divergence.2.weight", "augmentation.0", "sources.teacher.rum", "sources.teacher.run",
+        "divergence.2.weight", "augmentation.0", "sources.teacher.rum", "sources.teacher",
         "variant.0.name", "variant.1.name", "variant.2.name", "variant.0.seed",
         "variant.2.bach_size",
     ])  # fmt: skip

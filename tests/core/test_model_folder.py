@@ -57,6 +57,7 @@ def test_what_is_written_is_what_is_read(tmp_path):
             INPUTS,
             (8, 9),
             ("ant", "biene"),
+            None,
         )
     assert sorted(tensors(folder)) == [
         "params/backbone/half",
@@ -130,8 +131,8 @@ def test_damage_is_named(tmp_path):
         about.write_text(json.dumps(parts))
         with pytest.raises(WeightsError, match=f"lacks or garbles a part: '{key}'"):
             describe(folder)
-    about.write_text(json.dumps(json.loads(text) | {"format": 2, "tlx": "9.0"}))
-    with pytest.raises(WeightsError, match=r"has format 2; .* written by tlx 9\.0"):
+    about.write_text(json.dumps(json.loads(text) | {"format": 3, "tlx": "9.0"}))
+    with pytest.raises(WeightsError, match=r"has format 3; .* written by tlx 9\.0"):
         describe(folder)
 
 

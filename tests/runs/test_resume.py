@@ -11,7 +11,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 import tlx
-from tlx import loop
+from tlx import feed, loop
 from tlx.checkpoint import Checkpoints
 from tlx.errors import DataError, Interrupted
 
@@ -45,13 +45,27 @@ def stopping_after(monkeypatch, steps):
     monkeypatch.setattr(loop, "interruptible", interruptible)
 
 
-@pytest.mark.parametrize("stops", [[3], [5, 1, 4]], ids=["in the probe", "thrice"])
-def test_resumed_equals_uninterrupted(tiny, tmp_path, monkeypatch, stops):
-    table = tiny(
-        strategy=STRATEGY,
-        augmentation=["flip", {"name": "crop", "padding": 1}],
-        checkpoint_seconds=60.0,
-    )
+AUGMENTED = {"strategy": STRATEGY, "augmentation": ["flip", {"name": "crop", "padding": 1}]}
+ONCE = {
+    # Cached stages, a second stream, quantities computed beforehand, a weight that moves.
+    "strategy": {"name": "finetune", "frozen": ["stage1"], "norm": "recompute"},
+    "divergence": [
+        {"name": "coral", "weight": 0.1, "schedule": "dann"},
+        {"name": "dann", "weight": 0.1},
+    ],
+}
+SOLVED = {"strategy": {**STRATEGY, "solver": "newton"}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "stops"),
+    [(AUGMENTED, [3]), (AUGMENTED, [5, 1, 4]), (ONCE, [5]), (SOLVED, [3])],
+    ids=["in the probe", "thrice", "cached", "after a solved probe"],
+)
+def test_resumed_equals_uninterrupted(tiny, pictures, tmp_path, monkeypatch, changes, stops):
+    domain = {"name": "npz", "path": str(pictures)}
+    changes = {**changes, "domain": domain} if changes is ONCE else changes
+    table = tiny(**changes, checkpoint_seconds=60.0)
     tlx.run(table, out=tmp_path / "whole")
     out = tmp_path / "stopped"
     resume = False
@@ -84,7 +98,7 @@ def test_a_damaged_checkpoint_is_passed_over(tiny, tmp_path, monkeypatch):
 
 
 def test_a_real_signal_saves_and_stops(tiny, tmp_path, monkeypatch):
-    real = loop.as_arrays
+    real = feed.as_arrays
 
     def killing(batch):
         if not killing.done:
@@ -94,7 +108,7 @@ def test_a_real_signal_saves_and_stops(tiny, tmp_path, monkeypatch):
 
     killing.done = False
     before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(loop, "as_arrays", killing)
+    monkeypatch.setattr(feed, "as_arrays", killing)
     with pytest.raises(Interrupted, match="Stopped at step 1 of 12"):
         tlx.run(tiny(), out=tmp_path / "run")
     assert signal.getsignal(signal.SIGTERM) is before

@@ -39,7 +39,7 @@ from tlx.types import LeafKind, Mode, Variables
 
 LIMIT = 500_000
 BATCH = 4
-MODES: tuple[Mode, ...] = ("train", "tune", "eval")
+MODES: tuple[Mode, ...] = get_args(Mode)
 
 
 @final
@@ -220,6 +220,16 @@ def check_tune_keeps_state(subject: Subject) -> None:
     """Mode 'tune' returns the state bit for bit."""
     subject.has("tune")
     claim_same(subject.run("tune")[1], subject.variables.state, "The state after mode 'tune'")
+
+
+def check_stochastic(subject: Subject) -> None:
+    """Mode 'stochastic' moves the state, and another key gives other features."""
+    subject.has("stochastic")
+    one, other = subject.run("stochastic", seed=2), subject.run("stochastic", seed=3)
+    moved = jax.tree.map(jnp.subtract, one[1], subject.variables.state)
+    claim_moves(moved, "Mode 'stochastic' leaves every running statistic where it was.")
+    differ = jax.tree.map(jnp.subtract, one[0], other[0])
+    claim_moves(differ, "Mode 'stochastic' gives the same features with every key.")
 
 
 def check_same_key_same_numbers(subject: Subject) -> None:

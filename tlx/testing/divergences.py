@@ -16,20 +16,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tlx.protocols import Divergence, Learns, Prepares
-from tlx.quantities import asked
+from tlx.objective import Term
+from tlx.protocols import Divergence, Learns, Prepares, Records
+from tlx.quantities import PER_EXAMPLE, asked
+from tlx.records import needs
 from tlx.testing.claims import (
     NotApplicable,
     claim,
     claim_close,
     claim_finite,
+    claim_leading,
     claim_moves,
     claim_plain,
     claim_same,
     claim_value,
 )
 from tlx.testing.compiling import quick_jit
-from tlx.testing.world import world
+from tlx.testing.world import BATCH, world
+from tlx.types import Network
 
 MOVING = (
     "params",
@@ -58,13 +62,19 @@ class Subject:
         return self.make()
 
     @cached_property
+    def other(self) -> Network | None:
+        """The source, if it asks for any word of it."""
+        asks = needs(Term("the divergence", self.thing))
+        return Network(self.here.model, self.here.source) if _compares(asks) else None
+
+    @cached_property
     def own(self) -> Any:
         """Its own parameters and state."""
         if not isinstance(self.thing, Learns):
             raise NotApplicable("It has no parameters of its own.")
         return self.thing.init(
             model=self.here.model,
-            sources={"source": self.here.source},
+            source=self.other,
             batch=self.here.batch,
             rng=jax.random.key(7),
         )
@@ -77,14 +87,28 @@ class Subject:
         return self.thing.prepare(
             model=self.here.model,
             variables=self.here.variables,
-            sources={"source": self.here.source},
+            source=self.other,
             batches=[self.here.batch],
             rng=jax.random.key(8),
         )
 
     @cached_property
+    def recorded(self) -> Any:
+        """What it records of the examples of the batch."""
+        if not isinstance(self.thing, Records):
+            raise NotApplicable("It records nothing.")
+        record = self.thing.record
+        words = {word: self.everything[word]() for word in asked(record, "record")}
+        return quick_jit(lambda words: record(**words))(words)
+
+    @cached_property
     def words(self) -> dict[str, Any]:
         """The words that it asks for."""
+        return {word: self.everything[word]() for word in asked(self.thing)}
+
+    @cached_property
+    def everything(self) -> dict[str, Callable[[], Any]]:
+        """A value for every word there is."""
         model, variables, source, batch = self.here
         key = jax.random.key(3)
 
@@ -102,8 +126,8 @@ class Subject:
 
         features, outputs, crossed = seen(variables, source, batch["image"])
         before, answers, _ = seen(source, source, batch["image"])
-        domain, elsewhere, _ = seen(variables, source, batch["image"][::-1])
-        everything: dict[str, Callable[[], Any]] = {
+        domain, elsewhere, _ = seen(variables, source, 255 - batch["image"])
+        return {
             "params": lambda: variables.params["backbone"],
             "head_params": lambda: variables.params["head"],
             "features": lambda: features,
@@ -118,11 +142,10 @@ class Subject:
             "own": lambda: self.own.params,
             "own_state": lambda: self.own.state,
             "prepared": lambda: self.prepared,
-            "recorded": lambda: {},
+            "recorded": lambda: self.recorded,
             "rng": lambda: key,
             "progress": lambda: jnp.float32(0.5),
         }
-        return {word: everything[word]() for word in asked(self.thing)}
 
     @cached_property
     def jitted(self) -> Any:
@@ -152,6 +175,17 @@ def check_words(subject: Subject) -> None:
         "prepared" not in words or isinstance(subject.thing, Prepares),
         "It asks for `prepared`, so it needs a method `prepare` (the contract Prepares).",
     )
+    claim(
+        "recorded" not in words or isinstance(subject.thing, Records),
+        "It asks for `recorded`, so it needs a method `record` (the contract Records).",
+    )
+    if isinstance(subject.thing, Records):
+        extra = asked(subject.thing.record, "record") - PER_EXAMPLE
+        claim(
+            not extra,
+            f"`record` asks for {sorted(extra)}, which belong to no single example; it may ask for "
+            f"{sorted(PER_EXAMPLE)}.",
+        )
 
 
 def check_scalar(subject: Subject) -> None:
@@ -226,3 +260,13 @@ def check_own(subject: Subject) -> None:
 def check_prepared(subject: Subject) -> None:
     """What it prepares, if anything, is nested dicts of arrays, so that it can be saved."""
     claim_plain(subject.prepared, "What the divergence prepares")
+
+
+def check_recorded(subject: Subject) -> None:
+    """What it records, if anything, is an entry for every example."""
+    claim_plain(subject.recorded, "What the divergence records")
+    claim_leading(subject.recorded, BATCH, "What the divergence records")
+
+
+def _compares(words: frozenset[str]) -> bool:
+    return any(word.startswith("source_") for word in words)

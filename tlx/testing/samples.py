@@ -17,6 +17,7 @@ import numpy as np
 
 from tlx.errors import PluginError, listed
 from tlx.options import schema
+from tlx.wrapping import nested
 
 VALUES: Mapping[str, Any] = {"classes": 3, "outputs": 2}
 CLASSES = ("ant", "bee", "cat")
@@ -71,18 +72,6 @@ def weights() -> dict[str, Any]:
     """The numbers in the sample weight files, by leaf path."""
     rng = np.random.default_rng(0)
     return {name: rng.normal(size=shape).astype(np.float32) for name, shape in LEAVES.items()}
-
-
-def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested dicts from leaf paths."""
-    tree: dict[str, Any] = {}
-    for path, leaf in leaves.items():
-        *above, last = path.split("/")
-        node = tree
-        for key in above:
-            node = node.setdefault(key, {})
-        node[last] = leaf
-    return tree
 
 
 def _usable(kind: str, thing: Any) -> Any:

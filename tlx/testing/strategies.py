@@ -17,9 +17,9 @@ import numpy as np
 
 from tlx import trees
 from tlx.errors import ConfigError
-from tlx.model import Model
+from tlx.model import MOVING, Model
 from tlx.plan import Planned, plan
-from tlx.protocols import Finishes, Staged, Strategy
+from tlx.protocols import Finishes, Reparametrises, Staged, Strategy
 from tlx.testing.claims import (
     NotApplicable,
     claim,
@@ -94,6 +94,8 @@ class Subject:
         """(params, state, key) -> (mean loss, Forward) of a phase."""
 
         def run(params: Any, state: Any, key: jax.Array) -> tuple[jax.Array, Forward]:
+            if isinstance(self.thing, Reparametrises):
+                params = self.thing.effective(params)
             forward = planned.phase.forward(
                 planned.model,
                 params,
@@ -215,7 +217,7 @@ def check_frozen_statistics(subject: Subject) -> None:
     backbone, checked = subject.model.backbone, 0
     assert isinstance(backbone, Staged)
     for planned in subject.phases:
-        every = planned.phase.norm == "frozen"
+        every = MOVING[planned.phase.norm] == "tune"
         frozen = backbone.stages if every else backbone.stages[: planned.model.frozen]
         after = subject.forward(planned, "train").state["backbone"]
         for stage in frozen:
@@ -233,9 +235,33 @@ def check_finish(subject: Subject) -> None:
     """`finish`, if there is one, returns variables of the same form."""
     if not isinstance(subject.thing, Finishes):
         raise NotApplicable("It has no `finish`.")
-    done = subject.thing.finish(subject.model, subject.variables, [subject.here.batch])
+    start = subject.variables
+    done = subject.thing.finish(
+        model=subject.model,
+        start=start,
+        variables=jax.tree.map(lambda leaf: leaf * 2 if _moves(leaf) else leaf, start),
+        batches=lambda: [subject.here.batch],
+        score=lambda variables: 0.5,
+    ).variables
     claim_alike(tuple(done), tuple(subject.variables), "The variables after `finish`")
     claim_finite(tuple(done), "The variables after `finish`")
+
+
+def check_effective(subject: Subject) -> None:
+    """`effective`, if there is one, returns parameters of the same form and no other numbers when
+    asked again; it leaves the strategy's own and the head's as they are."""
+    if not isinstance(subject.thing, Reparametrises):
+        raise NotApplicable("The network runs with the parameters that are learnt.")
+    params = subject.variables.params
+    used = subject.thing.effective(params)
+    claim_alike(used, params, "The parameters after `effective`")
+    claim_same(subject.thing.effective(params), used, "`effective`, asked again")
+    for part in set(params) - {"backbone"}:
+        claim_same(used[part], params[part], f"The {part}'s parameters after `effective`")
+
+
+def _moves(leaf: jax.Array) -> bool:
+    return jnp.issubdtype(leaf.dtype, jnp.floating)
 
 
 def _passes(subject: Subject) -> Iterator[tuple[Planned, Mode]]:

@@ -1,7 +1,7 @@
 """A tiny network as plain functions, to test everything that needs a backbone.
 
 It has all that a real one can have and still compiles at once: convolutions, batch statistics in
-the state, dropout, stages, maps and a vector, and all three modes.
+the state, dropout, stages, maps and a vector, and all modes.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class ToyBackbone:
     @property
     def modes(self) -> frozenset[Mode]:
         """All of them."""
-        return frozenset({"train", "tune", "eval"})
+        return frozenset({"train", "tune", "eval", "stochastic"})
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -124,13 +124,14 @@ class ToyBackbone:
         )
         x = x + params["conv"]["bias"]
         mean, var = state["mean"], state["var"]
-        if mode == "train":
-            mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))
+        if mode in ("train", "stochastic"):
+            batch = {"mean": x.mean((0, 1, 2)), "var": x.var((0, 1, 2))}
+            of_batch = True
+            if mode == "stochastic":
+                of_batch = jax.random.bernoulli(jax.random.fold_in(rng, 1), 0.5, mean.shape)
+            mean, var = (jnp.where(of_batch, batch[key], state[key]) for key in ("mean", "var"))
             keep = self.momentum
-            state = {
-                "mean": keep * state["mean"] + (1 - keep) * mean,
-                "var": keep * state["var"] + (1 - keep) * var,
-            }
+            state = {key: keep * state[key] + (1 - keep) * batch[key] for key in batch}
         x = (x - mean) * jax.lax.rsqrt(var + 1e-5)
         x = jax.nn.relu(x * params["norm"]["scale"] + params["norm"]["bias"])
         if mode != "eval" and self.dropout > 0:

@@ -12,8 +12,9 @@ from typing import final
 import jax.numpy as jnp
 from jax import Array
 
-from tlx.errors import ConfigError, did_you_mean, listed
+from tlx.errors import ConfigError
 from tlx.types import Features
+from tlx_divergences.named import pair
 
 
 @final
@@ -42,20 +43,6 @@ class FeatureL2:
         another shape in the source."""
         total = jnp.zeros(())
         for name in self.features:
-            now, then = _named(features, name), _named(source_features, name, " of the source")
-            if now.shape != then.shape:
-                raise ConfigError(
-                    f"feature_l2 compares {name!r} element by element, and it is {now.shape} here "
-                    f"and {then.shape} in the source. Choose a feature of the same shape."
-                )
+            now, then = pair(features, source_features, name, "feature_l2")
             total = total + jnp.square(now - then).mean() / 2
         return total / len(self.features)
-
-
-def _named(features: Features, name: str, where: str = "") -> Array:
-    if name not in features:
-        raise ConfigError(
-            f"feature_l2 holds the feature {name!r}, which the backbone{where} does not have."
-            f"{did_you_mean(name, features)} Features: {listed(features)}."
-        )
-    return features[name]

@@ -9,12 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-import jax
 from jax import Array
 
-from tlx.errors import ConfigError
 from tlx.types import Params
 from tlx_divergences.squares import half_squares
+from tlx_divergences.starting_point import checked_head, counted, moved, new_layers
 
 
 @final
@@ -37,19 +36,11 @@ class L2SP:
 
     def __post_init__(self) -> None:
         """Refuse a negative weight."""
-        if not self.head >= 0:
-            raise ConfigError(f"head weighs a penalty and must be 0 or more, not {self.head}.")
+        checked_head(self.head)
 
     def __call__(self, *, params: Params, head_params: Params, source_params: Params) -> Array:
         """A scalar; 0 at the source (with `head` 0). Raises ConfigError for a weight on the head
         of a model that has none."""
-        moved = jax.tree.map(lambda w, start: w - start, params, source_params)
-        total = half_squares(self._counted(moved))
-        if self.head > 0:
-            if head_params is None:
-                raise ConfigError("l2_sp weighs the head's parameters and this model has no head.")
-            total = total + self.head * half_squares(self._counted(head_params))
-        return total
-
-    def _counted(self, tree: Params) -> list[Array]:
-        return [w for w in jax.tree.leaves(tree) if self.norms_and_biases or w.ndim > 1]
+        held = counted(moved(params, source_params), self.norms_and_biases)
+        decay = new_layers(self.head, head_params, "l2_sp", self.norms_and_biases)
+        return half_squares(held) + decay

@@ -151,11 +151,11 @@ def test_leaf_paths_are_attributes_and_survive_a_file(made):
 
 def test_the_layer_tells_the_kind(made):
     backbone, *_ = made
-    assert backbone.leaf("convs/1/weight") == ("all", "kernel")
-    assert backbone.leaf("convs/1/bias") == ("all", "bias")
-    assert backbone.leaf("norm/weight") == backbone.leaf("norm/bias") == ("all", "norm")
-    assert staged().leaf("top/layers/1/weight") == ("top", "norm")
-    assert patches().leaf("table/weight") == ("all", "embedding")
+    assert backbone.leaf("convs/1/weight")[:2] == ("all", "kernel")
+    assert backbone.leaf("convs/1/bias")[:2] == ("all", "bias")
+    assert backbone.leaf("norm/weight")[:2] == backbone.leaf("norm/bias")[:2] == ("all", "norm")
+    assert staged().leaf("top/layers/1/weight")[:2] == ("top", "norm")
+    assert patches().leaf("table/weight")[:2] == ("all", "embedding")
     assert patches().leaf("norm/weight").kind == "norm"
     with pytest.raises(ContractError, match="Did you mean 'norm/weight'"):
         backbone.leaf("norm/weigth")

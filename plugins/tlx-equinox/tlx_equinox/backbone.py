@@ -169,7 +169,7 @@ class EquinoxBackbone:
 
     @cached_property
     def _leaves(self) -> Mapping[str, LeafInfo]:
-        return leaf_infos(self._parts.params, self.stages, kind=self._kind)
+        return leaf_infos(self._parts.params, self.stages, kind=self._kind, out=0)
 
     def _kind(self, path: str, every: Collection[str]) -> LeafKind:
         # Equinox calls everything `weight`, so the layer's type tells.

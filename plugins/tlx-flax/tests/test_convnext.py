@@ -218,10 +218,10 @@ def test_the_first_block_never_drops_and_the_rate_rises_linearly():
 
 def test_layer_scale_is_no_kernel():
     backbone = convnext(DEPTHS, WIDTHS)
-    assert backbone.leaf("stage1/block0/layer_scale/scale") == ("stage1", "norm")
-    assert backbone.leaf("stage4/norm/scale") == ("stage4", "norm")
-    assert backbone.leaf("stage3/block1/dwconv/kernel") == ("stage3", "kernel")
-    assert backbone.leaf("stage2/downsample/conv/bias") == ("stage2", "bias")
+    assert backbone.leaf("stage1/block0/layer_scale/scale")[:2] == ("stage1", "norm")
+    assert backbone.leaf("stage4/norm/scale")[:2] == ("stage4", "norm")
+    assert backbone.leaf("stage3/block1/dwconv/kernel")[:2] == ("stage3", "kernel")
+    assert backbone.leaf("stage2/downsample/conv/bias")[:2] == ("stage2", "bias")
 
 
 def test_options_without_a_meaning_are_refused():

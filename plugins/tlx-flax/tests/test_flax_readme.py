@@ -27,7 +27,7 @@ def test_a_network_of_your_own(tmp_path, monkeypatch):
         assert isinstance(backbone, Backbone)
         assert isinstance(backbone, Staged)
         assert backbone == registry.build("backbones", table["name"], options)
-        assert backbone.modes == {"train", "tune", "eval"}
+        assert backbone.modes >= {"train", "tune", "eval"}
     assert backbone.features[0].channels == table["width"] == 32
     x = jnp.ones((2, 32, 32, 3))
     shapes = jax.eval_shape(backbone.init, jax.random.key(0), x)

@@ -144,9 +144,9 @@ def test_state_is_kept_as_it_is_unless_training():
 
 def test_leaf_tells_stage_and_kind():
     backbone = resnet_cifar.resnet20("B")
-    assert backbone.leaf("stem/conv1/kernel") == ("stem", "kernel")
-    assert backbone.leaf("stage2/block0/shortcut/bn/bias") == ("stage2", "norm")
-    assert backbone.leaf("stage3/block2/bn2/scale") == ("stage3", "norm")
+    assert backbone.leaf("stem/conv1/kernel")[:2] == ("stem", "kernel")
+    assert backbone.leaf("stage2/block0/shortcut/bn/bias")[:2] == ("stage2", "norm")
+    assert backbone.leaf("stage3/block2/bn2/scale")[:2] == ("stage3", "norm")
     with pytest.raises(ContractError, match="Did you mean 'stem/conv1/kernel'"):
         backbone.leaf("stem/conv1/kernal")
 

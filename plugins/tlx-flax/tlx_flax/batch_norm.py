@@ -2,18 +2,35 @@
 
 The same attribute `use_running_average` as Flax's, with two differences: the running variance is
 the unbiased one, and Flax's writes its statistics in a way whose tracing takes time quadratic in
-the size of the network, 5 of the 6 seconds for a ResNet-152.
+the size of the network, 5 of the 6 seconds for a ResNet-152. It can also choose for each channel
+at random which statistics to normalise by (Kou et al. 2020, 'Stochastic Normalization', NeurIPS).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array, lax
 
+from tlx.types import Mode
+from tlx.wrapping import switches
+from tlx_flax.nnx_backbone import MODES
+
 MOMENTUM = 0.9
 """The share of the running statistics that a step keeps; PyTorch calls its complement so."""
 EPSILON = 1e-5
+BATCH_SHARE = 0.5
+"""How often a channel goes by the batch in mode 'stochastic'; p in the paper."""
+_STOCHASTIC: Mapping[Mode, Mapping[str, Any]] = {
+    **{mode: {**values, "stochastic": False} for mode, values in MODES.items()},
+    "stochastic": {**MODES["train"], "stochastic": True},
+}
+NORM_MODES = switches(_STOCHASTIC)
+"""What the modes set in a network whose norms are all of this kind."""
 
 
 class BatchNorm(nnx.Module):
@@ -21,14 +38,22 @@ class BatchNorm(nnx.Module):
 
     For n values a channel, a batch is normalised by its biased variance, and the running variance
     takes up the unbiased one, larger by n/(n-1), so that training goes on as it would in PyTorch.
-    Statistics are computed in float32."""
+    Statistics are computed in float32.
+
+    If `stochastic`, every pass draws for each channel whether it is normalised by the batch or by
+    the running statistics as they were before the pass. The gradient takes the latter as constants,
+    and they move as ever. The draw is that of `key`: who runs the module puts another one there for
+    each pass and layer."""
 
     def __init__(self, channels: int):
         self.scale = nnx.Param(jnp.ones(channels))
         self.bias = nnx.Param(jnp.zeros(channels))
         self.mean = nnx.BatchStat(jnp.zeros(channels))
         self.var = nnx.BatchStat(jnp.ones(channels))
+        # Not from `rngs`: that would give the layers behind it other initial weights.
+        self.key = nnx.RngKey(jax.random.key(0), tag="norm")
         self.use_running_average = False
+        self.stochastic = False
 
     def __call__(self, x: Array) -> Array:
         """(B,H,W,C) to (B,H,W,C)."""
@@ -43,5 +68,8 @@ class BatchNorm(nnx.Module):
             n = x.size // x.shape[-1]
             unbiased = var * (n / max(n - 1, 1))
             self.var.set_value(MOMENTUM * old_var + (1 - MOMENTUM) * unbiased)
+            if self.stochastic:
+                batch = jax.random.bernoulli(self.key.get_value(), BATCH_SHARE, mean.shape)
+                mean, var = jnp.where(batch, mean, old_mean), jnp.where(batch, var, old_var)
         factor = lax.rsqrt(var + EPSILON) * self.scale.get_value()
         return ((x - mean) * factor + self.bias.get_value()).astype(x.dtype)

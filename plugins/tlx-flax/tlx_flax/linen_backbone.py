@@ -19,6 +19,7 @@ from tlx import trees
 from tlx.dialect import Dialect
 from tlx.types import Features, FeatureSpec, InputSpec, LeafInfo, Mode, Params, State, Variables
 from tlx.wrapping import (
+    MOVES,
     WHOLE,
     Switches,
     abstract_input,
@@ -171,11 +172,11 @@ class LinenBackbone:
             {"params": params, **state},
             *inputs,
             rngs=self._rngs(rng, self.streams),
-            mutable=list(state) if mode == "train" else [],
+            mutable=list(state) if mode in MOVES else [],
             method=method,
             **switched(self.arguments, mode),
         )
-        return output, {**state, **new} if mode == "train" else state
+        return output, {**state, **new} if mode in MOVES else state
 
     def _rngs(self, rng: Array, names: tuple[str, ...]) -> dict[str, Array]:
         return {name: jax.random.fold_in(rng, number) for number, name in enumerate(names)}

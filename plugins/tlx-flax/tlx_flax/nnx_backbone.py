@@ -21,6 +21,7 @@ from tlx import trees
 from tlx.dialect import Dialect
 from tlx.types import Features, FeatureSpec, InputSpec, LeafInfo, Mode, Params, State, Variables
 from tlx.wrapping import (
+    MOVES,
     WHOLE,
     Switches,
     by_name,
@@ -161,7 +162,7 @@ class NnxBackbone:
         """Stages `start` to `stop`. The key of a dropout layer does not depend on them."""
         module = self._module(params, state, rng, mode)
         carry, features = self._run(module, carry, start, stop)
-        if mode == "train":
+        if mode in MOVES:
             state = _values(_variables(module), self._parts.state)
         return carry, features, state
 

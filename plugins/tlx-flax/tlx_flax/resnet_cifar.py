@@ -14,6 +14,7 @@ from jax import Array
 from tlx.preprocessing import with_channels
 from tlx.protocols import Backbone
 from tlx.types import FeatureSpec
+from tlx_flax.batch_norm import NORM_MODES
 from tlx_flax.inputs import CIFAR10
 from tlx_flax.nnx_backbone import NnxBackbone
 from tlx_flax.resnet_names import resnet_dialects
@@ -53,7 +54,8 @@ class CifarResNet(nnx.Module):
 def _resnet(n: int, shortcut: Shortcut, channels: int) -> Backbone:
     inputs = with_channels(CIFAR10, channels)
     options = (("n", n), ("shortcut", shortcut), ("channels", channels))
-    return NnxBackbone(CifarResNet, FEATURES, inputs, options, STAGES, dialects=resnet_dialects())
+    dialects = resnet_dialects()
+    return NnxBackbone(CifarResNet, FEATURES, inputs, options, STAGES, NORM_MODES, dialects)
 
 
 def resnet20(shortcut: Shortcut = "A", channels: int = 3) -> Backbone:

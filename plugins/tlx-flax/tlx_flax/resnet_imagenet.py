@@ -17,6 +17,7 @@ from jax import Array
 from tlx.preprocessing import with_channels
 from tlx.protocols import Backbone
 from tlx.types import FeatureSpec
+from tlx_flax.batch_norm import NORM_MODES
 from tlx_flax.inputs import CIFAR10, IMAGENET
 from tlx_flax.max_pool import max_pool
 from tlx_flax.nnx_backbone import NnxBackbone
@@ -82,7 +83,7 @@ def imagenet_resnet(
     inputs = with_channels(CIFAR10 if stem == "small" else IMAGENET, channels)
     options = (("blocks", blocks), ("design", design), ("stem", stem), ("channels", channels))
     dialects = resnet_dialects(deep=stem == "deep", pooled=design.shortcut == "D")
-    return NnxBackbone(ImageNetResNet, features, inputs, options, STAGES, dialects=dialects)
+    return NnxBackbone(ImageNetResNet, features, inputs, options, STAGES, NORM_MODES, dialects)
 
 
 BASIC, BOTTLENECK = Design("basic"), Design("bottleneck")

@@ -140,11 +140,11 @@ def test_leaf_paths_are_the_names_of_haiku_and_survive_a_file(made):
 
 def test_the_name_tells_the_kind(made):
     backbone, *_ = made
-    assert backbone.leaf("net/conv2_d/w") == ("all", "kernel")
-    assert backbone.leaf("net/conv2_d/b") == ("all", "bias")
-    assert backbone.leaf("net/~/batch_norm/offset") == ("all", "norm")
-    assert staged().leaf("staged/~/top/scale") == ("top", "norm")
-    assert patches().leaf("embed/embeddings") == ("all", "embedding")
+    assert backbone.leaf("net/conv2_d/w")[:2] == ("all", "kernel")
+    assert backbone.leaf("net/conv2_d/b")[:2] == ("all", "bias")
+    assert backbone.leaf("net/~/batch_norm/offset")[:2] == ("all", "norm")
+    assert staged().leaf("staged/~/top/scale")[:2] == ("top", "norm")
+    assert patches().leaf("embed/embeddings")[:2] == ("all", "embedding")
     assert patches().leaf("layer_norm/scale").kind == "norm"
     with pytest.raises(ContractError, match="Did you mean 'net/conv2_d/w'"):
         backbone.leaf("net/conv2d/w")

@@ -1,3 +1,3 @@
-"""Strategies for tlx: feature transfer, fine-tuning, probe then fine-tune, masked pre-training."""
+"""Strategies for tlx: ways to adapt a model with labels, and masked pre-training without."""
 
 __version__ = "0.1.0"

@@ -6,12 +6,15 @@ lies in.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
 from jax import Array
 
 from tlx.errors import ConfigError
 from tlx.model import Model
-from tlx.protocols import Phase
-from tlx.types import Batch, Constants, Forward, Mode, Params, State
+from tlx.protocols import Phase, SolveFn
+from tlx.types import Batch, Constants, Forward, Mode, NormPolicy, Params, State
 
 
 def forward(
@@ -39,9 +42,23 @@ def head_only(path: str) -> str:
     return "frozen" if part(path) == "backbone" else part(path)
 
 
-def probe(steps: int) -> Phase:
-    """Only the head learns; the backbone's statistics stay as they are."""
-    return Phase(name="probe", steps=steps, group=head_only, forward=forward, norm="frozen")
+def training(
+    name: str, steps: int, group: Callable[[str], str], lr: Mapping[str, float], norm: NormPolicy
+) -> Phase:
+    """A phase of the supervised pass."""
+    return Phase(name=name, steps=steps, group=group, forward=forward, lr=lr, norm=norm)
+
+
+def head_alone(path: str) -> str:
+    """'head' for its leaves, 'frozen' for all others."""
+    return "head" if part(path) == "head" else "frozen"
+
+
+def probe(steps: int, solve: SolveFn | None = None) -> Phase:
+    """Only the head learns; the backbone's statistics stay as they are. With `solve` it is found
+    at once, and what belongs to divergences waits."""
+    group = head_only if solve is None else head_alone
+    return replace(training("probe", steps, group, {}, "frozen"), solve=solve)
 
 
 def require_head(model: Model, strategy: str) -> None:
@@ -58,4 +75,13 @@ def positive(option: str, value: float, instead: str) -> None:
     if not value > 0:
         raise ConfigError(
             f"{option} multiplies the learning rate and must be above 0, not {value}. {instead}"
+        )
+
+
+def check_decay(layer_decay: float) -> None:
+    """Raise ConfigError for a `layer_decay` that would freeze stages or speed up shallow ones."""
+    if not 0 < layer_decay <= 1:
+        raise ConfigError(
+            f"layer_decay is the learning rate of a stage relative to the one above it, above 0 "
+            f"and at most 1, not {layer_decay}. 1 treats all alike, .75 is usual."
         )

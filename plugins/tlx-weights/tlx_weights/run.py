@@ -7,8 +7,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import final
 
+import numpy as np
+
 from tlx.manifest import digest
 from tlx.model_folder import TENSORS, Description, describe, tensors
+from tlx.saved import load
+from tlx.trees import flat
 from tlx.types import InputSpec, Tensors
 
 
@@ -37,8 +41,14 @@ class Run:
         """The leaves of the run. Raises WeightsError for a folder without a model, or a damaged
         one."""
         folder = self._about.folder
-        return Tensors(tensors(folder), str(folder), digest(folder / TENSORS))
+        whole = tensors(folder) if self._about.base is None else _merged(folder)
+        return Tensors(whole, str(folder), digest(folder / TENSORS))
 
     @cached_property
     def _about(self) -> Description:
         return describe(Path(self.path).expanduser())
+
+
+def _merged(folder: Path) -> dict[str, np.ndarray]:
+    """The leaves of a model that is kept as a change to other weights."""
+    return {path: np.asarray(leaf) for path, leaf in flat(load(folder).variables).items()}

@@ -1,0 +1,33 @@
+"""The strategy inside of another that only changes what training left.
+
+Weight averages come after any training, so they take the strategy that trains by its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tlx import registry
+from tlx.errors import ConfigError
+from tlx.protocols import Brings, Finishes, Reparametrises, Strategy
+
+
+def inner(of: str, options: Mapping[str, Any] | None, outer: str) -> Strategy:
+    """The strategy `of` with its options.
+
+    Raises ConfigError for one that `outer` cannot stand around, and as `tlx.registry.build` does.
+    """
+    strategy: Strategy = registry.build("strategies", of, options, where="strategy.of_options")
+    kinds = {
+        Finishes: "has a last step of its own, and one of the two would undo the other",
+        Reparametrises: "learns a difference to the backbone, which leaves nothing to average",
+        Brings: "brings divergences along, which would be lost: write these into the run file",
+    }
+    for kind, why in kinds.items():
+        if isinstance(strategy, kind):
+            raise ConfigError(
+                f"strategy.of: {outer!r} cannot follow {of!r}, which {why}. Use 'finetune' or "
+                f"another strategy that moves the backbone."
+            )
+    return strategy

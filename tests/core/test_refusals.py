@@ -1,0 +1,68 @@
+"""What cannot work is said before the first step, in a sentence."""
+
+import re
+
+import pytest
+
+from tlx.assemble import assemble
+from tlx.config import parse
+from tlx.errors import ConfigError, TlxError
+
+
+def words_of(*, outputs, domain_features):
+    return outputs.mean()
+
+
+def refused(tiny, match, **changes):
+    with pytest.raises(TlxError, match=match) as caught:
+        assemble(parse(tiny(**changes)))
+    assert re.search(r"\.$", str(caught.value)), "an error is a sentence"
+
+
+def test_what_would_have_no_effect(tiny, tmp_path):
+    probe = {"strategy": "feature_transfer"}
+    l2 = [{"name": "l2", "weight": 0.1}]
+    refused(tiny, "'l2' would have no effect: it depends on the backbone", **probe, divergence=l2)
+    solved = {"strategy": {"name": "feature_transfer", "solver": "newton"}}
+    refused(tiny, "divergence 'l2' would have no effect: every phase", **solved, divergence=l2)
+    refused(tiny, "The augmentations would have no effect", **solved, augmentation=["flip"])
+    # In a phase after the solved one it has.
+    later = {"strategy": {"name": "probe_then_finetune", "solver": "newton"}}
+    assert assemble(parse(tiny(**later, divergence=l2))).terms
+
+
+def test_a_domain_that_is_not_there(tiny):
+    coral = [{"name": "coral", "weight": 0.1}]
+    refused(tiny, r"no second stream of pictures. Give it a \[domain\] table", divergence=coral)
+
+
+def test_a_domain_is_not_cut_by_labels(tiny, pictures):
+    domain = {"name": "npz", "path": str(pictures), "shots": 3}
+    refused(tiny, "domain.shots: the labels of a domain are not used", domain=domain)
+
+
+def test_outputs_without_a_head(tiny):
+    js = [{"name": "js", "weight": 0.1}]
+    masked = {"strategy": {"name": "masked", "patch": 4}, "head": "none"}
+    refused(tiny, "'js' asks for 'outputs', and this run has no head", **masked, divergence=js)
+
+
+def test_a_source_that_the_strategy_brings_and_the_file_names(tiny, tmp_path):
+    distill = {"name": "distill", "teacher": str(tmp_path)}
+    refused(
+        tiny, r"brings a source 'teacher' along, and \[sources.teacher\] names another",
+        strategy=distill, sources={"teacher": str(tmp_path)},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("source", "match"),
+    [
+        ({}, r"sources.a: give either run"),
+        ({"run": "r", "backbone": "resnet20", "weights": "w"}, r"sources.a: give either run"),
+        ({"backbone": "resnet20"}, r"sources.a: a backbone and its weights go together"),
+    ],
+)
+def test_a_source_is_a_run_or_a_backbone_with_weights(tiny, source, match):
+    with pytest.raises(ConfigError, match=match):
+        parse(tiny(sources={"a": source}))

@@ -1,0 +1,158 @@
+"""What cannot work, said before the first step.
+
+Each function looks at one kind of parts that do not go together and raises a sentence; a run that
+passes them all has everything that its divergences and phases ask for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+
+from tlx import sources, trees
+from tlx.domain import Domain
+from tlx.errors import ConfigError, WeightsError, did_you_mean, listed
+from tlx.model import MOVING, Model
+from tlx.objective import Term
+from tlx.plan import Planned
+from tlx.protocols import Augmentation
+from tlx.types import DataInfo, Variables
+
+
+def features(model: Model) -> None:
+    """The head reads features that the backbone has."""
+    if model.head is None:
+        return
+    known = [spec.name for spec in model.backbone.features]
+    for name in model.head.needs:
+        if name not in known:
+            raise ConfigError(
+                f"The head reads the feature {name!r}, which the backbone does not have."
+                f"{did_you_mean(name, known)} Features: {listed(known)}."
+            )
+
+
+def modes(model: Model, phases: tuple[Planned, ...]) -> None:
+    """The backbone can tell apart the modes that the phases run it in."""
+    for planned in phases:
+        if planned.model.frozen >= model.depth:
+            continue
+        mode = MOVING[planned.phase.norm]
+        if mode not in model.backbone.modes:
+            raise ConfigError(
+                f"Phase {planned.phase.name!r} with norm = {planned.phase.norm!r} runs the "
+                f"backbone in mode {mode!r}, which it cannot tell apart. It has: "
+                f"{listed(sorted(model.backbone.modes))}."
+            )
+
+
+MOVED_BY: Mapping[str, frozenset[str]] = {
+    "params": frozenset({"backbone"}),
+    "head_params": frozenset({"head"}),
+    "features": frozenset({"backbone"}),
+    "outputs": frozenset({"backbone", "head"}),
+    "source_head_outputs": frozenset({"backbone"}),
+    "domain_features": frozenset({"backbone"}),
+    "domain_outputs": frozenset({"backbone", "head"}),
+}
+"""The parts of the model that change the value of a word."""
+
+
+def idle(terms: tuple[Term, ...], phases: tuple[Planned, ...]) -> None:
+    """Every divergence can move something in some phase."""
+    moving: set[str] = set()
+    for planned in phases:
+        if planned.phase.solve is None:
+            moves = jax.tree.leaves(planned.trainable.get("head", ()))
+            moving |= {"head"} if any(moves) else set()
+            moving |= {"backbone"} if planned.model.frozen < planned.model.depth else set()
+    for term in terms:
+        if not any(MOVED_BY.get(word, frozenset()) & moving for word in term.words):
+            raise ConfigError(
+                f"Divergence {term.name!r} would have no effect: it depends on the backbone, which "
+                f"this strategy keeps as it is in every phase. Leave it out, or choose a strategy "
+                f"that moves the backbone, such as 'finetune'."
+            )
+
+
+def solved(
+    phases: tuple[Planned, ...], terms: tuple[Term, ...], augmentations: tuple[Augmentation, ...]
+) -> None:
+    """What a run asks for must have an effect somewhere."""
+    if any(planned.phase.solve is None for planned in phases):
+        return
+    lost = [f"the divergence {term.name!r}" for term in terms]
+    lost += ["the augmentations"] if augmentations else []
+    if lost:
+        raise ConfigError(
+            f"{lost[0][0].upper()}{lost[0][1:]} would have no effect: every phase of this strategy "
+            f"solves for the head on pictures as they are, without divergences. Set the strategy's "
+            f'solver to "steps", or leave it out.'
+        )
+
+
+def divergences(
+    terms: tuple[Term, ...],
+    words: Mapping[str, frozenset[str]],
+    named: Mapping[str, sources.Source],
+    model: Model,
+    variables: Variables,
+    info: DataInfo,
+    domain: Domain | None,
+) -> None:
+    """What every divergence asks for is there, and comparable."""
+    if len({term.name for term in terms}) < len(terms):
+        raise ConfigError(
+            f"Two divergences have one name among {listed(t.name for t in terms)}, of which the "
+            f"strategy brings some along. Give yours a label."
+        )
+    for term in terms:
+        for word in sorted(words[term.name]):
+            if word in ("outputs", "domain_outputs") and not model.head:
+                raise ConfigError(
+                    f"Divergence {term.name!r} asks for {word!r}, and this run has no head. Use a "
+                    f"divergence of features or parameters."
+                )
+            if word.startswith("domain_") and domain is None:
+                raise ConfigError(
+                    f"Divergence {term.name!r} asks for {word!r}, and this run has no second "
+                    f"stream of pictures. Give it a [domain] table, written like [data]."
+                )
+            if not word.startswith("source_"):
+                continue
+            if term.source not in named:
+                raise ConfigError(
+                    f"Divergence {term.name!r} compares with the source model {term.source!r}, "
+                    f"which this run does not have.{did_you_mean(term.source, named)} Sources: "
+                    f"{listed(named)}. Give [weights], or a [sources.{term.source}] table."
+                )
+            source = named[term.source]
+            if word == "source_params":
+                _same_tree(term.name, variables, source.variables)
+            if word in ("source_outputs", "source_head_outputs") and source.model.head is None:
+                raise ConfigError(
+                    f"Divergence {term.name!r} asks for {word!r}, but the weights of source "
+                    f"{term.source!r} hold no head that fits. Use a divergence of features or "
+                    f"parameters, or weights with a head of {len(info.classes)} classes."
+                )
+            theirs = source.classes or info.classes
+            both = word == "source_outputs" and "outputs" in words[term.name]
+            if both and theirs != info.classes:
+                raise ConfigError(
+                    f"Divergence {term.name!r} compares outputs over different classes: the "
+                    f"source knows {listed(theirs[:4])}, ..., the data "
+                    f"{listed(info.classes[:4])}, .... Use a divergence of features or parameters."
+                )
+
+
+def _same_tree(name: str, variables: Variables, source: Variables) -> None:
+    here = {path: np.shape(leaf) for path, leaf in trees.flat(variables.params["backbone"]).items()}
+    there = {path: np.shape(leaf) for path, leaf in trees.flat(source.params["backbone"]).items()}
+    if here != there:
+        odd = sorted(set(here.items()) ^ set(there.items()))[0][0]
+        raise WeightsError(
+            f"Divergence {name!r} compares parameters of two different networks; {odd!r} is not "
+            f"the same in both. Use a source of the same backbone, or a divergence of features."
+        )
