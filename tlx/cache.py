@@ -30,9 +30,8 @@ class Table(NamedTuple):
         return len(self.rows["index"])
 
     def at(self, positions: np.ndarray, weight: np.ndarray) -> Batch:
-        """The batch of these examples."""
-        batch = jax.tree.map(lambda leaf: jnp.asarray(leaf[positions]), self.rows)
-        return {**batch, "weight": jnp.asarray(weight)}
+        """The batch of these examples, on the host."""
+        return {**jax.tree.map(lambda leaf: leaf[positions], self.rows), "weight": weight}
 
     def training(self, batch_size: int, seed: int | str, start: int) -> Iterator[Batch]:
         """As `tlx.stream.training`."""

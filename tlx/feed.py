@@ -63,8 +63,8 @@ def feeding(
         with streams(experiment, start, tables) as batches:
             yield Feed(
                 batches,
-                lambda: tables["train"].evaluation(_eval_size(experiment, len(tables["train"]))),
-                lambda: tables["val"].evaluation(_eval_size(experiment, len(tables["val"]))),
+                lambda: _from(tables["train"], experiment),
+                lambda: _from(tables["val"], experiment),
                 _sharing(experiment, planned, variables),
                 _said(tables, planned),
             )
@@ -119,7 +119,7 @@ def streams(
             if "domain" in opened:
                 domain = next(opened["domain"])
                 batch["domain"] = {key: domain[key] for key in domain if key != "label"}
-            yield jax.tree.map(lambda leaf: leaf[None], as_arrays(batch))
+            yield as_arrays(jax.tree.map(lambda leaf: leaf[None], batch))  # stacked on the host
 
     try:
         yield batches()
@@ -181,6 +181,10 @@ def _said(tables: dict[str, Table], planned: Planned) -> str:
         f"What {what} of {many:,} pictures was computed once for {planned.phase.name} "
         f"({bytes_ / 2**20:,.1f} MB)."
     )
+
+
+def _from(table: Table, experiment: Experiment) -> Iterator[Batch]:
+    return map(as_arrays, table.evaluation(_eval_size(experiment, len(table))))
 
 
 def _eval_size(experiment: Experiment, count: int) -> int:

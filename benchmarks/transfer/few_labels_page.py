@@ -146,9 +146,9 @@ def render(name: str, spec: Mapping[str, Any], lines: list[Mapping[str, Any]], d
     if dates:
         text += [
             f"Measured {dates[0][:10]} to {dates[-1][:10]} on {', '.join(devices)}, "
-            f"`python benchmarks/transfer/few_labels.py benchmarks/transfer/tables/{name}.toml`; every "
-            f"run is a line in `benchmarks/results/few_labels/{name}.jsonl`. ± is the standard "
-            f"deviation over seeds, *trained* counts parameters that move, times include "
+            f"`python benchmarks/transfer/few_labels.py benchmarks/transfer/tables/{name}.toml`; "
+            f"every run is a line in `benchmarks/results/few_labels/{name}.jsonl`. ± is the "
+            f"standard deviation over seeds, *trained* counts parameters that move, times include "
             f"compiling.",
             "",
         ]
