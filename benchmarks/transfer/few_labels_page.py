@@ -149,7 +149,7 @@ def render(name: str, spec: Mapping[str, Any], lines: list[Mapping[str, Any]], d
             f"`python benchmarks/transfer/few_labels.py benchmarks/transfer/tables/{name}.toml`; "
             f"every run is a line in `benchmarks/results/few_labels/{name}.jsonl`. ± is the "
             f"standard deviation over seeds, *trained* counts parameters that move, times include "
-            f"compiling.",
+            f"compiling; the machine had other work at the time.",
             "",
         ]
     (docs / f"{name}.md").write_text("\n".join(text))

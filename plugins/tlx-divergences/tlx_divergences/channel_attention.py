@@ -110,7 +110,7 @@ def losses_without(
 ) -> dict[str, Array]:
     """Feature name -> (C,): the task loss without each channel, summed over the batch's examples
     by their weights, in mode 'eval'. `at_once` channels are one vmapped pass: by default one on
-    the CPU, which gains nothing by more, elsewhere what makes `PASS` pictures."""
+    the CPU, where more took longer, elsewhere what makes `PASS` pictures."""
     if at_once is None:
         on_cpu = jax.default_backend() == "cpu"
         at_once = 1 if on_cpu else max(1, PASS // len(batch["weight"]))
