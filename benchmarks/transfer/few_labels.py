@@ -115,7 +115,7 @@ class Table:
 
     def methods(self, setting: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         for method in self.spec["method"]:
-            if setting["name"] not in method.get("not_for", ()):
+            if method["name"] in setting.get("methods", (method["name"],)):
                 yield method
 
     def table_of(self, setting: Any, method: Any, trial: Any, seed: int) -> dict[str, Any]:
@@ -212,7 +212,7 @@ def unpacked(data: Path, work: Path) -> None:
                     for split in ("train", "test")
                 }
                 np.savez(work / f"{name}.npz", **arrays)
-    if not (work / "cifar10.npz").exists():
+    if not (work / "cifar10_test2000.npz").exists():
         arrays = {}
         for split in ("train", "test"):
             with np.load(data / f"cifar10_{split}.npz") as file:
@@ -221,6 +221,8 @@ def unpacked(data: Path, work: Path) -> None:
                 arrays[f"x_{split}"] = np.stack([red, green, blue], -1)
                 arrays[f"y_{split}"], arrays["class_names"] = file["labels"], file["class_names"]
         np.savez(work / "cifar10.npz", **arrays)
+        few = {k: arrays[k][:2000] for k in ("x_test", "y_test")}
+        np.savez(work / "cifar10_test2000.npz", **{**arrays, **few})
     if not (work / "hymenoptera").exists():
         with zipfile.ZipFile(data / "hymenoptera_256.zip") as file:
             file.extractall(work / "hymenoptera")

@@ -101,7 +101,7 @@ def unfinished(spec: Mapping[str, Any], tables: Mapping[str, list[Row]]) -> str:
     """What of the table has not been measured; '' where all has."""
     missing = []
     for setting in spec["setting"]:
-        methods = {m["name"] for m in spec["method"] if setting["name"] not in m.get("not_for", ())}
+        methods = set(setting.get("methods", [m["name"] for m in spec["method"]]))
         there = {
             row.method for row in tables.get(setting["name"], ())
             if row.seeds >= setting.get("seeds", spec["seeds"])
