@@ -1,8 +1,10 @@
 """Any strategy with any divergence.
 
 Every installed pair is traced in the small setting: it either gives a step with a scalar loss, a
-gradient for what moves and the divergence in the log, or it is refused with a sentence. A covering
-set, in which every strategy and every divergence occurs, is trained for some steps.
+gradient for what moves and the divergence in the log, or it is refused with a sentence. The step is
+given the source's numbers and the second stream only where the divergence's words ask for them, so
+that nothing can cost a pass that it did not declare. A covering set, in which every strategy and
+every divergence occurs, is trained for some steps.
 """
 
 from __future__ import annotations
@@ -99,7 +101,10 @@ def setting(pair: Pair) -> Setting | str:
         variables = Variables(
             {**variables.params, key: own.params}, {**variables.state, key: own.state}
         )
-    reads = constants(here, divergence={NAME: 0.5})._replace(
+    reads = constants(here, divergence={NAME: 0.5})
+    compares = any(word.startswith("source_") for word in term.words)
+    reads = reads._replace(
+        sources=reads.sources if compares else {},
         prepared={NAME: prepared},
         recorded={NAME: {"index": here.batch["index"], "values": recorded}} if recorded else {},
     )
@@ -112,8 +117,10 @@ def setting(pair: Pair) -> Setting | str:
         for planned in plan(thing, model, variables.params, strategies.STEPS)
         if planned.phase.solve is None
     )  # fmt: skip
-    domain = {**here.batch, "image": 255 - here.batch["image"]}
-    return Setting(phases, variables, {**here.batch, "domain": domain}, reads)
+    batch = dict(here.batch)
+    if any(word.startswith("domain_") for word in term.words):
+        batch["domain"] = {**here.batch, "image": 255 - here.batch["image"]}
+    return Setting(phases, variables, batch, reads)
 
 
 def check_traced(pair: Pair) -> str:
