@@ -25,6 +25,7 @@ from tlx.plan import Planned, plan
 from tlx.preprocessing import as_trained, canvas
 from tlx.protocols import (
     Augmentation,
+    Averages,
     Brings,
     Brought,
     Learns,
@@ -69,6 +70,7 @@ class Experiment(NamedTuple):
             self.source_models,
             self.augmentations,
             self.strategy.effective if isinstance(self.strategy, Reparametrises) else None,
+            averaging=self.strategy if isinstance(self.strategy, Averages) else None,
         )
 
     def used(self, variables: Variables) -> Variables:
@@ -167,6 +169,9 @@ def assemble(config: RunConfig) -> Experiment:
         named["source"] = loaded.source
     own = strategy.init(jax.random.fold_in(root, 1), model, sample)
     variables = _with(variables, "strategy", own)
+    if isinstance(strategy, Averages):
+        began = strategy.begin(variables.params, variables.state)
+        variables = Variables(variables.params, jax.tree.map(jnp.copy, began))
 
     domain = second(config.domain, info) if config.domain else None
     refusals.divergences(terms, words, named, model, variables, info, domain)

@@ -11,6 +11,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from tlx.errors import listed
+
 Results = Mapping[str, Mapping[str, Any]]
 """Variant name -> what its `result.json` holds."""
 
@@ -64,6 +66,23 @@ def sentence(results: Results, metric: str, direction: str) -> str:
         verdict = f"{first if gain > 0 else second} is ahead"
         unsure = f"{first} and {second} cannot be told apart"
     return f"{verdict if sure else unsure}: {said}. One seed each."
+
+
+def outcome(results: Results) -> str:
+    """What the last of several stages came to; stage -> what its `result.json` holds."""
+    *earlier, name = results
+    last = results[name]
+    metric, _ = last["selection"]
+    value = last["test"][metric]
+    said = f"{name} ends at {'' if metric == 'accuracy' else f'a {metric} of '}"
+    said += f"{_said(value, metric)} on the test split"
+    if metric == "accuracy":
+        low, high = (_said(end, metric) for end in wilson(value, last["examples"]["test"]))
+        said += f" (95 % interval {low} to {high})"
+    if not earlier:
+        return f"{said}. One seed."
+    asks = f'; a variant with weights = "none" says whether {earlier[-1]} helped'
+    return f"{said}, after {listed(earlier)}. One seed{asks if last['weights'] else ''}."
 
 
 def wilson(share: float, count: int) -> tuple[float, float]:

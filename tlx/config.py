@@ -18,12 +18,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from tlx import registry
 from tlx.errors import ConfigError, PluginError, did_you_mean, listed
-from tlx.overrides import LISTS, Table, expanded, merge
+from tlx.overrides import LISTS, PARTS, Table, expanded, merge
 from tlx.overrides import apply_sets as apply_sets
 from tlx.overrides import differences as _table_differences
 from tlx.run_config import OWN_KEYS, RunConfig
 from tlx.run_config import DataConfig as DataConfig
 from tlx.run_config import DivergenceConfig as DivergenceConfig
+from tlx.run_config import HealthConfig as HealthConfig
 from tlx.run_config import OptimizerConfig as OptimizerConfig
 from tlx.run_config import Part as Part
 from tlx.run_config import SourceConfig as SourceConfig
@@ -45,6 +46,8 @@ _KINDS = {
     "step": "steps",
     "sink": "sinks",
 }
+_OF_PART = ("name", "out", *PARTS)
+"""Keys that a stage or a variant does not lay over the run."""
 OFFERED = {"head": ("classes",)}
 """Options that the core fills in where the run file does not: table -> names."""
 
@@ -72,15 +75,20 @@ def parse(
 ) -> RunConfig:
     """A run's table as a RunConfig; raises one ConfigError with every problem.
 
-    `where` names the table in the error. Variants are laid over the run and checked as well.
+    `where` names the table in the error. Stages and variants are laid over the run and checked as
+    well.
     With `names`, an error also lists the plugin names that `check` would refuse afterwards."""
     base = expanded(table)
     config, problems = _validated(base)
-    base.pop("variant", None)
-    for number, variant in enumerate(entries(table.get("variant"))):
-        overrides = {k: v for k, v in expanded(variant).items() if k not in ("name", "variant")}
-        more = _validated(merge(_named(base), overrides))[1]
-        problems += [f"variant.{number}.{p}" for p in more if p not in problems]
+    alone = _named({key: value for key, value in base.items() if key not in PARTS})
+    for key in PARTS:
+        for number, part in enumerate(entries(base.get(key))):
+            before = {"weights": _of_run("")} if key == "stage" and number else {}
+            laid = merge(alone | before, {k: v for k, v in part.items() if k not in _OF_PART})
+            more = _validated(laid)[1]
+            problems += [f"{key}.{number}.{p}" for p in more if p not in problems]
+            if key == "stage" and number == len(base[key]) - 1:
+                alone = laid
     if problems and names:
         problems += _unknown_names(table)
     _refuse(where, problems)
@@ -91,12 +99,29 @@ def parse(
 def expand(config: RunConfig) -> tuple[tuple[str, RunConfig], ...]:
     """(name, run) of every variant, or the run itself under its own name where it has none.
 
-    A variant's run is named `<run>-<variant>` and writes to `<out>/<variant>`."""
+    A variant's run is named `<run>-<variant>` and writes to `<out>/<variant>`. Those of a run with
+    stages belong to its last stage; see `stages`."""
     if not config.variant:
         return ((config.name, config),)
     return tuple(
-        (v.name, parse(_variant_table(config, v), f"variant {v.name!r}")) for v in config.variant
+        (v.name, parse(_laid_over(config, v, config.out, {}), f"variant {v.name!r}"))
+        for v in config.variant
     )
+
+
+def stages(config: RunConfig, out: str | Path) -> tuple[tuple[str, RunConfig], ...]:
+    """(name, run) of every stage, in order, of a run that writes to `out`; none where it has none.
+
+    A stage's run is named `<run>-<stage>` and writes to `<out>/<stage>`. Its weights are the
+    backbone of the stage before unless it sets others; the last stage has the run's variants."""
+    found, whole, before = [], table(config), {}
+    for number, stage in enumerate(config.stage, start=1):
+        laid = _laid_over(config, stage, out, before)
+        if number == len(config.stage) and config.variant:
+            laid["variant"] = whole["variant"]
+        found.append((stage.name, parse(laid, f"stage {stage.name!r}")))
+        before = {"weights": _of_run(Path(out) / stage.name)}
+    return tuple(found)
 
 
 def table(config: RunConfig) -> Table:
@@ -124,7 +149,7 @@ def differences(a: RunConfig, b: RunConfig) -> tuple[str, ...]:
 
 
 def check(config: RunConfig) -> None:
-    """Refuse, all at once, what the plugins that a run and its variants name cannot do.
+    """Refuse, all at once, what the plugins that a run, its stages and its variants name cannot do.
 
     First every value and every name, from metadata alone; only then are the plugins imported
     and the options held against their factories. Raises ConfigError."""
@@ -151,10 +176,12 @@ def check(config: RunConfig) -> None:
 
 
 def _parts(config: RunConfig) -> list[tuple[str, str, Any]]:
-    """(dotted path, key, part) of every plugin that a run names; what a variant inherits, once."""
+    """(dotted path, key, part) of every plugin that a run names; what a stage or a variant
+    inherits, once."""
     runs = [("", config)]
+    runs += [(f"stage.{n}", run) for n, (_, run) in enumerate(stages(config, ""))]
     if config.variant:
-        runs += [(f"variant.{n}", run) for n, (_, run) in enumerate(expand(config))]
+        runs += [(f"variant.{n}", run) for n, (_, run) in enumerate(expand(runs[-1][1]))]
     found: list[tuple[str, str, Any]] = []
     for where, run in runs:
         for key in _KINDS:
@@ -221,12 +248,20 @@ def _plain(value: Any) -> Any:
     return own | beside
 
 
-def _variant_table(config: RunConfig, variant: Variant) -> Table:
-    base = table(config) | {"name": f"{config.name}-{variant.name}"}
-    base.pop("variant", None)
-    if config.out is not None:
-        base["out"] = str(Path(config.out) / variant.name)
-    return merge(base, expanded(variant.overrides))
+def _laid_over(
+    config: RunConfig, part: Variant, out: str | Path | None, before: Mapping[str, Any]
+) -> Table:
+    """The table of a stage or a variant; `before` takes the place of keys of the run itself."""
+    base = {**table(config), **before, "name": f"{config.name}-{part.name}"}
+    base = {key: value for key, value in base.items() if key not in PARTS}
+    if out is not None:
+        base["out"] = str(Path(out) / part.name)
+    return merge(base, expanded(part.overrides))
+
+
+def _of_run(out: str | Path) -> Table:
+    """The weights of a run's folder, as a table."""
+    return {"name": f"run:{out}"}
 
 
 def _named(table: Mapping[str, Any]) -> Table:
@@ -261,11 +296,11 @@ def _shaped(key: str, value: Any) -> Any:
     """A value of the run's table as the dataclasses have it: options apart, 'none' as None."""
     if value == "none" and key in ("weights", "head"):
         return None
-    if isinstance(value, list) and (key in LISTS or key == "variant"):
+    if isinstance(value, list) and key in (*LISTS, *PARTS):
         return [_shaped(f"{key}.", entry) for entry in value]
     if not isinstance(value, Mapping):
         return value
-    if key == "variant.":
+    if key.rstrip(".") in PARTS:
         rest = {k: _frozen(v) for k, v in value.items() if k != "name"}
         return {k: value[k] for k in value if k == "name"} | {"overrides": rest}
     if key == "sources":

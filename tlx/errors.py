@@ -42,6 +42,10 @@ class DivergedError(TlxError):
     """Training produced a number that is not finite."""
 
 
+class CollapsedError(TlxError):
+    """Features that are learnt without labels have become the same for every picture."""
+
+
 class Interrupted(TlxError):
     """The run was asked to stop, saved itself and can be resumed."""
 

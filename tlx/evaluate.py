@@ -114,12 +114,13 @@ def samples(
             into = right if label == predicted else wrong
             if len(into) < each:
                 probability = float(found["probability"][i]) if "probability" in found else None
-                into.append(Sample(_uint8(batch["image"][i]), label, predicted, probability))
+                into.append(Sample(as_uint8(batch["image"][i]), label, predicted, probability))
         if len(right) >= each and len(wrong) >= each:
             break
     return wrong + right
 
 
-def _uint8(image: Any) -> np.ndarray:
+def as_uint8(image: Any) -> np.ndarray:
+    """Pictures as bytes; what is a float is in 0..1."""
     image = np.asarray(image)
     return image if image.dtype == np.uint8 else (image * 255).round().astype(np.uint8)

@@ -7,6 +7,7 @@ not at all.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +22,7 @@ METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 MODEL = "model"
 RESULT = "result.json"
-HARMLESS = ("out", "sink", "log_every", "checkpoint_seconds")
+HARMLESS = ("out", "sink", "log_every", "checkpoint_seconds", "health.stop")
 """What may differ when a run is resumed: it changes nothing in the result."""
 
 
@@ -43,22 +44,49 @@ def claim(out: Path, config: RunConfig, *, resume: bool, overwrite: bool) -> boo
         )
     if occupied and resume:
         changed = [
-            path
-            for path in configs.differences(configs.read(there), config)
-            if path.split(".")[0] not in HARMLESS
+            path for path in configs.differences(configs.read(there), config) if not _harmless(path)
         ]
         if changed:
+            finished = [path.name for path in out.iterdir() if (path / RESULT).exists()]
+            kept = (
+                f" {finished[0]!r} is finished: another run file can have it as its weights, "
+                f"'run:{out / finished[0]}'."
+                if config.stage and finished
+                else ""
+            )
             raise CheckpointError(
                 f"Cannot resume in {out}: the run there was started with other settings for "
-                f"{listed(changed)}. Use the same run file, or --overwrite to start anew."
+                f"{listed(changed)}. Use the same run file, or --overwrite to start anew.{kept}"
             )
         return True
     if occupied:
         for entry in out.iterdir():
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    return inside(out, config)
+
+
+def inside(out: Path, config: RunConfig) -> bool:
+    """Begin a run in an empty folder, or in one below a folder that is claimed already; True where
+    it was begun before."""
+    if (out / RUN_FILE).exists():
+        return True
     out.mkdir(parents=True, exist_ok=True)
-    there.write_text(configs.dumps(config))
+    (out / RUN_FILE).write_text(configs.dumps(config))
     return False
+
+
+def runs(config: RunConfig, out: Path) -> tuple[tuple[str, RunConfig, Path], ...]:
+    """(name, run, its folder) of all that a run file asks for, in order: its variants, its stages,
+    of which the last may be `<stage>/<variant>`, or itself."""
+    if config.stage:
+        return tuple(
+            (f"{stage}/{name}" if whole.variant else stage, run, into)
+            for stage, whole in configs.stages(config, out)
+            for name, run, into in runs(whole, out / stage)
+        )
+    if config.variant:
+        return tuple((name, run, out / name) for name, run in configs.expand(config))
+    return ((config.name, config, out),)
 
 
 def release(out: Path) -> None:
@@ -71,6 +99,12 @@ def release(out: Path) -> None:
 def of(config: RunConfig) -> Path:
     """Where a run writes unless it is told otherwise: its `out`, else `runs/<name>`."""
     return Path(config.out or Path("runs") / config.name)
+
+
+def _harmless(path: str) -> bool:
+    """Whether a dotted path is below what may differ, in the run or in a part of it."""
+    path = re.sub(r"^(stage|variant)\.\d+\.", "", path)
+    return any(f"{path}.".startswith(f"{key}.") for key in HARMLESS)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -19,13 +19,15 @@ import numpy as np
 from tlx import folder
 from tlx.assemble import Experiment
 from tlx.checkpoint import Checkpoints, Restored
-from tlx.errors import DivergedError, Interrupted
+from tlx.errors import CollapsedError, Interrupted
 from tlx.evaluate import Evaluated, evaluate, evaluator
 from tlx.feed import Feed, eval_batches, feeding, solving
+from tlx.health import watch
 from tlx.interrupt import interruptible
+from tlx.logged import logged
 from tlx.optimizer import schedule
 from tlx.plan import Planned
-from tlx.protocols import Sink
+from tlx.protocols import SelfSupervised, Sink
 from tlx.splits import Subset
 from tlx.statistics import recomputed
 from tlx.train_state import fresh_state, like, optimizer_state
@@ -75,6 +77,9 @@ class _Loop:
         every = experiment.config.eval_every or 1.0
         self.eval_steps = max(1, round(every * experiment.steps_per_epoch))
         self.metric, self.direction = experiment.selection
+        self.watch = watch(experiment)
+        strategy = experiment.strategy
+        self.keeps = strategy.keeps if isinstance(strategy, SelfSupervised) else "best"
 
     def run(self, resume: bool) -> Trained:
         experiment = self.experiment
@@ -110,7 +115,15 @@ class _Loop:
             if found is not None:
                 return self._resumed(found)
             self._tell("note", 0, text="There is no checkpoint yet; starting from the beginning.")
-        return fresh_state(experiment, experiment.phases[0]), experiment.variables
+        return self._watched(fresh_state(experiment, experiment.phases[0])), experiment.variables
+
+    def _watched(self, train: TrainState) -> TrainState:
+        """With what the features are like before the first step."""
+        if self.watch is None:
+            return train
+        found = self.watch.measure(self.experiment.used(Variables(train.params, train.state)))
+        self._tell("eval", 0, split="val", metrics=found, best=False, epoch=0.0)
+        return train._replace(ledger=self.watch.begun(train.ledger, found))
 
     def _resumed(self, found: Restored) -> tuple[TrainState, Variables]:
         for text in found.notes:
@@ -224,29 +237,14 @@ class _Loop:
     def _log(self, planned: Planned, number: int, waiting: list[Any], since: float) -> None:
         """Fetch what accumulated on the device; stop if it is not finite."""
         experiment = self.experiment
-        found = jax.device_get(waiting)
-        means = {
-            name: float(np.mean([entry[name] for entry in found]))
-            for name in found[0]
-            if name != "measure"
-        }
-        for name, value in means.items():
-            if not np.isfinite(value):
-                first = number - len(found) + 1
-                part = "task loss" if name in ("task", "loss") else name
-                rate = experiment.config.optimizer.learning_rate
-                raise DivergedError(
-                    f"The {part} is {value} between step {first} and {number}. Lower [optimizer] "
-                    f"learning_rate (now {rate:g}) or set clip; the last checkpoint is from step "
-                    f"{max(self.saved[0], 0)}."
-                )
-        head = experiment.model.head
-        if head is not None and "measure" in found[0]:
-            totals = jax.tree.map(
-                lambda *leaves: np.sum(np.concatenate(leaves), axis=0),
-                *[entry["measure"] for entry in found],
-            )
-            means = {**means, **_scalar(head.report(totals), self.metric)}
+        rate = experiment.config.optimizer.learning_rate
+        means = logged(
+            jax.device_get(waiting),
+            experiment.model.head,
+            until=number,
+            advice=f"Lower [optimizer] learning_rate (now {rate:g}) or set clip; the last "
+            f"checkpoint is from step {max(self.saved[0], 0)}.",
+        )
         seconds = max(time.perf_counter() - since, 1e-9)
         optimizer = experiment.config.optimizer
         share = schedule(optimizer, jnp.int32(number - 1 - planned.start), planned.phase.steps)
@@ -255,7 +253,7 @@ class _Loop:
             number,
             **means,
             learning_rate=optimizer.learning_rate * float(share),
-            images_per_second=len(found) * experiment.config.batch_size / seconds,
+            images_per_second=len(waiting) * experiment.config.batch_size / seconds,
         )
 
     def _select(
@@ -268,14 +266,20 @@ class _Loop:
         experiment = self.experiment
         used = experiment.used(Variables(train.params, train.state))
         metrics = evaluated(experiment, planned, used, val).metrics
+        if self.watch is not None:
+            metrics |= self.watch.measure(used)
+            train = train._replace(ledger=self.watch.followed(train.ledger, metrics))
         value, loss = np.float32(metrics[self.metric]), np.float32(metrics.get("loss", np.inf))
         so_far, its_loss = np.asarray(train.ledger["best"]), np.asarray(train.ledger["best_loss"])
         ahead = value > so_far if self.direction == "max" else value < so_far
-        better = bool(np.isfinite(value)) and bool(ahead or (value == so_far and loss < its_loss))
+        better = bool(np.isfinite(value)) and bool(
+            self.keeps == "last" or ahead or (value == so_far and loss < its_loss)
+        )
         step = int(train.step)
         if better:
             best = jax.tree.map(jnp.copy, Variables(train.params, train.state))
             ledger = {
+                **train.ledger,
                 "best": jnp.float32(value),
                 "best_loss": jnp.float32(loss),
                 "best_step": jnp.int32(step),
@@ -285,13 +289,22 @@ class _Loop:
             ledger = {**train.ledger, "since": train.ledger["since"] + 1}
         epoch = step / experiment.steps_per_epoch
         self._tell("eval", step, split="val", metrics=metrics, best=better, epoch=epoch)
-        return train._replace(ledger=ledger), best
+        train = train._replace(ledger=ledger)
+        if self.watch is not None and (why := self.watch.verdict(ledger, metrics)):
+            self._save(train, best, force=True)
+            raise CollapsedError(f"Stopped at step {step}. {why}")
+        return train, best
 
     def _out_of_patience(self, planned: Planned, train: TrainState) -> bool:
         """Only the last phase ends early: the ones before it prepare what follows."""
         patience = self.experiment.config.patience
         last = planned is self.experiment.phases[-1]
-        return last and patience is not None and int(train.ledger["since"]) >= patience
+        return (
+            last
+            and self.keeps == "best"
+            and patience is not None
+            and int(train.ledger["since"]) >= patience
+        )
 
     def _save(self, train: TrainState, best: Variables, *, force: bool) -> None:
         step = int(train.step)
@@ -320,7 +333,3 @@ def evaluated(
         experiment.constants,
         eval_batches(experiment, examples) if isinstance(examples, Subset) else examples,
     )
-
-
-def _scalar(metrics: Mapping[str, float], name: str) -> dict[str, float]:
-    return {name: metrics[name]} if name in metrics else {}

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from tlx.protocols import Backbone, Head, Staged
+from tlx.protocols import Backbone, Head, Maskable, Staged
 from tlx.types import (
     Batch,
     Features,
@@ -136,6 +136,32 @@ class Model:
             )
             features = {**features, **upper}
         return features, stats
+
+    @property
+    def cell(self) -> int | None:
+        """Side of a mask's cell in pixels of the network's input; None where the backbone cannot be
+        masked layer by layer."""
+        return self.backbone.cell if isinstance(self.backbone, Maskable) else None
+
+    def visible(
+        self,
+        params: Params,
+        state: State,
+        image: Array,
+        visible: Array,
+        *,
+        count: int,
+        rng: Array,
+        mode: Mode,
+    ) -> tuple[Features, State]:
+        """As `features`, of the visible cells of raw pictures alone; see `Maskable`. Nothing is
+        frozen, and `cell` is not None."""
+        assert isinstance(self.backbone, Maskable)
+        moving: Mode = MOVING[self.norm] if mode == "train" else mode
+        x = pictures(self.inputs, image)
+        return self.backbone.apply_visible(
+            params["backbone"], state["backbone"], x, visible, count=count, rng=rng, mode=moving
+        )
 
     def prefix(self, params: Params, state: State, image: Array, *, rng: Array) -> Prefix:
         """What the frozen stages say of raw pictures, in mode 'eval'."""

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from tlx.model import Model
-from tlx.protocols import Augmentation, Divergence, ForwardFn
+from tlx.protocols import Augmentation, Averages, Divergence, ForwardFn
 from tlx.quantities import asked
 from tlx.run_config import WeightSchedule
 from tlx.types import Batch, Constants, Forward, Mode, Params, PyTree, State
@@ -45,7 +45,8 @@ class Objective:
     """A function of the parameters: task loss plus weighted divergences of one batch.
 
     `sources` are (name, model) pairs; their numbers and all weights come with `Constants`.
-    `effective` turns the parameters that are learnt into those that the network runs with.
+    `effective` turns the parameters that are learnt into those that the network runs with;
+    `averaging` is the strategy whose state follows every update.
     Augmentations apply to the training batch, before anybody sees it. `sharing` names sources
     whose first stages are those that the model has frozen: a batch's `prefix` serves them, too."""
 
@@ -56,6 +57,7 @@ class Objective:
     augmentations: tuple[Augmentation, ...] = ()
     effective: Callable[[Params], Params] | None = None
     sharing: frozenset[str] = frozenset()
+    averaging: Averages | None = None
 
     def __call__(
         self,
@@ -100,6 +102,12 @@ class Objective:
                 self.model.head.measure(forward.outputs, batch)
             )
         return loss, (forward.state, metrics)
+
+    def updated(self, params: Params, state: State, progress: Array) -> State:
+        """The state once a step has led to `params`."""
+        if self.averaging is None:
+            return state
+        return self.averaging.after_update(params, state, progress=progress)
 
     def words(
         self,

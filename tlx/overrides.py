@@ -1,6 +1,6 @@
-"""Changing a run's table before it is validated: `--set a.b=value` and variants.
+"""Changing a run's table before it is validated: `--set a.b=value`, stages and variants.
 
-One rule serves both: a table whose `name` changes starts afresh, tables that keep their name are
+One rule serves all: a table whose `name` changes starts afresh, tables that keep their name are
 merged key by key, lists and single values are replaced. Everything here is plain dictionaries.
 """
 
@@ -19,6 +19,8 @@ TABLES = ("data", "domain", "backbone", "weights", "head", "strategy", "optimize
 """Keys of a run file that hold a table with a `name`."""
 LISTS = ("divergence", "augmentation", "sink")
 """Keys of a run file that hold a list of such tables."""
+PARTS = ("stage", "variant")
+"""Keys of a run file that hold a list of changes to the rest of it."""
 
 
 def expanded(table: Mapping[str, Any]) -> Table:
@@ -40,8 +42,9 @@ def expanded(table: Mapping[str, Any]) -> Table:
             key: {"run": source} if isinstance(source, str) else _with_names(source)
             for key, source in sources.items()
         }
-    if isinstance(variants := long.get("variant"), (list, tuple)):
-        long["variant"] = [expanded(v) if isinstance(v, Mapping) else v for v in variants]
+    for key in PARTS:
+        if isinstance(parts := long.get(key), (list, tuple)):
+            long[key] = [expanded(part) if isinstance(part, Mapping) else part for part in parts]
     return long
 
 

@@ -24,6 +24,11 @@ from tlx.phase import ForwardFn as ForwardFn
 from tlx.phase import Phase as Phase
 from tlx.phase import Solution as Solution
 from tlx.phase import SolveFn as SolveFn
+from tlx.self_supervised import Averages as Averages
+from tlx.self_supervised import Draws as Draws
+from tlx.self_supervised import Explains as Explains
+from tlx.self_supervised import Maskable as Maskable
+from tlx.self_supervised import SelfSupervised as SelfSupervised
 from tlx.types import (
     Batch,
     Constants,

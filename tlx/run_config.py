@@ -122,9 +122,22 @@ class SourceConfig:
 
 
 @final
+@dataclass(frozen=True, kw_only=True)
+class HealthConfig:
+    """How features that are learnt without labels are watched at every evaluation. `examples`: so
+    many of the training and of the validation split, 0 for not at all; `neighbours`: that vote;
+    `stop`: end a run that has collapsed."""
+
+    examples: Annotated[int, Field(strict=True, ge=0)] = 1000
+    neighbours: _Count = 20
+    stop: Annotated[bool, Field(strict=True)] = True
+
+
+@final
 @dataclass(frozen=True)
 class Variant:
-    """The same run with parts of its table changed, as `tlx.overrides.merge` does."""
+    """The same run with parts of its table changed, as `tlx.overrides.merge` does; a stage is one,
+    too."""
 
     name: str
     overrides: Mapping[str, Any] = field(default_factory=dict)
@@ -138,7 +151,8 @@ class RunConfig:
     `domain` is a second stream of pictures whose labels are not used, but for its test split.
     `eval_every`: epochs between two evaluations, 1 where None; `patience`: evaluations without
     a better one before training stops; `log_every`: steps; `cache_gb`: memory for what a frozen
-    prefix of the backbone says of every picture, 0 to compute it anew each time."""
+    prefix of the backbone says of every picture, 0 to compute it anew each time. Each `stage`
+    starts from the backbone of the one before; the variants are those of the last."""
 
     name: str
     seed: _Seed = 0
@@ -163,6 +177,8 @@ class RunConfig:
     step: Part = field(default_factory=lambda: Part("jit"))
     sink: tuple[Part, ...] = field(default_factory=lambda: (Part("html"),))
     sources: Mapping[str, SourceConfig] = field(default_factory=dict)
+    health: HealthConfig = field(default_factory=HealthConfig)
+    stage: tuple[Variant, ...] = ()
     variant: tuple[Variant, ...] = ()
 
     def __post_init__(self) -> None:

@@ -24,9 +24,11 @@ from tlx.domain import Domain
 from tlx.errors import ConfigError
 from tlx.evaluate import counted, samples
 from tlx.feed import eval_batches
+from tlx.gallery import gallery
+from tlx.health import watch
 from tlx.loop import Trained, evaluated, train
 from tlx.model_folder import Base
-from tlx.protocols import Finished, Finishes, Reparametrises, Sink
+from tlx.protocols import Explains, Finished, Finishes, Reparametrises, Sink
 from tlx.saved import load, save_model
 from tlx.sinks import Jsonl, Sinks
 from tlx.splits import shuffled
@@ -53,6 +55,9 @@ def run_one(
         sinks.emit(
             Event("start", 0, {**described(experiment), "out": str(out), "variant": variant})
         )
+        if isinstance(experiment.strategy, Explains):
+            for text in experiment.strategy.notes(experiment.model):
+                sinks.emit(Event("note", 0, {"text": text}))
         trained = train(experiment, out, sinks, resume=resume)
         learnt, note = finished(experiment, trained.variables)
         if note:
@@ -138,6 +143,7 @@ def _result(
         val = evaluated(experiment, last, variables, parts.val).metrics
     tested = parts.test
     mixed = replace(tested, indices=tested.indices[shuffled(len(tested), "samples")])
+    watching = watch(experiment)
     shown = samples(experiment.model, variables, eval_batches(experiment, mixed), each=12)
     result = {
         "name": experiment.config.name,
@@ -166,6 +172,7 @@ def _result(
     data = {
         "confusion": test.totals.get("measure", {}).get("confusion"),
         "samples": [sample._asdict() for sample in shown],
+        **(gallery(experiment, watching, variables) if watching else {}),
     }
     return result, data
 

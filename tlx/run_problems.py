@@ -12,17 +12,19 @@ from dataclasses import fields
 from typing import Any
 
 from tlx.errors import did_you_mean, listed
-from tlx.run_config import InputConfig, OptimizerConfig, RunConfig, SourceConfig
+from tlx.overrides import PARTS
+from tlx.run_config import HealthConfig, InputConfig, OptimizerConfig, RunConfig, SourceConfig
 from tlx.validation import joined
 
 _TAKEN = ("checkpoints", "metrics.jsonl", "model", "report.html", "result.json", "run.toml")
-"""What lies in a run's folder, beside the folders of its variants."""
+"""What lies in a run's folder, beside the folders of its stages or variants."""
 
 
 def unknown_keys(long: Mapping[str, Any]) -> list[str]:
     """Keys that tlx does not know, where no plugin could."""
     places: list[tuple[str, Any, Any]] = [("", long, RunConfig)]
     places.append(("optimizer", long.get("optimizer"), OptimizerConfig))
+    places.append(("health", long.get("health"), HealthConfig))
     if isinstance(sources := long.get("sources"), Mapping):
         places += [(f"sources.{name}", source, SourceConfig) for name, source in sources.items()]
         places += [
@@ -72,18 +74,55 @@ def contradictions(long: Mapping[str, Any]) -> list[str]:
                 f"{did_you_mean(source, ['source', *sources])} Sources: "
                 f"{listed(['source', *sources])}."
             )
-    folders = [("name", long)]
-    folders += [(f"variant.{n}.name", v) for n, v in enumerate(entries(long.get("variant")))]
-    names = [v.get("name") for v in entries(long.get("variant"))]
-    for where, owner in folders:
+    return problems + _names(long) + _backbones(long)
+
+
+def _names(long: Mapping[str, Any]) -> list[str]:
+    """Names that cannot be folders or come twice, and keys that a stage or a variant has not."""
+    problems = []
+    parts = [(key, n, part) for key in PARTS for n, part in enumerate(entries(long.get(key)))]
+    for where, owner in [("", long), *((f"{key}.{n}", part) for key, n, part in parts)]:
         name = owner.get("name")
         if isinstance(name, str) and not re.fullmatch(r"\w[\w.+-]*", name):
-            problems.append(f"{where}: {name!r} is no name for a folder; use letters, digits, -_.")
-        if where != "name" and (names.count(name) > 1 or name in _TAKEN):
-            problems.append(f"{where}: {name!r} is taken; give each variant a name of its own.")
-    for number, variant in enumerate(entries(long.get("variant"))):
-        if "variant" in variant:
-            problems.append(f"variant.{number}.variant: a variant has no variants of its own.")
+            problems.append(
+                f"{joined(where, 'name')}: {name!r} is no name for a folder; use letters, digits, "
+                f"-_."
+            )
+    for key, number, part in parts:
+        name, where = part.get("name"), f"{key}.{number}"
+        names = [other.get("name") for other in entries(long.get(key))]
+        if names.count(name) > 1 or name in _TAKEN:
+            problems.append(f"{where}.name: {name!r} is taken; give each {key} a name of its own.")
+        for inner in (inner for inner in PARTS if inner in part):
+            its_last = ""
+            if (key, inner) == ("stage", "variant"):
+                its_last = " The [[variant]] tables of the run are those of its last stage."
+            problems.append(f"{where}.{inner}: a {key} has no {inner}s of its own.{its_last}")
+        if "out" in part:
+            problems.append(
+                f"{where}.out: a {key} writes to the folder of its name in that of the run; set "
+                f"out above."
+            )
+    return problems
+
+
+def _backbones(long: Mapping[str, Any]) -> list[str]:
+    """Stages that start from the stage before with another backbone."""
+
+    def named(owner: Mapping[str, Any], otherwise: Any) -> Any:
+        backbone = owner.get("backbone")
+        return backbone.get("name", otherwise) if isinstance(backbone, Mapping) else otherwise
+
+    own, before, problems = named(long, None), None, []
+    for number, stage in enumerate(entries(long.get("stage"))):
+        now = named(stage, own)
+        if number and now != before and "weights" not in stage:
+            problems.append(
+                f"stage.{number}.backbone: the stage starts from the backbone of the one before, "
+                f"which is {before!r} and not {now!r}. Leave it as it is, or set the stage's "
+                f'weights; weights = "none" starts at random.'
+            )
+        before = now
     return problems
 
 

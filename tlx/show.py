@@ -11,23 +11,23 @@ from dataclasses import replace
 from typing import Any
 
 from tlx import config as configs
-from tlx.assemble import Experiment, assemble
+from tlx import folder
+from tlx.assemble import Experiment
 from tlx.config import RunConfig
 from tlx.describe import described
 from tlx.feed import streams
 from tlx.objective import Term
 from tlx.plan import Planned
+from tlx.stages import rehearsed
 from tlx.train_state import fresh_state
 from tlx.wording import headline
 
 
 def show(config: RunConfig) -> dict[str, Any]:
-    """Plain data about the run, or about each variant by name."""
+    """Plain data about the run, or about each stage or variant by name."""
     configs.check(config)
-    return {
-        "name": config.name,
-        "runs": {name: _shown(assemble(variant)) for name, variant in configs.expand(config)},
-    }
+    runs = rehearsed(config, folder.of(config))
+    return {"name": config.name, "runs": {name: _shown(found) for name, found in runs}}
 
 
 def _shown(experiment: Experiment) -> dict[str, Any]:

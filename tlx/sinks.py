@@ -21,7 +21,12 @@ numpy or jax scalars; a key marked ? may be absent or None.
 | `note`, `warning` | `text` |
 | `finish` | `result` (what result.json holds); `confusion`? (C,C) counts, rows are the truth; |
 |          | `samples`? [{`image` (H,W,3) uint8, `label`, `predicted`, `probability`?}] of the |
-|          | test split; `curves` path of metrics.jsonl; `next` sentences |
+|          | test split; `curves` path of metrics.jsonl; `next` sentences. Of a run without |
+|          | labels, of the validation split: `drawn`? {title: (n,H,W,3) uint8}, in order; |
+|          | `neighbours`? {`pictures` (n,H,W,3), `nearest` (n,k,H,W,3), both uint8, the latter |
+|          | training pictures with the nearest first, |
+|          | `labels` (n,) and `nearest_labels` (n,k) or None}; `features`? {`before`, `after` |
+|          | (N,D), `labels` (N,) or None} |
 | `study` | `out`; `name`; `rows` [{`variant`, `test`, `val`?, `low`? and `high`? of `test`, |
 |         | any further column}] in order; `metric`? that these are; `variants` {name: result}; |
 |         | `text` one sentence that compares; `next`? sentences |

@@ -1,23 +1,24 @@
-"""Many runs as one: the variants of a run file on the same split, each in a folder of its own.
+"""Many runs as one: stages after each other, variants on the same split, each in its own folder.
 
-Every variant is resumable by itself; the study ends with one comparison, in the terminal, in the
-report and in `result.json`. A run without variants is a study of one.
+Every one is resumable by itself. Variants end with one comparison, in the terminal, in the report
+and in `result.json`; they may be those of the last stage. A run without either is a study of one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tlx import as_loaded, folder
 from tlx import config as configs
-from tlx.comparison import ranked, row, sentence
+from tlx.comparison import outcome, ranked, row, sentence
 from tlx.config import RunConfig
 from tlx.console import Console
 from tlx.errors import ConfigError, TlxError
 from tlx.protocols import Sink
 from tlx.run_one import evaluate_run, listening, run_one
+from tlx.stages import rehearsed
 from tlx.types import Event
 
 
@@ -31,34 +32,32 @@ def run(
     """Train what a run file, a table of the same shape or a RunConfig says.
 
     Writes to `out`, else the run file's `out`, else `runs/<name>`. Returns what `result.json`
-    holds: the result of the run, or `{"variants": {name: result}, ...}`."""
+    holds: the result of the run, `{"variants": {name: result}, ...}`, or `{"stages": {name: any of
+    these}, ...}`."""
     if isinstance(config, str | Path):
         config = configs.read(config)
     elif not isinstance(config, RunConfig):
         config = configs.parse(config, "the table given to tlx.run", names=True)
     configs.check(config)
-    variants = configs.expand(config)
     to = Path(out) if out else folder.of(config)
     resume = folder.claim(to, config, resume=resume, overwrite=overwrite)
     try:
-        return _run(config, variants, to, resume)
+        return _run(config, to, Console(), resume)
     except TlxError:
         folder.release(to)
         raise
 
 
-def _run(
-    config: RunConfig, variants: Iterable[tuple[str, RunConfig]], to: Path, resume: bool
-) -> dict[str, Any]:
-    console = Console()
+def _run(config: RunConfig, to: Path, console: Console, resume: bool) -> dict[str, Any]:
+    if config.stage:
+        return _in_stages(config, to, console, resume)
     if not config.variant:
         return run_one(config, to, console, resume=resume)
     text = f"{config.name}: {len(config.variant)} variants on one split, writing to {to}"
     console.emit(Event("note", 0, {"text": text}))
     results = {}
-    for number, (name, variant) in enumerate(variants, start=1):
-        into = to / name
-        going_on = folder.claim(into, variant, resume=resume, overwrite=False)
+    for number, (name, variant, into) in enumerate(folder.runs(config, to), start=1):
+        going_on = folder.inside(into, variant)
         results[name] = run_one(
             variant,
             into,
@@ -69,13 +68,33 @@ def _run(
     return _compare(config, to, results, console)
 
 
+def _in_stages(config: RunConfig, to: Path, console: Console, resume: bool) -> dict[str, Any]:
+    """Each stage as a run or a study of its own, once all of them are known to fit together."""
+    order = " then ".join(stage.name for stage in config.stage)
+    console.emit(Event("note", 0, {"text": f"{config.name}: {order}, writing to {to}"}))
+    if not resume:
+        for _ in rehearsed(config, to):
+            pass
+    results = {
+        name: _run(stage, to / name, console, folder.inside(to / name, stage))
+        for name, stage in configs.stages(config, to)
+    }
+    last = results[config.stage[-1].name]
+    text = last["text"] if config.variant else outcome(results)
+    study = {"name": config.name, "text": text, "stages": results}
+    folder.write_json(to / folder.RESULT, study)
+    if not config.variant:  # or else it is what was said last
+        console.emit(Event("note", 0, {"text": text}))
+    return study
+
+
 def evaluate(run: str | Path, sets: Sequence[str] = ()) -> dict[str, Any]:
     """Metrics on `val` and `test`, with counts, computed anew; `model` says of what.
 
     `run` is a run's folder, or a run file: then the model of its run, which lies where it writes,
     or the weights as loaded where it keeps their head and has nothing to train (`epochs` or
     `steps` is 0, or neither is there and it has not been run). `sets` change a run file. For a
-    study, the metrics of each variant by name."""
+    study, the metrics of each variant or stage by name; of stages, those that have a head."""
     path = Path(run)
     if path.is_dir():
         if sets:
@@ -85,8 +104,9 @@ def evaluate(run: str | Path, sets: Sequence[str] = ()) -> dict[str, Any]:
         return _each(configs.read(path), path, _trained)
     config, length = as_loaded.read(path, sets)
     out = folder.of(config)
-    there = any((where / folder.MODEL).is_dir() for where in (out, *_folders(config, out)))
-    if as_loaded.keeps_head(config) and (length == 0 or (length is None and not there)):
+    there = any((into / folder.MODEL).is_dir() for *_, into in folder.runs(config, out))
+    untrained = length == 0 or (length is None and not there)
+    if as_loaded.keeps_head(config) and untrained and not config.stage:
         configs.check(config)
         return _each(config, out, lambda variant, _: as_loaded.measure(variant))
     if there:
@@ -101,14 +121,11 @@ def evaluate(run: str | Path, sets: Sequence[str] = ()) -> dict[str, Any]:
 def _each(
     config: RunConfig, out: Path, measured: Callable[[RunConfig, Path], dict[str, Any]]
 ) -> dict[str, Any]:
-    if not config.variant:
+    if not config.stage and not config.variant:
         return measured(config, out)
-    variants = zip(configs.expand(config), _folders(config, out), strict=True)
-    return {name: measured(variant, into) for (name, variant), into in variants}
-
-
-def _folders(config: RunConfig, out: Path) -> list[Path]:
-    return [out / variant.name for variant in config.variant]
+    runs = folder.runs(config, out)
+    headed = [of for of in runs if of[1].head is not None] if config.stage else []
+    return {name: measured(run, into) for name, run, into in headed or runs}
 
 
 def _trained(_: RunConfig, out: Path) -> dict[str, Any]:

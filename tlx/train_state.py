@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from tlx import trees
 from tlx.assemble import Experiment
 from tlx.plan import Planned
+from tlx.protocols import SelfSupervised
 from tlx.types import TrainState
 
 
@@ -21,6 +22,7 @@ def fresh_state(experiment: Experiment, planned: Planned) -> TrainState:
     """The state before the first step, with the optimizer state of a phase."""
     # Copies, because a step donates its state and the experiment's own numbers must survive.
     params, state = jax.tree.map(jnp.copy, tuple(experiment.variables))
+    watched = isinstance(experiment.strategy, SelfSupervised)
     worst = -jnp.inf if experiment.selection[1] == "max" else jnp.inf
     train = TrainState(
         step=jnp.int32(0),
@@ -33,6 +35,7 @@ def fresh_state(experiment: Experiment, planned: Planned) -> TrainState:
             "best_loss": jnp.float32(jnp.inf),
             "best_step": jnp.int32(0),
             "since": jnp.int32(0),
+            **({"spread": jnp.float32(0), "fallen": jnp.int32(0)} if watched else {}),
         },
     )
     return train._replace(opt_state=optimizer_state(experiment, planned, train))

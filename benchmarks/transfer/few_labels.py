@@ -200,10 +200,16 @@ def said(line: Mapping[str, Any], metric: str) -> None:
     )
 
 
+def tested_on(arrays: Mapping[str, Any], count: int) -> dict[str, Any]:
+    """A collection with the first pictures of its test split alone; they are in random order."""
+    few = {name: arrays[name][:count] for name in ("x_test", "y_test")}
+    return {**arrays, **few}
+
+
 def unpacked(data: Path, work: Path) -> None:
     """Pictures as plain files, once."""
     work.mkdir(parents=True, exist_ok=True)
-    if not (work / "usps.npz").exists():
+    if not (work / "mnist_test2000.npz").exists():
         with np.load(data / "digits_mnist_usps.npz") as file:
             for name in ("mnist", "usps"):
                 arrays = {
@@ -212,7 +218,9 @@ def unpacked(data: Path, work: Path) -> None:
                     for split in ("train", "test")
                 }
                 np.savez(work / f"{name}.npz", **arrays)
-    if not (work / "cifar10_test2000.npz").exists():
+                if name == "mnist":
+                    np.savez(work / "mnist_test2000.npz", **tested_on(arrays, 2000))
+    if not (work / "cifar10_test1000.npz").exists():
         arrays = {}
         for split in ("train", "test"):
             with np.load(data / f"cifar10_{split}.npz") as file:
@@ -221,8 +229,8 @@ def unpacked(data: Path, work: Path) -> None:
                 arrays[f"x_{split}"] = np.stack([red, green, blue], -1)
                 arrays[f"y_{split}"], arrays["class_names"] = file["labels"], file["class_names"]
         np.savez(work / "cifar10.npz", **arrays)
-        few = {k: arrays[k][:2000] for k in ("x_test", "y_test")}
-        np.savez(work / "cifar10_test2000.npz", **{**arrays, **few})
+        for count in (2000, 1000):
+            np.savez(work / f"cifar10_test{count}.npz", **tested_on(arrays, count))
     if not (work / "hymenoptera").exists():
         with zipfile.ZipFile(data / "hymenoptera_256.zip") as file:
             file.extractall(work / "hymenoptera")

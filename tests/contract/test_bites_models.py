@@ -91,6 +91,39 @@ def any_leaf(path):
     return LeafInfo("stage1", "bias") if path.startswith("x") else TOY.leaf(path)
 
 
+def maskable(after=lambda features, state, x, count: (features, state)):
+    """The toy, masked soundly if not well: the input is. `after(features, state, x, count)` changes
+    what comes of it."""
+
+    def apply_visible(params, state, x, visible, *, count, rng, mode):
+        def positions(side):
+            wide = side // visible.shape[1]
+            return jnp.repeat(jnp.repeat(visible, wide, 1), wide, 2)[..., None]
+
+        seen = jnp.where(positions(8), x, 0)
+        features, state = TOY.apply(params, state, seen, rng=rng, mode=mode)
+        features = {
+            name: leaf * positions(leaf.shape[1]) if leaf.ndim == 4 else leaf
+            for name, leaf in features.items()
+        }
+        return after(features, state, x, count)
+
+    return altered(TOY, cell=2, apply_visible=apply_visible)
+
+
+def larger_if_hidden(features, state, x, count):
+    return features, {**state, "more": jnp.zeros(1)} if count < 16 else state
+
+
+def peeping(features, state, x, count):
+    """Only where something is hidden, so that all of a picture is still a picture."""
+    return features, jax.tree.map(lambda leaf: leaf + (x.sum() if count < 16 else 0), state)
+
+
+def doubled(features, state, x, count):
+    return {**features, "pooled": 2 * features["pooled"]}, state
+
+
 BACKBONES = {
     "value": lambda: loose(backbone()),
     "inputs": lambda: backbone(inputs=InputSpec(size=(8, 8), mean=(0.5, 0.5))),
@@ -117,6 +150,9 @@ BACKBONES = {
         lambda x, rng, mode: 1.5 * x if isinstance(x, jax.core.Tracer) else x
     ),
     "gradient": lambda: pooled(lambda x, rng, mode: jax.lax.stop_gradient(x)),
+    "visible_form": lambda: maskable(larger_if_hidden),
+    "hidden_changes_nothing": lambda: maskable(peeping),
+    "visible_equals_apply": lambda: maskable(doubled),
 }
 
 
@@ -168,6 +204,10 @@ BROKEN = {"backbones": BACKBONES, "heads": HEADS}
 @pytest.mark.parametrize("kind", BROKEN)
 def test_sound_toy_passes(kind):
     assert failures(kind, {"backbones": lambda: ToyBackbone(), "heads": lambda: HEAD}[kind]) == {}
+
+
+def test_sound_masked_toy_passes():
+    assert failures("backbones", maskable) == {}
 
 
 @pytest.mark.parametrize("kind", BROKEN)

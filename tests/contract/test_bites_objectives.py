@@ -174,6 +174,14 @@ def unfinished(*, model, start, variables, batches, score):
     return Finished(Variables(variables.params, {}))
 
 
+def meddling(params, state, *, progress):
+    return jax.tree.map(lambda leaf: leaf + 1, state)
+
+
+def glaring(model, variables, batch, *, rng):
+    return {"too bright": 2 * jnp.ones(batch["image"].shape)}
+
+
 def drifting(params):
     return {**params, "head": jax.tree.map(lambda leaf: leaf + 1, params["head"])}
 
@@ -196,6 +204,16 @@ STRATEGIES = {
     "effective": lambda: altered(
         SimpleNamespace(), init=strategy().init, phases=strategy().phases, effective=drifting
     ),
+    "averages": lambda: altered(
+        SimpleNamespace(),
+        init=strategy().init,
+        phases=strategy().phases,
+        begin=lambda params, state: state,
+        after_update=meddling,
+    ),
+    "draw": lambda: altered(
+        SimpleNamespace(), init=strategy().init, phases=strategy().phases, draw=glaring
+    ),
 }
 
 
@@ -217,6 +235,7 @@ def step(update=lambda u: u, after=lambda t: t, metrics=lambda m: m, order=lambd
                 slope, train.opt_state, moving, hyper=constants.hyper, step=train.step
             )
             params = trees.merge(optax.apply_updates(moving, update(updates)), still)
+            state = objective.updated(params, state, train.step / constants.hyper["steps"])
             return train._replace(
                 step=train.step + 1, params=params, state=state, opt_state=opt_state
             ), found
@@ -233,6 +252,12 @@ def step(update=lambda u: u, after=lambda t: t, metrics=lambda m: m, order=lambd
         return jax.jit(several) if jit else several
 
     return altered(SimpleNamespace(), build=build)
+
+
+def forgetful(train):
+    return train._replace(
+        state={**train.state, "strategy": {"w": train.state["strategy"]["w"] * 0}}
+    )
 
 
 def nudged(train):
@@ -272,6 +297,7 @@ def plain():
 STEPS = {
     "value": lambda: loose(step()),
     "state": lambda: step(after=lambda train: train._replace(step=train.step * 0 + 1)),
+    "averages": lambda: step(after=forgetful),
     "metrics": lambda: step(metrics=lambda m: {k: v for k, v in m.items() if k != "task"}),
     "update": lambda: step(update=lambda u: jax.tree.map(lambda leaf: 2 * leaf, u)),
     "frozen": lambda: step(after=nudged),

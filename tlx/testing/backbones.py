@@ -35,6 +35,9 @@ from tlx.testing.claims import (
 from tlx.testing.compiling import quick_jit
 from tlx.testing.spec_claims import claim_feature, claim_input_spec
 from tlx.testing.stages import in_turn
+from tlx.testing.visible import check_hidden_changes_nothing as check_hidden_changes_nothing
+from tlx.testing.visible import check_visible_equals_apply as check_visible_equals_apply
+from tlx.testing.visible import check_visible_form as check_visible_form
 from tlx.types import LeafKind, Mode, Variables
 
 LIMIT = 500_000

@@ -42,6 +42,19 @@ def pull(*, params: Params) -> jax.Array:
 
 
 @final
+class Follower:
+    """A strategy's state that follows the parameters: where `w` was after the last update."""
+
+    def begin(self, params: Params, state: State) -> State:
+        """Where it is."""
+        return {**state, "strategy": {"w": params["backbone"]["w"]}}
+
+    def after_update(self, params: Params, state: State, *, progress: jax.Array) -> State:
+        """Where it has come to."""
+        return self.begin(params, state)
+
+
+@final
 class Subject:
     """A step under test, built for a linear model."""
 
@@ -49,7 +62,8 @@ class Subject:
         self.make = make
         self.traced = 0
         model = Model(ToyBackbone(), None, ToyBackbone().inputs)
-        self.objective = Objective(model, self._forward, (Term("pull", cast("Divergence", pull)),))
+        term = Term("pull", cast("Divergence", pull))
+        self.objective = Objective(model, self._forward, (term,), averaging=Follower())
 
     @cached_property
     def thing(self) -> Step:
@@ -70,7 +84,8 @@ class Subject:
         }
         params = jax.tree.map(jnp.asarray, params)
         moving, _ = trees.partition(params, TRAINABLE)
-        state = {"backbone": {"passes": jnp.float32(0)}}
+        state = Follower().begin(params, {"backbone": {"passes": jnp.float32(0)}})
+        state = jax.tree.map(jnp.copy, state)
         ledger = {"best": jnp.float32(0)}
         opt_state = _momentum().init(moving)
         return TrainState(jnp.int32(0), params, state, opt_state, jax.random.key(1), ledger)
@@ -113,7 +128,7 @@ class Subject:
         body = params["backbone"]
         outputs = x @ body["w"] + params["head"]["b"] + body["still"]
         loss = jnp.sum((outputs - batch["label"]) ** 2, axis=1)
-        after = {"backbone": {"passes": state["backbone"]["passes"] + 1}}
+        after = {**state, "backbone": {"passes": state["backbone"]["passes"] + 1}}
         return Forward(loss, batch["image"], {}, None, after)
 
 
@@ -154,6 +169,13 @@ def check_state(subject: Subject) -> None:
     )
     passes = float(after.state["backbone"]["passes"])
     claim(passes == K, f"The state that the pass returned is lost: {passes:g} of {K} passes count.")
+
+
+def check_averages(subject: Subject) -> None:
+    """What follows the parameters is told of every update (`Objective.updated`)."""
+    after, _ = subject.built(subject.start(), subject.constants(), subject.batches())
+    wanted = after.params["backbone"]["w"]
+    claim_same(after.state["strategy"]["w"], wanted, "The average, which is to be the last `w`")
 
 
 def check_metrics(subject: Subject) -> None:

@@ -19,7 +19,7 @@ from tlx import trees
 from tlx.errors import ConfigError
 from tlx.model import MOVING, Model
 from tlx.plan import Planned, plan
-from tlx.protocols import Finishes, Reparametrises, Staged, Strategy
+from tlx.protocols import Averages, Draws, Finishes, Reparametrises, Staged, Strategy
 from tlx.testing.claims import (
     NotApplicable,
     claim,
@@ -80,6 +80,8 @@ class Subject:
         for tree, own in ((params, self.own.params), (state, self.own.state)):
             if jax.tree.leaves(own):
                 tree["strategy"] = own
+        if isinstance(self.thing, Averages):
+            state = self.thing.begin(params, state)
         return Variables(params, state)
 
     @cached_property
@@ -258,6 +260,38 @@ def check_effective(subject: Subject) -> None:
     claim_same(subject.thing.effective(params), used, "`effective`, asked again")
     for part in set(params) - {"backbone"}:
         claim_same(used[part], params[part], f"The {part}'s parameters after `effective`")
+
+
+def check_averages(subject: Subject) -> None:
+    """`after_update`, if there is one, keeps the state's form and what is not the strategy's own,
+    and comes to rest where the parameters do."""
+    if not isinstance(subject.thing, Averages):
+        raise NotApplicable("Nothing follows its parameters.")
+    params, state = subject.variables
+    after = subject.thing.after_update(params, state, progress=jnp.float32(0.5))
+    claim_alike(after, state, "The state after `after_update`")
+    claim_finite(after, "The state after `after_update`")
+    for key in set(state) - {"strategy"}:
+        claim_same(after[key], state[key], f"The {key}'s state after `after_update`")
+    again = subject.thing.begin(params, state)
+    claim_alike(again, state, "The state after `begin`, once more")
+
+
+def check_draw(subject: Subject) -> None:
+    """`draw`, if there is one, gives pictures between 0 and 1, the same for the same key."""
+    if not isinstance(subject.thing, Draws):
+        raise NotApplicable("It draws no pictures.")
+    model, batch, key = subject.phases[-1].model, subject.here.batch, jax.random.key(6)
+    drawn = subject.thing.draw(model, subject.variables, batch, rng=key)
+    for title, pictures in drawn.items():
+        where = f"The pictures {title!r}"
+        shape = (len(batch["label"]), 3)
+        seen = (pictures.shape[0], pictures.shape[-1])
+        claim(pictures.ndim == 4 and seen == shape, f"{where} have the shape {pictures.shape}.")
+        low, high = float(pictures.min()), float(pictures.max())
+        claim(low >= 0 and high <= 1, f"{where} are between {low:g} and {high:g}, not 0 and 1.")
+    again = subject.thing.draw(model, subject.variables, batch, rng=key)
+    claim_same(again, drawn, "The same pictures, drawn again")
 
 
 def _moves(leaf: jax.Array) -> bool:

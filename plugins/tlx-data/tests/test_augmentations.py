@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from PIL import Image, ImageEnhance
+from PIL import Image, ImageEnhance, ImageOps
+from scipy.ndimage import gaussian_filter
+from tlx_data.blur import Blur, blurred
 from tlx_data.color_jitter import (
     ColorJitter,
     adjust_brightness,
@@ -16,13 +18,20 @@ from tlx_data.color_jitter import (
 )
 from tlx_data.crop import Crop
 from tlx_data.flip import Flip
+from tlx_data.grayscale import Grayscale
 from tlx_data.resized_crop import ResizedCrop, resized_part
+from tlx_data.solarize import Solarize
 
 from tlx.errors import ConfigError
 from tlx.protocols import Augmentation
 
-EVERY = (Flip(), Crop(), ResizedCrop(), ColorJitter(0.5, 0.5, 0.5, 0.2))
-NOTHING = (Flip(0.0), Crop(0), ResizedCrop((1.0, 1.0), (1.0, 1.0)), ColorJitter(0.0, 0.0, 0.0, 0.0))
+EVERY = (
+    Flip(), Crop(), ResizedCrop(), ColorJitter(0.5, 0.5, 0.5, 0.2), Grayscale(), Blur(), Solarize()
+)  # fmt: skip
+NOTHING = (
+    Flip(0.0), Crop(0), ResizedCrop((1.0, 1.0), (1.0, 1.0)), ColorJitter(0.0, 0.0, 0.0, 0.0),
+    ColorJitter(0.5, 0.5, 0.5, 0.2, probability=0.0), Grayscale(0.0), Blur(0.0), Solarize(0.5, 0.0),
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -55,13 +64,29 @@ def test_at_zero_strength_nothing_changes(augmentation, image):
     np.testing.assert_allclose(seen, np.broadcast_to(image, seen.shape), atol=1e-6)
 
 
+def how_often(seen, image, changed):
+    """The share of pictures that are the changed one; all others are as they were."""
+    same = np.isclose(seen, image, atol=1e-6).all((1, 2, 3))
+    other = np.isclose(seen, changed, atol=1e-6).all((1, 2, 3))
+    assert (same ^ other).all()
+    return other.mean()
+
+
 @pytest.mark.parametrize("probability", [0.0, 0.3, 1.0])
-def test_flip_mirrors_as_often_as_asked(image, probability):
-    seen = many(Flip(probability), image, 2000)
-    mirrored = (seen == image[:, ::-1]).all((1, 2, 3))
-    assert (mirrored | (seen == image).all((1, 2, 3))).all()
-    # 4 standard deviations of a mean of 2000
-    assert abs(mirrored.mean() - probability) <= 4 * np.sqrt(probability * (1 - probability) / 2000)
+def test_pictures_change_as_often_as_asked(image, probability):
+    grey = np.repeat(image @ np.asarray([[0.299], [0.587], [0.114]], np.float32), 3, -1)
+    for augmentation, changed in (
+        (Flip(probability), image[:, ::-1]),
+        (Grayscale(probability), grey),
+        (Solarize(0.5, probability), np.where(image < 0.5, image, 1 - image)),
+        (Blur(probability, (1.0, 1.0)), np.asarray(blurred(image, 1.0, 1))),
+    ):
+        share = how_often(many(augmentation, image, 2000), image, changed)
+        # 4 standard deviations of a mean of 2000
+        assert abs(share - probability) <= 4 * np.sqrt(probability * (1 - probability) / 2000)
+    jittered = many(ColorJitter(0.5, 0.5, 0.5, 0.1, probability), image, 2000)
+    share = (np.abs(jittered - image).max((1, 2, 3)) > 1e-6).mean()
+    assert abs(share - probability) <= 4 * np.sqrt(probability * (1 - probability) / 2000)
 
 
 def test_crop_is_a_shift_with_black_edges_and_every_shift_occurs(image):
@@ -133,6 +158,38 @@ def test_colours_agree_with_pillow(factor):
         )
 
 
+def test_grey_and_solarised_pictures_agree_with_pillow():
+    image = np.random.default_rng(2).integers(0, 256, (12, 16, 3), np.uint8)
+    floats, theirs = image.astype(np.float32) / 255, Image.fromarray(image)
+    grey = np.asarray(theirs.convert("L"))[..., None] / 255
+    seen = many(Grayscale(1.0), floats, 1)[0]
+    np.testing.assert_allclose(seen, np.repeat(grey, 3, -1), atol=1.1 / 255)
+    for level in (0, 100, 128, 255):
+        solarised = np.asarray(ImageOps.solarize(theirs, level)) / 255
+        seen = many(Solarize(level / 255, 1.0), floats, 1)[0]
+        np.testing.assert_allclose(seen, solarised, atol=1e-6)
+
+
+@pytest.mark.parametrize(("sigma", "radius"), [(0.1, 1), (0.7, 1), (1.3, 4), (2.0, 11)])
+def test_blur_agrees_with_scipy(image, sigma, radius):
+    expected = gaussian_filter(image, (sigma, sigma, 0), mode="mirror", radius=(radius, radius, 0))
+    np.testing.assert_allclose(blurred(jnp.asarray(image), sigma, radius), expected, atol=1e-5)
+
+
+def test_blur_takes_a_window_of_a_tenth_of_the_shorter_side_and_any_sigma_of_its_range():
+    point = np.zeros((64, 80, 3), np.float32)
+    point[32, 40] = 1
+    seen = many(Blur(1.0), point, 200)
+    wide = np.ptp(np.nonzero(seen.any((0, 3)))[1]) + 1
+    assert wide == 7  # 6.4 pixels, made odd
+    top = seen[:, 32, 40, 0]
+    sharpest, softest = (float(blurred(point, sigma, 3)[32, 40, 0]) for sigma in (0.1, 2.0))
+    assert softest <= top.min() < softest * 1.1
+    assert sharpest * 0.9 < top.max() <= sharpest + 1e-6
+    np.testing.assert_allclose(seen.sum((1, 2)), 1, rtol=1e-5)
+    assert Blur(1.0)(jax.random.key(0), jnp.ones((8, 8, 3))).shape == (8, 8, 3)
+
+
 @pytest.mark.parametrize("turns", [-0.5, -0.1, 0.0, 0.25, 0.5])
 def test_hue_agrees_with_colorsys(image, turns):
     def turned(pixel):
@@ -159,12 +216,19 @@ def test_jitter_draws_from_its_ranges():
     ("factory", "options"),
     [
         (Flip, {"probability": 1.5}),
+        (Grayscale, {"probability": -0.1}),
+        (Solarize, {"probability": 2.0}),
+        (Solarize, {"threshold": 1.2}),
+        (Blur, {"probability": 2.0}),
+        (Blur, {"sigma": (0.0, 1.0)}),
+        (Blur, {"window": 1.5}),
         (Crop, {"padding": -1}),
         (ResizedCrop, {"scale": (0.0, 1.0)}),
         (ResizedCrop, {"scale": (0.8, 0.5)}),
         (ResizedCrop, {"ratio": (0.0, 1.0)}),
         (ColorJitter, {"hue": 0.6}),
         (ColorJitter, {"contrast": -0.1}),
+        (ColorJitter, {"probability": 1.1}),
     ],
 )
 def test_options_without_meaning_are_refused(factory, options):

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from tlx.errors import ConfigError
+from tlx_data.sometimes import check_probability, sometimes
 
 
 @final
@@ -22,14 +23,17 @@ class ColorJitter:
     """Changes the colours of an RGB picture (H,W,3), each result clipped to 0..1.
 
     `brightness`, `contrast` and `saturation` draw a factor from 1 - s to 1 + s (not below 0);
-    `hue` turns the colour circle by -s to s, in turns (at most 0.5). 0 leaves it as it is."""
+    `hue` turns the colour circle by -s to s, in turns (at most 0.5). 0 leaves it as it is. With
+    `probability` below 1 some pictures stay as they are altogether."""
 
     brightness: float = 0.2
     contrast: float = 0.2
     saturation: float = 0.2
     hue: float = 0.0
+    probability: float = 1.0
 
     def __post_init__(self) -> None:
+        check_probability("color_jitter", self.probability)
         for name in ("brightness", "contrast", "saturation", "hue"):
             value = getattr(self, name)
             if value < 0 or (name == "hue" and value > 0.5):
@@ -44,12 +48,13 @@ class ColorJitter:
             (self.saturation, adjust_saturation, 1.0),
             (self.hue, adjust_hue, 0.0),
         )
+        before = image
         for key, (strength, adjust, centre) in zip(jax.random.split(rng, 4), steps, strict=True):
             if strength > 0:
                 low = max(centre - strength, 0.0) if centre else -strength
                 amount = jax.random.uniform(key, (), image.dtype, low, centre + strength)
                 image = adjust(image, amount)
-        return image
+        return sometimes(jax.random.fold_in(rng, len(steps)), self.probability, image, before)
 
 
 def luma(image: Array) -> Array:

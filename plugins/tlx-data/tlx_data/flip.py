@@ -8,11 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-import jax
-import jax.numpy as jnp
 from jax import Array
 
-from tlx.errors import ConfigError
+from tlx_data.sometimes import check_probability, sometimes
 
 
 @final
@@ -23,9 +21,8 @@ class Flip:
     probability: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 0 <= self.probability <= 1:
-            raise ConfigError(f"flip: probability = {self.probability} is not between 0 and 1.")
+        check_probability("flip", self.probability)
 
     def __call__(self, rng: Array, image: Array) -> Array:
         """The picture or its mirror image."""
-        return jnp.where(jax.random.bernoulli(rng, self.probability), image[:, ::-1], image)
+        return sometimes(rng, self.probability, image[:, ::-1], image)

@@ -19,6 +19,7 @@ from jax import Array, lax
 from tlx.types import Mode
 from tlx.wrapping import switches
 from tlx_flax.nnx_backbone import MODES
+from tlx_flax.visible import Visible, hidden_as_zero, visible_share
 
 MOMENTUM = 0.9
 """The share of the running statistics that a step keeps; PyTorch calls its complement so."""
@@ -43,7 +44,9 @@ class BatchNorm(nnx.Module):
     If `stochastic`, every pass draws for each channel whether it is normalised by the batch or by
     the running statistics as they were before the pass. The gradient takes the latter as constants,
     and they move as ever. The draw is that of `key`: who runs the module puts another one there for
-    each pass and layer."""
+    each pass and layer.
+
+    Given what is visible, it knows of no other positions and returns 0 for them."""
 
     def __init__(self, channels: int):
         self.scale = nnx.Param(jnp.ones(channels))
@@ -55,21 +58,24 @@ class BatchNorm(nnx.Module):
         self.use_running_average = False
         self.stochastic = False
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, visible: Visible | None = None) -> Array:
         """(B,H,W,C) to (B,H,W,C)."""
         mean, var = self.mean.get_value(), self.var.get_value()
         if not self.use_running_average:
-            wide = x.astype(jnp.float32)
+            wide = hidden_as_zero(x.astype(jnp.float32), visible)
             old_mean, old_var = mean, var
-            mean = wide.mean((0, 1, 2))
+            mean, square = wide.mean((0, 1, 2)), (wide * wide).mean((0, 1, 2))
+            if visible is not None:  # hidden zeros were counted
+                mean, square = mean / visible_share(visible), square / visible_share(visible)
             # One pass over the map; rounding must not make the difference negative.
-            var = jnp.maximum((wide * wide).mean((0, 1, 2)) - mean * mean, 0)
+            var = jnp.maximum(square - mean * mean, 0)
             self.mean.set_value(MOMENTUM * old_mean + (1 - MOMENTUM) * mean)
-            n = x.size // x.shape[-1]
+            n = x.size // x.shape[-1] * visible_share(visible)
             unbiased = var * (n / max(n - 1, 1))
             self.var.set_value(MOMENTUM * old_var + (1 - MOMENTUM) * unbiased)
             if self.stochastic:
                 batch = jax.random.bernoulli(self.key.get_value(), BATCH_SHARE, mean.shape)
                 mean, var = jnp.where(batch, mean, old_mean), jnp.where(batch, var, old_var)
         factor = lax.rsqrt(var + EPSILON) * self.scale.get_value()
-        return ((x - mean) * factor + self.bias.get_value()).astype(x.dtype)
+        y = ((x - mean) * factor + self.bias.get_value()).astype(x.dtype)
+        return hidden_as_zero(y, visible)

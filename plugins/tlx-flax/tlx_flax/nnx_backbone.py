@@ -19,6 +19,7 @@ from jax import Array
 
 from tlx import trees
 from tlx.dialect import Dialect
+from tlx.errors import ContractError
 from tlx.types import Features, FeatureSpec, InputSpec, LeafInfo, Mode, Params, State, Variables
 from tlx.wrapping import (
     MOVES,
@@ -34,6 +35,7 @@ from tlx.wrapping import (
     switches,
     unmeasured,
 )
+from tlx_flax.visible import Visible, fitting, hidden_as_zero
 
 MODES: Mapping[Mode, Mapping[str, Any]] = {
     "train": {"deterministic": False, "use_running_average": False},
@@ -56,6 +58,7 @@ def wrap_nnx(
     stages: tuple[str, ...] = (),
     modes: Mapping[Mode, Mapping[str, Any]] = MODES,
     dialects: tuple[Dialect, ...] = (),
+    cell: int | None = None,
 ) -> NnxBackbone:
     """The module that `build(**options, rngs=rngs)` makes (its class will do) as a Backbone; see
     `NnxBackbone` for what it must do.
@@ -65,7 +68,8 @@ def wrap_nnx(
     out a mode that the module cannot tell apart. Raises ContractError where the module returns
     something else than `features`."""
     pairs = tuple(sorted(options.items()))
-    one = NnxBackbone(build, unmeasured(features), inputs, pairs, stages, switches(modes), dialects)
+    how = switches(modes)
+    one = NnxBackbone(build, unmeasured(features), inputs, pairs, stages, how, dialects, cell)
     return replace(one, features=measured(one))
 
 
@@ -82,7 +86,7 @@ class _Parts(NamedTuple):
 @final
 @dataclass(frozen=True)
 class NnxBackbone:
-    """Any nnx module as a Backbone that is `Staged`, `Traced` and knows `ForeignNames`.
+    """Any nnx module as a Backbone that is `Staged`, `Traced`, `Maskable` and knows `ForeignNames`.
 
     `build(**options, rngs=rngs)` makes the module. It is a class or a function at module level
     and the options are hashable, so that equal backbones compare equal. Without `stage_names` the
@@ -91,7 +95,8 @@ class NnxBackbone:
     features)`, and the variables of a stage live below an attribute with the stage's name.
     Parameters are its `nnx.Param`; all other variables but random streams are state. `dialects`
     are the tables of names in files of other libraries; without one a name in a file is a leaf
-    path already."""
+    path already. With a `cell` the network can be masked: the module's call, or `stage`, takes one
+    argument more, a `tlx_flax.visible.Visible`, and does with it what `Maskable` demands."""
 
     build: Callable[..., nnx.Module]
     features: tuple[FeatureSpec, ...]
@@ -100,6 +105,7 @@ class NnxBackbone:
     stage_names: tuple[str, ...] = ()
     attributes: Switches = _FLAX
     dialects: tuple[Dialect, ...] = ()
+    cell: int | None = None
 
     @property
     def modes(self) -> frozenset[Mode]:
@@ -148,6 +154,32 @@ class NnxBackbone:
         )
         return checked(features, self.features), state
 
+    def apply_visible(
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        visible: Array,
+        *,
+        count: int,
+        rng: Array,
+        mode: Mode,
+    ) -> tuple[Features, State]:
+        """All features of the visible cells of `x` (B,H,W,C), and the state after the pass.
+
+        Raises ContractError for a network that cannot be masked, DataError for a mask that does
+        not fit the pictures."""
+        if self.cell is None:
+            raise ContractError(
+                f"{self.build.__name__} cannot be masked layer by layer. Hide parts of the input "
+                f"picture instead."
+            )
+        seen = fitting(Visible(visible, count), x, self.cell)
+        module = self._module(params, state, rng, mode)
+        # First of all, so that not even a hidden NaN reaches a gradient.
+        _, features = self._run(module, hidden_as_zero(x, seen), 0, len(self.stages), seen)
+        return checked(features, self.features), self._state(module, state, mode)
+
     def apply_stages(
         self,
         params: Params,
@@ -162,9 +194,10 @@ class NnxBackbone:
         """Stages `start` to `stop`. The key of a dropout layer does not depend on them."""
         module = self._module(params, state, rng, mode)
         carry, features = self._run(module, carry, start, stop)
-        if mode in MOVES:
-            state = _values(_variables(module), self._parts.state)
-        return carry, features, state
+        return carry, features, self._state(module, state, mode)
+
+    def _state(self, module: Any, before: State, mode: Mode) -> State:
+        return _values(_variables(module), self._parts.state) if mode in MOVES else before
 
     def trace(self, params: Params, state: State, x: Array) -> dict[str, Array]:
         """What every submodule returns for `x`, by its path, in the order in which they end."""
@@ -174,13 +207,15 @@ class NnxBackbone:
         self._run(module, x, 0, len(self.stages))
         return outputs
 
-    def _run(self, module: Any, carry: Any, start: int, stop: int) -> tuple[Any, Features]:
+    def _run(
+        self, module: Any, carry: Any, start: int, stop: int, *visible: Visible
+    ) -> tuple[Any, Features]:
         features: dict[str, Array] = {}
         for name in self.stages[start:stop]:
             if self.stage_names:
-                carry, new = module.stage(name, carry)
+                carry, new = module.stage(name, carry, *visible)
             else:
-                new = carry = by_name(module(carry), self.features)
+                new = carry = by_name(module(carry, *visible), self.features)
             features |= new
         return carry, features
 

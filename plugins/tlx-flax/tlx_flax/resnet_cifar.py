@@ -19,6 +19,7 @@ from tlx_flax.inputs import CIFAR10
 from tlx_flax.nnx_backbone import NnxBackbone
 from tlx_flax.resnet_names import resnet_dialects
 from tlx_flax.resnet_parts import Design, Stage, Stem
+from tlx_flax.visible import Visible, visible_mean
 
 FEATURES = (
     FeatureSpec("stem", "map", 16, 1),
@@ -42,20 +43,22 @@ class CifarResNet(nnx.Module):
         self.stage2 = Stage(design, n, 16, 32, 2, rngs)
         self.stage3 = Stage(design, n, 32, 64, 2, rngs)
 
-    def stage(self, name: str, x: Array) -> tuple[Array, dict[str, Array]]:
+    def stage(
+        self, name: str, x: Array, visible: Visible | None = None
+    ) -> tuple[Array, dict[str, Array]]:
         """One stage by name: what the next one reads, and the features that arise."""
-        x = getattr(self, name)(x)
+        x = getattr(self, name)(x, visible)
         features = {name: x}
         if name == STAGES[-1]:
-            features["pooled"] = x.mean((1, 2))
+            features["pooled"] = visible_mean(x, visible)
         return x, features
 
 
 def _resnet(n: int, shortcut: Shortcut, channels: int) -> Backbone:
     inputs = with_channels(CIFAR10, channels)
     options = (("n", n), ("shortcut", shortcut), ("channels", channels))
-    dialects = resnet_dialects()
-    return NnxBackbone(CifarResNet, FEATURES, inputs, options, STAGES, NORM_MODES, dialects)
+    dialects, cell = resnet_dialects(), FEATURES[-2].stride
+    return NnxBackbone(CifarResNet, FEATURES, inputs, options, STAGES, NORM_MODES, dialects, cell)
 
 
 def resnet20(shortcut: Shortcut = "A", channels: int = 3) -> Backbone:

@@ -23,6 +23,7 @@ from tlx_flax.max_pool import max_pool
 from tlx_flax.nnx_backbone import NnxBackbone
 from tlx_flax.resnet_names import resnet_dialects
 from tlx_flax.resnet_parts import Design, Stage, Stem
+from tlx_flax.visible import Visible, hidden_as_zero, visible_mean
 
 STAGES = ("stem", "stage1", "stage2", "stage3", "stage4")
 WIDTHS = (64, 128, 256, 512)
@@ -54,16 +55,18 @@ class ImageNetResNet(nnx.Module):
             setattr(self, name, Stage(design, number, cin, width, stride, rngs))
             cin = design.cout(width)
 
-    def stage(self, name: str, x: Array) -> tuple[Array, dict[str, Array]]:
+    def stage(
+        self, name: str, x: Array, visible: Visible | None = None
+    ) -> tuple[Array, dict[str, Array]]:
         """One stage by name: what the next one reads, and the features that arise.
 
         The feature `stem` is the map before max-pooling; the next stage reads it pooled."""
-        x = getattr(self, name)(x)
+        x = getattr(self, name)(x, visible)
         features = {name: x}
         if name == "stem" and self.pools:
-            x = max_pool(x, 3, 2, 1)
+            x = hidden_as_zero(max_pool(x, 3, 2, 1), visible)
         if name == STAGES[-1]:
-            features["pooled"] = x.mean((1, 2))
+            features["pooled"] = visible_mean(x, visible)
         return x, features
 
 
@@ -83,7 +86,9 @@ def imagenet_resnet(
     inputs = with_channels(CIFAR10 if stem == "small" else IMAGENET, channels)
     options = (("blocks", blocks), ("design", design), ("stem", stem), ("channels", channels))
     dialects = resnet_dialects(deep=stem == "deep", pooled=design.shortcut == "D")
-    return NnxBackbone(ImageNetResNet, features, inputs, options, STAGES, NORM_MODES, dialects)
+    return NnxBackbone(
+        ImageNetResNet, features, inputs, options, STAGES, NORM_MODES, dialects, strides[-1]
+    )
 
 
 BASIC, BOTTLENECK = Design("basic"), Design("bottleneck")

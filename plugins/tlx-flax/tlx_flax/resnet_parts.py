@@ -1,7 +1,8 @@
 """The layers that all ResNets share, as PyTorch's ResNets have them.
 
 Convolutions pad explicitly on both sides (Flax's 'SAME' pads stride 2 only behind), carry no
-bias and start from He's normal distribution over the fan-out.
+bias and start from He's normal distribution over the fan-out. Behind each stands a batch norm,
+which hides again what is not visible; all else here keeps the zeros that stand for it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from flax import nnx
 from jax import Array
 
 from tlx_flax.batch_norm import BatchNorm
+from tlx_flax.visible import Visible
 
 Shortcut: TypeAlias = Literal["A", "B", "D"]
 """He et al. 2015, section 3.3: A pads new channels with zeros, B projects them. He et al. 2018,
@@ -49,11 +51,11 @@ class Stem(nnx.Module):
             setattr(self, f"bn{number}", BatchNorm(cout))
             channels = cout
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, visible: Visible | None = None) -> Array:
         """(B,H,W,channels) to (B,H/strides,W/strides,cout)."""
         for number in range(1, self.layers + 1):
             x = getattr(self, f"conv{number}")(x)
-            x = nnx.relu(getattr(self, f"bn{number}")(x))
+            x = nnx.relu(getattr(self, f"bn{number}")(x, visible))
         return x
 
 
@@ -66,12 +68,12 @@ class Projection(nnx.Module):
         self.conv = conv(cin, cout, 1, stride // self.window, rngs)
         self.bn = BatchNorm(cout)
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, visible: Visible | None = None) -> Array:
         """(B,H,W,cin) to (B,H/stride,W/stride,cout)."""
         if self.window > 1:
-            window = (self.window, self.window)
+            window = (self.window, self.window)  # never across the border of a cell
             x = nnx.avg_pool(x, window, window, "SAME", count_include_pad=False)
-        return self.bn(self.conv(x))
+        return self.bn(self.conv(x), visible)
 
 
 class PadShortcut(nnx.Module):
@@ -82,7 +84,7 @@ class PadShortcut(nnx.Module):
         self.stride = stride
         self.before, self.after = (cout - cin) // 2, (cout - cin + 1) // 2
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, visible: Visible | None = None) -> Array:
         """(B,H,W,cin) to (B,H/stride,W/stride,cout)."""
         x = x[:, :: self.stride, :: self.stride]
         return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (self.before, self.after)))
@@ -136,11 +138,11 @@ class BasicBlock(nnx.Module):
         self.bn2 = BatchNorm(cout)
         self.shortcut = shortcut
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, visible: Visible | None = None) -> Array:
         """(B,H,W,cin) to (B,H/stride,W/stride,cout)."""
-        y = nnx.relu(self.bn1(self.conv1(x)))
-        y = self.bn2(self.conv2(y))
-        return nnx.relu(y + (x if self.shortcut is None else self.shortcut(x)))
+        y = nnx.relu(self.bn1(self.conv1(x), visible))
+        y = self.bn2(self.conv2(y), visible)
+        return nnx.relu(y + (x if self.shortcut is None else self.shortcut(x, visible)))
 
 
 class Bottleneck(nnx.Module):
@@ -167,12 +169,12 @@ class Bottleneck(nnx.Module):
         self.bn3 = BatchNorm(cout)
         self.shortcut = shortcut
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, visible: Visible | None = None) -> Array:
         """(B,H,W,cin) to (B,H/stride,W/stride,cout)."""
-        y = nnx.relu(self.bn1(self.conv1(x)))
-        y = nnx.relu(self.bn2(self.conv2(y)))
-        y = self.bn3(self.conv3(y))
-        return nnx.relu(y + (x if self.shortcut is None else self.shortcut(x)))
+        y = nnx.relu(self.bn1(self.conv1(x), visible))
+        y = nnx.relu(self.bn2(self.conv2(y), visible))
+        y = self.bn3(self.conv3(y), visible)
+        return nnx.relu(y + (x if self.shortcut is None else self.shortcut(x, visible)))
 
 
 class Stage(nnx.Module):
@@ -186,8 +188,8 @@ class Stage(nnx.Module):
             setattr(self, f"block{number}", design.block(cin, width, stride, rngs))
             cin, stride = design.cout(width), 1
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, visible: Visible | None = None) -> Array:
         """(B,H,W,cin) to (B,H/stride,W/stride,cout)."""
         for number in range(self.blocks):
-            x = getattr(self, f"block{number}")(x)
+            x = getattr(self, f"block{number}")(x, visible)
         return x

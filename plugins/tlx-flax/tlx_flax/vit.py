@@ -19,6 +19,7 @@ from tlx.preprocessing import with_channels
 from tlx.protocols import Backbone
 from tlx.types import FeatureSpec, InputSpec
 from tlx_flax.nnx_backbone import NnxBackbone
+from tlx_flax.visible import Visible
 from tlx_flax.vit_names import dialects
 from tlx_flax.vit_parts import Block, Embed, layer_norm
 
@@ -57,10 +58,13 @@ class VisionTransformer(nnx.Module):
             setattr(self, f"block{number}", block)
         self.norm = layer_norm(width, eps, rngs)
 
-    def stage(self, name: str, x: Array) -> tuple[Array, dict[str, Array]]:
-        """One stage by name: what the next one reads, and the features that arise."""
+    def stage(
+        self, name: str, x: Array, visible: Visible | None = None
+    ) -> tuple[Array, dict[str, Array]]:
+        """One stage by name: what the next one reads, and the features that arise. What is hidden
+        gets no token, so only `embed` has to know of it."""
         if name != "norm":
-            x = getattr(self, name)(x)
+            x = self.embed(x, visible) if name == "embed" else getattr(self, name)(x)
             return x, {name: x}
         tokens = self.norm(x)
         pooled = tokens[:, 0]
@@ -136,7 +140,9 @@ def vit(
     inputs = with_channels(replace(INPUTS, size=(size, size), fixed=True), channels)
     stages = ("embed", *blocks, "norm")
     names = dialects(width, heads, pool, eps)
-    return NnxBackbone(VisionTransformer, features, inputs, options, stages, dialects=names)
+    return NnxBackbone(
+        VisionTransformer, features, inputs, options, stages, dialects=names, cell=patch
+    )
 
 
 def _refuse(wrong: object, why: str) -> None:

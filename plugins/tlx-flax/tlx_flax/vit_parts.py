@@ -15,6 +15,7 @@ from flax import nnx
 from jax import Array
 
 from tlx.errors import ConfigError
+from tlx_flax.visible import Visible, visible_tokens
 
 small_normal = nnx.initializers.normal(0.02)
 """Of kernels and positions in timm's `init_weights_vit_timm`, whose truncation at 100 standard
@@ -67,8 +68,9 @@ class Embed(nnx.Module):
             self.register_embedding = nnx.Param(tiny(rngs.params(), (1, registers, width)))
         self.dropout = dropout(rate, rngs)
 
-    def __call__(self, x: Array) -> Array:
-        """(B,size,size,C) to (B,1+registers+N,D), class token first, then patches row by row.
+    def __call__(self, x: Array, visible: Visible | None = None) -> Array:
+        """(B,size,size,C) to (B,1+registers+N,D), class token first, then patches row by row,
+        the visible ones if not all are.
 
         Raises ConfigError for pictures of another size: there are no positions for them."""
         count, height, wide, _ = x.shape
@@ -80,7 +82,7 @@ class Embed(nnx.Module):
             )
         x = self.patch(x).reshape(count, -1, self.class_embedding.shape[-1])
         first, positions = self.class_embedding[...], self.position_embedding[...]
-        x = x + positions[:, 1:]
+        x = visible_tokens(x + positions[:, 1:], visible)
         tokens = [first + positions[:, :1]]
         if self.registers:
             tokens.append(self.register_embedding[...])

@@ -227,6 +227,69 @@ def test_a_run_without_head_weights_or_evaluation_has_a_report(tmp_path):
     assert "Confusion" not in text
 
 
+def label_free(out, n=12):
+    """The events of a run without labels to learn from; it is told its classes all the same."""
+    rng = np.random.default_rng(0)
+    pictures = lambda *shape: rng.integers(0, 256, (*shape, 8, 8, 3), dtype=np.uint8)  # noqa: E731
+    yield Event("start", 0, start(out, divergences=[], selection=("loss", "min")))
+    health = {"feature_std": 0.5, "rankme": 9.1, "knn_accuracy": 0.3, "probe_accuracy": 0.4}
+    yield Event("eval", 0, {"split": "val", "metrics": health, "best": False, "epoch": 0.0})
+    yield Event("train", 5, {"loss": 1.0, "task": 1.0, "learning_rate": 0.1})
+    metrics = {**health, "loss": np.float32(0.7)}
+    yield Event("eval", 5, {"split": "val", "metrics": metrics, "best": True, "epoch": 1.0})
+    finish = {
+        "result": {"val": metrics, "test": {"loss": 0.8}},
+        "confusion": None,
+        "samples": [],
+        "drawn": {t: pictures(3) for t in ("original", "seen", f"filled {EVIL}")},
+        "neighbours": {
+            "pictures": pictures(2),
+            "nearest": pictures(2, 4),
+            "labels": np.array([0, 1]),
+            "nearest_labels": np.array([[0, 0, 2, 0], [1, 0, 1, 1]]),
+        },
+        "features": {
+            "before": rng.normal(size=(n, 5)),
+            "after": rng.normal(size=(n, 5)),
+            "labels": np.arange(n) % 3,
+        },
+        "curves": str(Path(out) / "metrics.jsonl"),
+        "next": [],
+    }
+    yield Event("finish", 5, finish)
+
+
+def test_report_of_a_run_without_labels_shows_what_it_learnt(tmp_path):
+    source = written(tmp_path, label_free(tmp_path))
+    page = Page(source)
+    text = " ".join(" ".join(page.text).split())
+    for said in (
+        "30.0 % val knn accuracy",
+        "Accuracy of features",
+        "Effective rank of features (RankMe)",
+        "Deviation of features",
+        "original seen filled",
+        "6 of these 8 have the class of their picture",
+        "✗ ant",
+        "one of 12 validation pictures",
+        "t-SNE keeps neighbourhoods, not distances",
+        "rankme 9.100 -",
+    ):
+        assert said in text, said
+    assert page.tags.count("img") == 3 * 3 + 2 + 2 * 4
+    assert page.tags.count("svg") == 5 + 2
+    assert all(s.startswith(("data:image/png;base64,", "#")) for s in page.sources)
+    assert "script" not in page.tags
+    ids = re.findall(r'\bid="([^"]+)"', source)
+    assert len(ids) == len(set(ids))
+
+
+def test_report_of_a_run_without_labels_and_few_pictures_has_no_map(tmp_path):
+    text = written(tmp_path, label_free(tmp_path, n=9))
+    assert "There is no map of features: it takes 10 examples, and there are 9." in text
+    assert "t-SNE" not in text
+
+
 def study(out):
     rows = [
         {"variant": "scratch", "test": 0.8, "val": 0.81, "low": 0.77, "high": 0.83},
@@ -333,9 +396,10 @@ def records(folder):
             raw = raw[16 + n :]
 
 
-def test_tensorboard_reads_back_what_was_emitted(tmp_path):
+@pytest.mark.parametrize("events", [run, label_free])
+def test_tensorboard_reads_back_what_was_emitted(tmp_path, events):
     sink, expected = TensorBoard(), {}
-    for event in run(tmp_path):
+    for event in events(tmp_path):
         sink.emit(event)
         if event.kind == "train":
             expected |= {(f"train/{k}", event.step): v for k, v in event.data.items()}
@@ -373,7 +437,8 @@ def test_tensorboard_of_a_resumed_run_hides_what_was_beyond(tmp_path):
 def test_importing_the_sinks_does_not_import_what_draws():
     code = (
         "import sys, tlx_report.html, tlx_report.tensorboard\n"
-        "print(sorted({'matplotlib', 'jinja2', 'tensorboardX', 'PIL', 'jax'} & set(sys.modules)))"
+        "slow = {'matplotlib', 'jinja2', 'tensorboardX', 'PIL', 'sklearn', 'jax'}\n"
+        "print(sorted(slow & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -15,9 +15,12 @@ from urllib.parse import quote
 
 import numpy as np
 
-from tlx.sinks import EVAL, FINISH, NOTE, START, STUDY, TRAIN, WARNING, read_jsonl
+from tlx.sinks import FINISH, NOTE, START, STUDY, WARNING, read_jsonl
 from tlx.types import Event
 from tlx.wording import comparison, duration, headline, in_percent, plain, results, shown
+from tlx_report.embedding import maps
+from tlx_report.progress import figures
+from tlx_report.sheets import answers, class_name, drawings, neighbours
 
 ANNOTATED = 20
 """A confusion matrix of at most this many classes is a table with its counts."""
@@ -61,8 +64,7 @@ def run_page(
 ) -> str:
     """The page of a run from the data of its `start` and `finish` events."""
     result = plain(finish["result"])
-    wrong, right = _samples(finish.get("samples") or (), start["data"]["classes"], pictures)
-    confusion = finish.get("confusion")
+    classes, confusion = start["data"]["classes"], finish.get("confusion")
     return _rendered(
         "run.html",
         title=str(start["name"]),
@@ -70,9 +72,12 @@ def run_page(
         rows=_merged([*headline(start), ("written to", str(start["out"]))]),
         texts=texts,
         table=results(result),
-        figures=_figures(start, read_jsonl(finish["curves"])),
-        confusion=None if confusion is None else _confusion(confusion, start["data"]["classes"]),
-        sheets=[("Wrong", wrong), ("Right", right)],
+        figures=figures(start, read_jsonl(finish["curves"])),
+        drawings=drawings(finish.get("drawn")),
+        neighbours=neighbours(finish.get("neighbours"), classes),
+        maps=maps(finish.get("features"), classes),
+        confusion=None if confusion is None else _confusion(confusion, classes),
+        sheets=answers(finish.get("samples") or (), classes, pictures),
         weights=plain(start.get("weights")),
         config=list(_flat(plain(start["config"]))),
         versions=result.get("versions") or {},
@@ -128,60 +133,17 @@ def _tiles(start: Mapping[str, Any], result: Mapping[str, Any]) -> list[tuple[st
     """The few numbers that a reader looks for first, as (number, what it is)."""
     tiles = []
     metric = (start.get("selection") or ("accuracy",))[0]
-    for split in ("test", "val"):
-        value = (result.get(split) or {}).get(metric)
+    wanted = [("test", metric), ("val", metric), ("val", "knn_accuracy"), ("val", "probe_accuracy")]
+    for split, name in dict.fromkeys(wanted):
+        value = (result.get(split) or {}).get(name)
         if value is not None:
-            tiles.append((shown(metric, value), f"{split} {metric.replace('_', ' ')}"))
+            tiles.append((shown(name, value), f"{split} {name.replace('_', ' ')}"))
     tiles.append((shown("", start["trainable"]), "trained parameters"))
     if result.get("seconds") is not None:
         compiling = result.get("compile_seconds")
         part = f", {duration(float(compiling))} of it compiling" if compiling else ""
         tiles.append((duration(float(result["seconds"])), f"in all{part}"))
     return tiles
-
-
-def _figures(start: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """(heading, svg) of the loss, the metric that was selected by, each divergence and the
-    learning rate; without those that were never measured."""
-    from tlx_report.figures import curves
-
-    train = [r for r in lines if r["kind"] == TRAIN]
-    val = [r for r in lines if r["kind"] == EVAL and r["split"] == "val"]
-    best = next((float(r["step"]) for r in reversed(val) if r.get("best")), None)
-
-    def trained(key: str) -> list[tuple[float, float]]:
-        return [(r["step"], float(r[key])) for r in train if r.get(key) is not None]
-
-    def measured(key: str) -> list[tuple[float, float]]:
-        pairs = [(r["step"], r["metrics"].get(key)) for r in val]
-        return [(step, float(value)) for step, value in pairs if value is not None]
-
-    metric = (start.get("selection") or ("accuracy",))[0]
-    divergences = [str(d["name"]) for d in start["divergences"]]
-    task = {"train, task alone": trained("task")} if divergences else {}
-    panels = [("Loss", {"train": trained("loss"), **task, "val": measured("loss")})]
-    if metric != "loss":
-        pair = {"train": trained(metric), "val": measured(metric)}
-        panels.append((metric.replace("_", " ").capitalize(), pair))
-    for name in divergences:
-        panels.append((f"Divergence {name}", {name: trained(f"divergence/{name}")}))
-    panels.append(("Learning rate", {"rate": trained("learning_rate")}))
-
-    ends = np.cumsum([0, *(int(p["steps"]) for p in start["phases"])])
-    phases = [(float(s), str(p["name"])) for s, p in zip(ends, start["phases"], strict=False)]
-    found = []
-    for i, (heading, pairs) in enumerate(panels):
-        present = {label: points for label, points in pairs.items() if points}
-        if present:
-            svg = curves(
-                present,
-                f"c{i}",
-                percent=in_percent(metric) and i == 1,
-                best=best if "val" in present else None,
-                boundaries=phases if len(phases) > 1 else (),
-            )
-            found.append((heading, svg))
-    return found
 
 
 def _confusion(confusion: Any, classes: Sequence[str]) -> dict[str, Any]:
@@ -193,7 +155,7 @@ def _confusion(confusion: Any, classes: Sequence[str]) -> dict[str, Any]:
     if np.all(counts == np.rint(counts)):  # sums of weights come as floats
         counts = counts.astype(np.int64)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    names = [_class(i, classes) for i in range(len(counts))]
+    names = [class_name(i, classes) for i in range(len(counts))]
     wrong = counts * (1 - np.eye(len(counts), dtype=counts.dtype))
     order = [np.unravel_index(i, wrong.shape) for i in np.argsort(-wrong, axis=None)[:5]]
     pairs = [
@@ -214,34 +176,6 @@ def _confusion(confusion: Any, classes: Sequence[str]) -> dict[str, Any]:
         "picture": None if few else heatmap(shares),
         "pairs": pairs,
     }
-
-
-def _samples(
-    samples: Sequence[Mapping[str, Any]], classes: Sequence[str], most: int
-) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
-    """Wrong and right pictures with their captions, `most` together."""
-    from tlx_report.pictures import embedded
-
-    wrong = [s for s in samples if plain(s["label"]) != plain(s["predicted"])]
-    right = [s for s in samples if plain(s["label"]) == plain(s["predicted"])]
-    wrong = wrong[: max(most // 2, most - len(right))]
-
-    def card(s: Mapping[str, Any]) -> dict[str, str]:
-        sure = s.get("probability")
-        return {
-            "picture": embedded(s["image"]),
-            "predicted": _class(s["predicted"], classes),
-            "truth": _class(s["label"], classes),
-            "sure": "" if sure is None else f"{100 * float(sure):.0f} %",
-        }
-
-    return [card(s) for s in wrong], [card(s) for s in right[: most - len(wrong)]]
-
-
-def _class(label: Any, classes: Sequence[str]) -> str:
-    label = plain(label)
-    known = isinstance(label, int) and 0 <= label < len(classes)
-    return str(classes[label]) if known else shown("", label)
 
 
 def _merged(rows: Sequence[tuple[str, str]]) -> dict[str, list[str]]:

@@ -62,6 +62,7 @@ class Jit:
                 grads, train.opt_state, moving, hyper=constants.hyper, step=train.step
             )
             params = merge(optax.apply_updates(moving, updates), still)
+            state = objective.updated(params, state, progress)
             return train._replace(
                 step=train.step + 1, params=params, state=state, opt_state=opt_state
             ), metrics

@@ -1,4 +1,5 @@
-"""Masked pre-training: what is hidden, what is scored, and that it learns."""
+"""Masked pre-training by painting over the input: what is hidden, what is scored, and that it
+learns."""
 
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -7,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tlx_strategies import decoder, patches
+from tlx_strategies import patches
 from tlx_strategies.masked import Masked
 
 from tlx.errors import ConfigError, DataError
@@ -56,11 +57,17 @@ def forward(strategy, variables, fed, mode="train", rng=KEY):
     return jitted(strategy, mode)(*variables, fed, rng)
 
 
+def test_a_network_that_cannot_be_masked_says_what_is_done_instead():
+    (note,) = Masked().notes(MODEL)
+    assert "painted over" in note
+
+
 def test_patches_are_squares_row_by_row():
     picture = np.arange(16 * 24 * 3).reshape(1, 16, 24, 3)
     cut = np.asarray(patches.cut(jnp.asarray(picture), 8))
     assert cut.shape == (1, 6, 192)
     np.testing.assert_array_equal(cut[0, 4].reshape(8, 8, 3), picture[0, 8:, 8:16])
+    np.testing.assert_array_equal(patches.laid(jnp.asarray(cut), 8, picture.shape), picture)
 
 
 @pytest.mark.parametrize("ratio", [0.01, 0.25, 0.6, 0.99])
@@ -146,23 +153,6 @@ def test_pictures_of_bytes_are_the_same_as_of_fractions():
     np.testing.assert_allclose(ours.loss, theirs.loss, rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("feature", "picture"), [((2, 4, 6, 5), (2, 16, 24, 3)), ((2, 3, 4, 5), (2, 14, 15, 1))]
-)
-def test_the_decoder_draws_pictures_of_any_shape(feature, picture):
-    params = decoder.init(KEY, feature, picture, 7)
-    drawn = decoder.apply(params, jnp.ones(feature), picture)
-    assert drawn.shape == picture
-
-
-def test_pixel_shuffle_puts_a_positions_block_in_its_place():
-    params = decoder.init(KEY, (1, 2, 2, 1), (1, 4, 4, 1), 3)
-    params["conv"]["kernel"] = jnp.zeros((3, 3, 1, 3))
-    params["out"]["bias"] = jnp.arange(4.0)
-    drawn = decoder.apply(params, jnp.ones((1, 2, 2, 1)), (1, 4, 4, 1))
-    np.testing.assert_array_equal(drawn[0, ..., 0], np.tile([[0, 1], [2, 3]], (2, 2)))
-
-
 def test_phase():
     strategy = Masked(norm="frozen")
     assert isinstance(strategy, Strategy)
@@ -216,7 +206,7 @@ class Flat:
 
 
 def test_refusals():
-    for options in ({"ratio": 0.0}, {"ratio": 1.0}, {"patch": 0}, {"width": 0}):
+    for options in ({"ratio": 0.0}, {"ratio": 1.0}, {"patch": 0}, {"width": 0}, {"depth": 0}):
         with pytest.raises(ConfigError, match=next(iter(options))):
             Masked(**options)
     with pytest.raises(DataError, match=r"16 x 24 .* one of: 1, 2, 4, 8\."):

@@ -6,6 +6,8 @@ the average colour earns nothing (He et al. 2022, arXiv:2111.06377, section 4).
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -18,12 +20,23 @@ def cut(picture: Array, patch: int) -> Array:
     return tiles.transpose(0, 1, 3, 2, 4, 5).reshape(b, -1, patch * patch * c)
 
 
+def laid(patches: Array, patch: int, picture: tuple[int, ...]) -> Array:
+    """The way back of `cut`: (B,n,P) -> a picture of shape (B,H,W,C)."""
+    b, h, w, c = picture
+    tiles = patches.reshape(b, h // patch, w // patch, patch, patch, c)
+    return tiles.transpose(0, 1, 3, 2, 4, 5).reshape(picture)
+
+
+def hidden_count(patches: int, ratio: float) -> int:
+    """How many of at least two patches are hidden: the share `ratio`, but one at least and not
+    all."""
+    return min(max(round(ratio * patches), 1), patches - 1)
+
+
 def hide(keys: Array, patches: int, ratio: float) -> Array:
-    """(B,patches) True where hidden, one key per picture: exactly `round(ratio * patches)` of
-    them, at least one and not all."""
-    count = min(max(round(ratio * patches), 1), patches - 1)
+    """(B,patches) True where hidden, one key per picture: exactly `hidden_count` of them."""
     drawn = jax.vmap(lambda key: jax.random.permutation(key, patches))(keys)
-    return drawn < count
+    return drawn < hidden_count(patches, ratio)
 
 
 def spread(hidden: Array, patch: int, size: tuple[int, ...]) -> Array:
@@ -41,10 +54,23 @@ def blank(picture: Array, pixels: Array) -> Array:
     return jnp.where(pixels, mean, picture)
 
 
+class Level(NamedTuple):
+    """What is taken out of patches: their mean and their standard deviation, (B,n,1) each."""
+
+    mean: Array
+    deviation: Array
+
+
+def level(patches: Array) -> Level:
+    """Of every patch (B,n,P); the deviation is never 0, so that flat patches can be divided."""
+    variance = patches.var(-1, keepdims=True)
+    return Level(patches.mean(-1, keepdims=True), jnp.sqrt(variance + 1e-6))
+
+
 def contrast(patches: Array) -> Array:
     """(B,n,P) with mean 0 and variance 1 within every patch; flat patches are 0."""
-    mean = patches.mean(-1, keepdims=True)
-    return (patches - mean) * jax.lax.rsqrt(patches.var(-1, keepdims=True) + 1e-6)
+    mean, deviation = level(patches)
+    return (patches - mean) / deviation
 
 
 def hidden_error(predicted: Array, target: Array, hidden: Array) -> Array:
