@@ -11,10 +11,11 @@ import optax
 import pytest
 from tlx_strategies import masking
 from tlx_strategies.masked import Masked
+from tlx_strategies.shown import shown
 
 from tlx import registry
 from tlx.errors import ConfigError, DataError
-from tlx.model import Model
+from tlx.model import Model, pictures
 from tlx.protocols import Draws, SelfSupervised, Strategy
 from tlx.testing.compiling import quick_jit
 from tlx.trees import count, flat
@@ -138,11 +139,6 @@ def test_an_example_is_evaluated_alike_in_any_batch(name):
 def test_pictures_of_bytes_of_another_size_are_predicted_as_the_network_sees_them():
     grey = np.random.default_rng(1).integers(0, 256, (2, 10, 11, 1), np.uint8)
     fed = batch(grey)
-    made = quick_jit(lambda p, s, fed: STRATEGY._guess(model("resnet20"), p, s, fed, KEY, "eval"))(
-        *start("resnet20"), fed
-    )
-    assert made.canvas.shape == (2, 16, 16, 3)
-    assert made.hidden.shape == (2, 4, 4)
     drawn = STRATEGY.draw(model("resnet20"), start("resnet20"), fed, rng=KEY)
     resized = jax.image.resize(grey / 255.0, (2, 16, 16, 1), "linear")
     np.testing.assert_allclose(drawn["original"], np.repeat(resized, 3, -1), atol=1e-5)
@@ -171,9 +167,9 @@ def test_pictures_show_what_was_seen_and_what_was_filled_in(name):
 
 def test_blue_first_networks_and_ranges_are_shown_in_colour():
     spec = replace(SPEC, order="bgr", scale=255.0, mean=(104.0, 117.0, 123.0), std=(1.0,) * 3)
-    odd = replace(model("resnet20"), inputs=spec)
-    drawn = STRATEGY.draw(odd, start("resnet20"), batch(), rng=KEY)
-    np.testing.assert_allclose(drawn["original"], PICTURES, atol=1e-5)
+    np.testing.assert_allclose(shown(spec, pictures(spec, PICTURES)), PICTURES, atol=1e-5)
+    grey = shown(InputSpec(channels=1, mean=(0.5,), std=(0.5,)), jnp.zeros((1, 2, 2, 1)))
+    np.testing.assert_array_equal(grey, np.full((1, 2, 2, 3), 0.5))
 
 
 @pytest.mark.parametrize(
