@@ -201,17 +201,21 @@ class DINO:
         target, state = teacher.target(model, state, views, weight, rng=for_teacher, mode=mode)
         own = state["strategy"]
         answers = assigned(own["teacher"]["params"]["strategy"]["prototypes"], target)
-        share = jnp.minimum(progress / self.warmup, 1.0) if self.warmup else 1.0
-        first, last = self.warmup_temperature, self.teacher_temperature
         loss = cross_entropy(
             assigned(params["strategy"]["prototypes"], z) / self.student_temperature,
-            (answers - own["centre"]) / (first + share * (last - first)),
+            (answers - own["centre"]) / self.sharpness(progress),
         )
         if mode != "eval":
             keep = self.centre_momentum
             centre = keep * own["centre"] + (1 - keep) * moments(answers, weight).mean
             state = {**state, "strategy": {**own, "centre": centre}}
         return Forward(loss, views[0], seen.features, None, state)
+
+    def sharpness(self, progress: Array) -> Array:
+        """The teacher's temperature at a point of the run, 0 to 1."""
+        share = jnp.minimum(progress / self.warmup, 1.0) if self.warmup else 1.0
+        first, last = self.warmup_temperature, self.teacher_temperature
+        return jnp.asarray(first + share * (last - first))
 
     def shrunk(self, model: Model, crops: Array) -> tuple[Array, Model]:
         """Small crops (V,B,H,W,3) at their size, and the model that takes them at it."""
