@@ -119,7 +119,9 @@ class Console:
     def _on_eval(self, step: int, data: Mapping[str, Any]) -> None:
         metrics, split, epoch = data["metrics"], data["split"], data.get("epoch")
         first = (self._start.get("selection") or ("",))[0]
-        names = sorted(metrics, key=lambda m: (m != first, m != "loss"))[:2]
+        told = (first, "loss", "knn_accuracy", "rankme")
+        names = sorted(metrics, key=lambda m: told.index(m) if m in told else len(told))
+        names = names[: max(2, len({*told} & {*names}))]
         words = [f"{split} {m.replace('_', ' ')} {shown(m, metrics[m])}" for m in names]
         words.insert(1, "best" if data.get("best") else "    ")
         words += [*(f"train {w}" for w in self._pace()), *self._speed()]

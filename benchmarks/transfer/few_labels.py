@@ -8,7 +8,7 @@ methods, each with the same number of trials. The trial of a method is chosen by
 validation metric over the first `tuning` seeds; then it runs on all `seeds`, and only these
 models see the test split, once. A seed draws the labelled pictures, the head and the order of
 batches, the same for every method. `after = "finetune"` starts a method's trials from the trial
-that was chosen for that one.
+that was chosen for that one; `chosen_in` names a setting whose choices another one keeps.
 
 Every finished run is a line in results/few_labels/TABLE.jsonl, so that a table that is stopped goes
 on where it was. `--render` writes docs/few_labels/TABLE.md and TABLE.svg from these lines: the mean
@@ -132,6 +132,10 @@ class Table:
 
     def chosen(self, setting: Any, method: Any) -> Mapping[str, Any]:
         """The trial with the best mean validation metric; the lower loss decides between equals."""
+        if len(method["trials"]) == 1:
+            return method["trials"][0]
+        where = setting.get("chosen_in", setting["name"])
+        setting = next(s for s in self.spec["setting"] if s["name"] == where)
 
         def quality(trial: Any) -> tuple[float, float]:
             found = [self.validated(setting, method, trial, seed) for seed in range(self.tuning)]

@@ -16,7 +16,8 @@ T_95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8
 
 class Row(NamedTuple):
     """A method in a setting: percent on the test split over seeds, points ahead of the baseline
-    with half the width of the interval (None for the baseline itself), and what was chosen."""
+    with half the width of the interval (None for the baseline itself, and no interval for a single
+    seed), and what was chosen."""
 
     method: str
     mean: float
@@ -51,9 +52,10 @@ def rows(setting: str, spec: Mapping[str, Any], lines: Iterable[Mapping[str, Any
         values = {seed: line["test"][metric] for seed, line in found[method].items()}
         gaps = [100 * (values[seed] - base[seed]) for seed in values if seed in base]
         ahead = half = None
-        if method != spec["baseline"] and len(gaps) > 1:
-            quantile = next(q for n, q in sorted(T_95.items()) if n >= min(len(gaps) - 1, 29))
+        if method != spec["baseline"] and gaps:
             ahead = float(np.mean(gaps))
+        if ahead is not None and len(gaps) > 1:
+            quantile = next(q for n, q in sorted(T_95.items()) if n >= min(len(gaps) - 1, 29))
             half = float(quantile * np.std(gaps, ddof=1) / math.sqrt(len(gaps)))
         percent = 100 * np.asarray(list(values.values()))
         one = next(iter(found[method].values()))
@@ -127,11 +129,9 @@ def render(name: str, spec: Mapping[str, Any], lines: list[Mapping[str, Any]], d
         rule = "| --- | ---: | ---: | ---: | --- | ---: | ---: |" + (" ---: |" if more else "")
         text += [head + more, rule]
         for r in found:
-            gap = (
-                ""
-                if r.ahead is None
-                else f"{r.ahead:+.1f} ({r.ahead - r.half:+.1f} to {r.ahead + r.half:+.1f})"
-            )
+            gap = "" if r.ahead is None else f"{r.ahead:+.1f}"
+            if r.half is not None:
+                gap += f" ({r.ahead - r.half:+.1f} to {r.ahead + r.half:+.1f})"
             mark = f"**{gap}**" if r.verdict in ("better", "worse") else gap
             text.append(
                 f"| {r.method} | {r.mean:.1f} | {r.deviation:.1f} | {mark} | {r.trial} | "
@@ -170,9 +170,8 @@ def picture(tables: Mapping[str, list[Row]], spec: Mapping[str, Any], path: Path
         for r in found:
             if r.ahead is not None:
                 place = len(names) - names.index(r.method)
-                panel.errorbar(
-                    r.ahead, place, xerr=r.half, fmt="o", ms=4, capsize=2, color=colours[r.verdict]
-                )
+                colour = colours[r.verdict or "cannot be told"]
+                panel.errorbar(r.ahead, place, xerr=r.half, fmt="o", ms=4, capsize=2, color=colour)
         panel.axvline(0, color="black", lw=0.8)
         panel.set_title(setting, fontsize=8)
         panel.tick_params(labelsize=7)

@@ -213,6 +213,20 @@ def test_plain_output_has_one_line_per_evaluation_and_no_control_codes():
     assert len(text.splitlines()) < 40
 
 
+def test_a_run_without_labels_is_followed_by_its_neighbours():
+    metrics = {"feature_std": 0.3, "rankme": 21.5, "knn_accuracy": 0.512, "probe_accuracy": 0.6}
+    data = {"split": "val", "best": True, "epoch": 1.0}
+    events = [
+        Event("start", 0, start(selection=("loss", "min"))),
+        Event("eval", 0, {**data, "metrics": metrics}),
+        Event("eval", 7, {**data, "metrics": {**metrics, "loss": 4.25}}),
+    ]
+    first, then = [line for line in said(events).splitlines() if "step" in line]
+    assert "val knn accuracy  51.2%   best   val rankme 21.5" in first
+    assert then.index("val loss 4.25") < then.index("val knn") < then.index("val rankme")
+    assert "feature" not in then
+
+
 def test_it_says_where_it_writes_first_and_last():
     lines = said(run("some/very long/" + "folder" * 30)).splitlines()
     assert "some/very long/" + "folder" * 30 in lines[0]

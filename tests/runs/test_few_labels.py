@@ -67,6 +67,32 @@ def test_differences_are_paired_and_their_interval_is_students(page, lines, valu
         assert row.ahead + row.half == pytest.approx(interval.high, abs=2e-3)
 
 
+def test_one_seed_has_a_difference_and_no_interval(page, lines, values, tmp_path):
+    first = [line for line in lines if line["seed"] == 0]
+    good = page.rows("here", SPEC, first)[1]
+    assert good.ahead == pytest.approx(100 * (values["good"][0] - values["plain"][0]))
+    assert (good.half, good.verdict) == (None, "")
+    page.render("table", {**SPEC, "seeds": 1}, first, tmp_path)
+    assert f"| {good.ahead:+.1f} |" in (tmp_path / "table.md").read_text()
+
+
+def test_a_setting_keeps_what_was_chosen_in_another(tmp_path, monkeypatch):
+    tables = module("few_labels")
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    path = TRANSFER / "tables" / "label_efficiency.toml"
+    table = tables.Table(path, tmp_path, tmp_path)
+    asked = []
+
+    def validated(setting, method, trial, seed):
+        asked.append(setting["name"])
+        return {"val": {"accuracy": trial["optimizer"]["learning_rate"], "loss": 1.0}}
+
+    monkeypatch.setattr(table, "validated", validated)
+    few, more = table.spec["setting"][:2]
+    assert table.chosen(more, table.spec["method"][0])["optimizer"] == {"learning_rate": 0.003}
+    assert set(asked) == {few["name"]}
+
+
 def test_the_quantiles_are_students(page):
     for freedom, quantile in page.T_95.items():
         assert quantile == pytest.approx(stats.t.ppf(0.975, freedom), abs=6e-4)
@@ -90,6 +116,6 @@ def test_every_run_of_every_table_is_one(path, tmp_path, monkeypatch):
     monkeypatch.setattr(table, "chosen", lambda setting, method: method["trials"][0])
     setting = table.spec["setting"][-1]
     for method in table.methods(setting):
-        assert method["name"] == table.spec["baseline"] or len(method["trials"]) in (1, 4)
+        assert method["name"] == table.spec["baseline"] or len(method["trials"]) in (1, 2, 4)
         for trial in method["trials"][-1:]:
             configs.check(configs.parse(table.table_of(setting, method, trial, 0)))
