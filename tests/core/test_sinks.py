@@ -222,7 +222,7 @@ def test_a_run_without_labels_is_followed_by_its_neighbours():
         Event("eval", 7, {**data, "metrics": {**metrics, "loss": 4.25}}),
     ]
     first, then = [line for line in said(events).splitlines() if "epoch" in line]
-    assert "val knn accuracy  51.2%   best   val rankme 21.5" in first
+    assert "val knn accuracy 51.2 %   best   val rankme 21.5" in first
     assert then.index("val loss 4.25") < then.index("val knn") < then.index("val rankme")
     assert "feature" not in then
 
