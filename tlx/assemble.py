@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
+from tlx import mesh as meshes
 from tlx import records, refusals, registry, sources, splits, trees
 from tlx.config import DataConfig, RunConfig
 from tlx.domain import Domain, second
@@ -60,6 +62,7 @@ class Experiment(NamedTuple):
     constants: Constants
     steps: int
     domain: Domain | None = None
+    mesh: Mesh | None = None
 
     def objective(self, planned: Planned) -> Objective:
         """The objective of one phase."""
@@ -74,10 +77,16 @@ class Experiment(NamedTuple):
         )
 
     def used(self, variables: Variables) -> Variables:
-        """The variables that the network runs with, for those that are learnt."""
+        """The variables that the network runs with, for those that are learnt; of several devices
+        each has them whole."""
+        variables = meshes.gathered(variables, self.mesh)
         if not isinstance(self.strategy, Reparametrises):
             return variables
         return Variables(_effective(self.strategy)(variables.params), variables.state)
+
+    def shared(self, batch: Mapping[str, Any], axis: int = 0) -> Batch:
+        """A batch of the stream on the device, or, along `axis`, on several."""
+        return meshes.shared(batch, self.mesh, axis)
 
     def weight(self, term: Term) -> float:
         """A divergence's lambda, as the run file has it."""
@@ -118,6 +127,7 @@ class Experiment(NamedTuple):
 
 def assemble(config: RunConfig) -> Experiment:
     """Build and check everything that `config` names."""
+    mesh = meshes.mesh_of(config.mesh, config.batch_size)
     backbone = registry.build("backbones", config.backbone.name, config.backbone.options)
     strategy: Strategy = registry.build("strategies", config.strategy.name, config.strategy.options)
     brought = strategy.brings if isinstance(strategy, Brings) else Brought()
@@ -220,7 +230,12 @@ def assemble(config: RunConfig) -> Experiment:
         for term in terms
         if isinstance(term.divergence, Records)
     }
-    return experiment._replace(constants=experiment.constants._replace(recorded=recorded))
+    constants = experiment.constants._replace(recorded=recorded)
+    return experiment._replace(
+        variables=meshes.placed(variables, mesh),
+        constants=meshes.placed(constants, mesh),
+        mesh=mesh,
+    )
 
 
 def as_arrays(batch: Mapping[str, Any]) -> Batch:

@@ -1,46 +1,77 @@
 """A frozen prefix is computed once, not every epoch.
 
-Where the first stages of a backbone neither move nor see augmented pictures, what they say of a
-picture never changes: it is kept for every example and handed to the rest of the network with
-each batch. The batches are those of `tlx.stream`, in the same order.
+Where the first stages of a backbone do not move, what they say of a picture never changes: it is
+kept for every example, or for a few augmented views of each, and handed to the rest of the network
+with each batch. The batches are those of `tlx.stream`, in the same order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, TypeAlias, final
 
 import jax
 import jax.numpy as jnp
+import jaxlib.version
 import numpy as np
 
 from tlx.model import Model, Prefix
+from tlx.objective import altered
 from tlx.phase import Examples
+from tlx.protocols import Augmentation
+from tlx.reads import reads
+from tlx.rows import taken
+from tlx.splits import Subset
 from tlx.stream import order
-from tlx.types import Batch, Params, PyTree, State, Variables
+from tlx.types import Batch, PyTree, Variables
+
+SIZE = 64
+"""Pictures at a time. Not the run's batch size, which decides nothing here: what is kept serves
+runs with another one, and a prefix rounds a little differently in batches of another size."""
+
+Read: TypeAlias = Callable[[Subset, int], Iterator[Mapping[str, np.ndarray]]]
+"""A split's batches of a size as `tlx.stream.evaluation` makes them, on the host."""
 
 
 class Table(NamedTuple):
-    """Everything of a split: each entry of its batches, `prefix` among them, as (N,...) arrays
-    on the host."""
+    """Everything of a split: each entry of its batches, `prefix` among them, as (views*N,...)
+    arrays on the host, view by view. An entry that nobody reads is one row for all."""
 
     rows: Mapping[str, PyTree]
+    views: int = 1
 
     def __len__(self) -> int:
-        return len(self.rows["index"])
+        return len(self.rows["index"]) // self.views
 
-    def at(self, positions: np.ndarray, weight: np.ndarray) -> Batch:
-        """The batch of these examples, on the host."""
-        return {**jax.tree.map(lambda leaf: leaf[positions], self.rows), "weight": weight}
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all rows."""
+        return sum(leaf.nbytes for leaf in jax.tree.leaves(self.rows))
+
+    def numbers(self, batch_size: int, seed: int | str) -> Callable[[int], np.ndarray]:
+        """Step -> which rows (B,) its batch holds: epoch e has view e mod `views`."""
+        positions, count = order(len(self), batch_size, seed), len(self)
+
+        def of(step: int) -> np.ndarray:
+            epochs = np.arange(step * batch_size, (step + 1) * batch_size) // count
+            return positions(step) + count * (epochs % self.views)
+
+        return of
+
+    def at(self, numbers: np.ndarray, weight: np.ndarray) -> Batch:
+        """The batch of these rows, on the host."""
+        return {**taken(self.rows, numbers), "weight": weight}
 
     def training(self, batch_size: int, seed: int | str, start: int) -> Iterator[Batch]:
         """As `tlx.stream.training`."""
-        positions, ones = order(len(self), batch_size, seed), np.ones(batch_size, np.float32)
+        numbers, ones = self.numbers(batch_size, seed), np.ones(batch_size, np.float32)
         for step in range(start, 2**62):
-            yield self.at(positions(step), ones)
+            yield self.at(numbers(step), ones)
 
     def evaluation(self, batch_size: int) -> Iterator[Batch]:
-        """As `tlx.stream.evaluation`."""
+        """As `tlx.stream.evaluation`; of several views the first."""
         for first in range(0, len(self), batch_size):
             positions = np.arange(first, first + batch_size)
             weight = (positions < len(self)).astype(np.float32)
@@ -55,33 +86,98 @@ class Table(NamedTuple):
         return Examples(features, rest, (height, width))
 
 
-def table(
-    model: Model, variables: Variables, batches: Iterable[Batch], features: Iterable[str]
-) -> Table:
-    """What the frozen stages of `model` say of every example, with the named features only."""
-    kept = frozenset(features)
+@final
+@dataclass(frozen=True)
+class Recipe:
+    """What is kept of every picture: the named `features` of the frozen stages, and what the
+    stages after them need; `pictures` themselves where somebody reads them. With augmentations,
+    that of `views` versions of each, drawn with `seed`."""
 
-    @jax.jit
-    def prefix(variables: Variables, image: Any) -> Prefix:
-        found = model.prefix(*variables, image, rng=jax.random.key(0))
-        return Prefix(found.carry, {k: v for k, v in found.features.items() if k in kept})
+    model: Model
+    features: frozenset[str]
+    pictures: bool
+    augmentations: tuple[Augmentation, ...] = ()
+    views: int = 1
+    seed: int = 0
 
-    parts = []
-    for batch in batches:
-        real = np.flatnonzero(np.asarray(batch["weight"]))
-        found = {**batch, "prefix": prefix(variables, batch["image"])}
-        parts.append(jax.tree.map(lambda leaf, real=real: np.asarray(leaf)[real], found))
-    return Table(jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts))
+    def __call__(
+        self, variables: Variables, image: Any, index: Any, view: Any
+    ) -> dict[str, PyTree]:
+        """`prefix` and, if it is kept, `image` of a batch; `index` (B,) and `view` seed them."""
+        if self.augmentations:
+            key = jax.random.fold_in(jax.random.fold_in(jax.random.key(self.seed), 3), view)
+            own = jax.vmap(lambda number: jax.random.fold_in(key, number))(index)
+            each = jax.vmap(jax.random.fold_in, (0, None))
+            image = altered(self.augmentations, image, lambda number: each(own, number))
+        found = self.model.prefix(*variables, image, rng=jax.random.key(0))
+        named = {k: v for k, v in found.features.items() if k in self.features}
+        kept = {"prefix": Prefix(found.carry, named), "image": image}
+        return kept if self.pictures else {"prefix": kept["prefix"]}
 
 
-def size(model: Model, variables: Variables, batch: Batch, features: Iterable[str]) -> float:
-    """Bytes that an example takes in a table."""
-    kept = frozenset(features)
+class Order(NamedTuple):
+    """A table that is to be made. `key` is the same for the same numbers: a digest of the program,
+    of the parameters that it reads, and of the data. `like` has the shapes of its rows, without
+    the one that stands for pictures nobody reads, which is `blank`; `parts` computes them."""
 
-    def prefix(params: Params, state: State, image: Any) -> Prefix:
-        return model.prefix(params, state, image, rng=jax.random.key(0))
+    key: str
+    like: Mapping[str, PyTree]
+    blank: jax.ShapeDtypeStruct
+    views: int
+    parts: Callable[[], Iterator[Mapping[str, PyTree]]]
 
-    shapes = jax.eval_shape(prefix, *variables, batch["image"])
-    arrays = [v for k, v in shapes.features.items() if k in kept]
-    arrays += [*jax.tree.leaves(shapes.carry), batch["image"]]
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in arrays) / len(batch["image"])
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all rows."""
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self.like))
+
+    def table(self, rows: Mapping[str, PyTree]) -> Table:
+        """The table that has these rows."""
+        blank = {"image": np.zeros((1, *self.blank.shape[1:]), self.blank.dtype)}
+        return Table({**blank, **rows}, self.views)
+
+
+def ordered(
+    recipe: Recipe, variables: Variables, subset: Subset, read: Read, fingerprint: str
+) -> Order:
+    """The table of a split; nothing is computed yet. `fingerprint` is that of the data and of how
+    pictures are brought to the canvas."""
+    size = min(SIZE, len(subset))
+    first = next(iter(read(Subset(subset.split, subset.indices[:size], subset.name), size)))
+    rest = {k: v for k, v in first.items() if k not in ("image", "weight")}
+    arguments = (variables, first["image"], first["index"], np.int32(0))
+    lowered = jax.jit(recipe).lower(*arguments)
+    needed = jax.tree.leaves(reads(recipe, *arguments)[0])
+    found = jax.eval_shape(recipe, *arguments)
+    count = recipe.views * len(subset)
+    like = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape[1:]), leaf.dtype), {**rest, **found}
+    )
+    blank = jax.eval_shape(replace(recipe, pictures=True), *arguments)["image"]
+
+    digest = hashlib.sha256(_about(recipe, subset, fingerprint).encode())
+    digest.update(lowered.as_text().encode())
+    for leaf, read_by in zip(jax.tree.leaves(variables), needed, strict=True):
+        if read_by:
+            digest.update(np.asarray(leaf).tobytes())
+    for entry in (subset.indices, *first.values()):
+        digest.update(np.ascontiguousarray(entry).tobytes())
+
+    def parts() -> Iterator[Mapping[str, PyTree]]:
+        program = lowered.compile()
+        for view in range(recipe.views):
+            for batch in read(subset, size):
+                real = slice(int(np.count_nonzero(batch["weight"])))  # padding comes last
+                said = program(variables, batch["image"], batch["index"], np.int32(view))
+                entries = {k: v for k, v in batch.items() if k in rest} | dict(said)
+                yield jax.tree.map(lambda leaf, real=real: np.asarray(leaf)[real], entries)
+
+    return Order(digest.hexdigest()[:32], like, blank, recipe.views, parts)
+
+
+def _about(recipe: Recipe, subset: Subset, fingerprint: str) -> str:
+    """What decides the numbers and stands neither in the program nor in the data."""
+    device = jax.devices()[0]
+    drawn = (recipe.views, recipe.seed) if recipe.augmentations else ()
+    where = (jax.__version__, jaxlib.version.__version__, device.platform, device.device_kind)
+    return repr((*where, fingerprint, subset.name, recipe.pictures, drawn))

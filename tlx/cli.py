@@ -70,6 +70,20 @@ def run(args: argparse.Namespace) -> None:
     _train(config.read(args.run_file, args.set), args)
 
 
+def sweep(args: argparse.Namespace) -> None:
+    """Train a run at many points with several seeds; validation chooses."""
+    from tlx import config, sweep_space
+
+    sweep_space.axes(args.over)
+    config.check(config.read(args.run_file, args.set))  # before jax is imported
+    from tlx import sweep
+
+    sweep.sweep(
+        args.run_file, args.over, seeds=args.seeds, trials=args.trials, sets=args.set,
+        out=args.out, resume=args.resume, overwrite=args.overwrite,
+    )  # fmt: skip
+
+
 def finetune(args: argparse.Namespace) -> None:
     """Train on a folder of pictures; the run file is written for you."""
     from tlx import config, finetune
@@ -194,6 +208,17 @@ def parser() -> argparse.ArgumentParser:
 
     made = verb("run", run)
     made.add_argument("run_file", metavar="RUN.toml")
+    _training(made)
+
+    made = verb("sweep", sweep)
+    made.add_argument("run_file", metavar="RUN.toml")
+    made.add_argument(
+        "--over", action="append", required=True, metavar="KEY=SPEC",
+        help="a key and its values: log:1e-4:1:8, lin:0:1:5, 0.1,0.3; again for another key; "
+        "without the count for a sampler",
+    )  # fmt: skip
+    made.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds of every point")
+    made.add_argument("--trials", type=int, metavar="N", help="points that a sampler draws")
     _training(made)
 
     made = verb("finetune", finetune)

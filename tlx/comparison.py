@@ -8,7 +8,8 @@ Opens without importing jax.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tlx.errors import listed
@@ -83,6 +84,16 @@ def outcome(results: Results) -> str:
         return f"{said}. One seed."
     asks = f'; a variant with weights = "none" says whether {earlier[-1]} helped'
     return f"{said}, after {listed(earlier)}. One seed{asks if last['weights'] else ''}."
+
+
+def half_width(values: Sequence[float]) -> float | None:
+    """Half the width of the 95 % interval of a mean (Student's t); None for a single value."""
+    if len(values) < 2:
+        return None
+    from scipy.special import stdtrit  # heavy, and not needed to open this file
+
+    deviation = statistics.stdev(values)
+    return float(stdtrit(len(values) - 1, 0.975)) * deviation / math.sqrt(len(values))
 
 
 def wilson(share: float, count: int) -> tuple[float, float]:

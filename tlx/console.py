@@ -13,7 +13,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TextIO, final
 
 from tlx.types import Event
-from tlx.wording import comparison, duration, headline, results, shown
+from tlx.wording import (
+    comparison,
+    duration,
+    headline,
+    points,
+    results,
+    shown,
+    sweep_outcome,
+)
 
 
 @final
@@ -188,6 +196,14 @@ class Console:
         self._table(comparison(data))
         self._say()
         self._rows([("in short", str(data["text"]))], "bold")
+        self._farewell(data, data)
+
+    def _on_sweep(self, step: int, data: Mapping[str, Any]) -> None:
+        self.close()
+        self._say()
+        self._table(points(data))
+        self._say()
+        self._rows([("in short", sweep_outcome(data))], "bold")
         self._farewell(data, data)
 
     def _farewell(self, where: Mapping[str, Any], data: Mapping[str, Any]) -> None:

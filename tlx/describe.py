@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from tlx import __version__, registry, trees
+from tlx import __version__, mesh, registry, trees
 from tlx import config as configs
 from tlx.assemble import Experiment
 from tlx.input_check import oddities
@@ -23,6 +23,7 @@ def described(experiment: Experiment) -> dict[str, Any]:
     config, report = experiment.config, experiment.report
     return {
         "device": device(),
+        "mesh": mesh.described(experiment.mesh),
         "name": config.name,
         "config": configs.table(config),
         "data": {

@@ -75,10 +75,15 @@ def evaluate(
         found = totals_of(variables.params, variables.state, batch, constants)
         total = found if total is None else jax.tree.map(jnp.add, total, found)
     total = jax.device_get(total)
+    return Evaluated(metrics_of(model, total), total)
+
+
+def metrics_of(model: Model, total: Totals) -> dict[str, float]:
+    """Metrics out of the totals of all batches."""
     metrics = {"loss": float(total["loss_sum"] / total["examples"])}
     if "measure" in total and model.head is not None:
         metrics = {**model.head.report(total["measure"]), **metrics}
-    return Evaluated(metrics, total)
+    return metrics
 
 
 def counted(found: Evaluated) -> dict[str, float | int]:

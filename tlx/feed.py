@@ -1,125 +1,206 @@
 """What a phase is fed: pictures from their streams, or what its frozen prefix says of them.
 
-A prefix that neither moves nor sees augmented pictures is computed once, when the phase begins,
-if what it says fits into `cache_gb`. Training then costs what moves and nothing else.
+Where the prefix is known beforehand (`tlx.frozen_tables`) training costs what moves and nothing
+else. Where what moves holds no convolution, or the device runs loops of them well, many steps are
+one call: their rows lie on the device and batches only number them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from tlx import cache
-from tlx.assemble import Experiment, as_arrays
+from tlx import mesh
+from tlx.assemble import Experiment
 from tlx.cache import Table
+from tlx.cache_store import Budget, Store
+from tlx.frozen_tables import GB, host_batches, kept_tables, order_of, wants
+from tlx.objective import Objective
 from tlx.plan import Planned
 from tlx.splits import Subset
-from tlx.stream import evaluation, training
-from tlx.types import Batch, Variables
+from tlx.stream import training
+from tlx.types import Batch, PyTree, Variables
 
-OF_FEATURES = frozenset(
-    {"features", "source_features", "source_outputs", "source_head_outputs", "domain_features"}
-)
-"""Words that may read a feature which the head does not need."""
+MOST = 64
+"""Steps in one call: enough that the call costs nothing, few enough that a signal is soon heard."""
+STACKED = 2**26
+"""Bytes of batches that are stacked on the host for one call."""
+ON_DEVICE = 2**28
+"""Bytes of rows that are copied to the device for a whole phase."""
 
 
 class Feed(NamedTuple):
     """`batches`: endless training batches from a step on, stacked as a step wants them; `train` and
-    `val`: every example once; `sharing`: sources that a batch's prefix serves; `note`: what was
-    computed ahead, if anything."""
+    `val`: every example once; `sharing`: sources that a batch's prefix serves; `rows`: what batches
+    number, for `Constants`; `augmented`: whether that was augmented beforehand."""
 
     batches: Iterator[Batch]
     train: Callable[[], Iterable[Batch]]
     val: Callable[[], Iterable[Batch]]
     sharing: frozenset[str] = frozenset()
-    note: str = ""
+    rows: Mapping[str, PyTree] = {}
+    augmented: bool = False
+
+    def objective(self, objective: Objective) -> Objective:
+        """What is minimised, with batches like these."""
+        return _fed(objective, self.sharing, self.augmented)
 
 
 def eval_batches(experiment: Experiment, subset: Subset) -> Iterator[Batch]:
     """A split's batches on the device, as evaluation wants them."""
-    return map(
-        as_arrays,
-        evaluation(
-            subset,
-            batch_size=_eval_size(experiment, len(subset)),
-            canvas=experiment.canvas,
-            inputs=experiment.model.inputs,
-        ),
-    )
+    size = _eval_size(experiment, len(subset))
+    return map(experiment.shared, host_batches(experiment, subset, size))
 
 
 @contextmanager
 def feeding(
-    experiment: Experiment, planned: Planned, variables: Variables, start: int
+    experiment: Experiment,
+    planned: Planned,
+    variables: Variables,
+    start: int,
+    *,
+    every: int,
+    store: Store,
+    tell: Callable[[str], None],
 ) -> Iterator[Feed]:
     """The feed of a phase from step `start` on; `variables` are those that the network runs with
-    when the phase begins."""
-    tables = _tables(experiment, planned, variables)
-    if tables:
-        with streams(experiment, start, tables) as batches:
-            yield Feed(
-                batches,
-                lambda: _from(tables["train"], experiment),
-                lambda: _from(tables["val"], experiment),
-                _sharing(experiment, planned, variables),
-                _said(tables, planned),
-            )
-    else:
-        parts = experiment.splits
+    when the phase begins. Batches of several steps end where a multiple of `every` does. `tell`
+    hears what was computed ahead, or could be."""
+    parts = experiment.splits
+    sharing = _sharing(experiment, planned, variables)
+    drawn = bool(experiment.augmentations and experiment.config.cache_views)
+    objective = _fed(experiment.objective(planned), sharing, drawn)
+    kept = kept_tables(experiment, planned, variables, objective, store, tell)
+    found = {name: one.table for name, one in kept.items()}
+    if not found:
         with streams(experiment, start, {}) as batches:
             yield Feed(
                 batches,
                 lambda: eval_batches(experiment, parts.train),
                 lambda: eval_batches(experiment, parts.val),
             )
-
-
-def solving(experiment: Experiment, planned: Planned, variables: Variables) -> tuple[Table, Table]:
-    """The training and the validation split behind a frozen backbone, for an exact solver."""
-    head = experiment.model.head
-    needs = head.needs if head is not None else ()
-    model, parts = planned.model, experiment.splits
-    train, val = (
-        cache.table(model, variables, eval_batches(experiment, part), needs)
-        for part in (parts.train, parts.val)
+        return
+    whole = planned.model.frozen == planned.model.depth
+    fed = {name: table for name, table in found.items() if name != "val"}
+    small = not any(one.folder for one in kept.values()) and (
+        sum(table.nbytes for table in fed.values()) <= ON_DEVICE
     )
-    return train, val
+    begun = Feed(
+        iter(()),
+        lambda: (
+            eval_batches(experiment, parts.train)
+            if drawn
+            else from_table(found["train"], experiment)
+        ),
+        lambda: from_table(found["val"], experiment),
+        sharing,
+        {},
+        drawn,
+    )
+    if whole and small:
+        rows = {name: dict(table.rows) for name, table in fed.items()}
+        rows = mesh.gathered(jax.tree.map(jnp.asarray, rows), experiment.mesh)
+        calls = lengths(planned, start, every, MOST)
+        yield begun._replace(batches=_numbered(experiment, start, fed, calls), rows=rows)
+    else:
+        one_batch = found["train"].nbytes / len(found["train"].rows["index"])
+        most = max(1, min(MOST, int(STACKED / (one_batch * experiment.config.batch_size))))
+        calls = lengths(planned, start, every, most) if whole else repeat(1)
+        with streams(experiment, start, found, calls) as batches:
+            yield begun._replace(batches=batches)
+
+
+def lengths(planned: Planned, start: int, every: int, most: int) -> Iterator[int]:
+    """How many steps each call makes from step `start` on: they end at multiples of `every` and
+    with the phase, and where they end is the same wherever they begin."""
+    step = start
+    while step < planned.stop:
+        begin = max(planned.start, step // every * every)
+        until = min(planned.stop, (step // every + 1) * every)
+        stop = min(until, begin + ((step - begin) // most + 1) * most)
+        yield stop - step
+        step = stop
+
+
+def _numbered(
+    experiment: Experiment, start: int, tables: Mapping[str, Table], calls: Iterable[int]
+) -> Iterator[Batch]:
+    """Training batches that only number their rows, for several steps each."""
+    size = experiment.config.batch_size
+    numbers = {name: tables[name].numbers(size, _order(experiment, name)) for name in tables}
+    step = start
+    for many in calls:
+        batch = {
+            name: {
+                "at": np.stack([of(step + i) for i in range(many)]).astype(np.int32),
+                "weight": np.ones((many, size), np.float32),
+            }
+            for name, of in numbers.items()
+        }
+        yield experiment.shared({**batch.pop("train"), **batch}, axis=1)
+        step += many
+
+
+def solving(
+    experiment: Experiment, planned: Planned, variables: Variables, store: Store
+) -> tuple[Table, Table]:
+    """The training and the validation split behind a frozen backbone, for an exact solver."""
+    config, head = experiment.config, experiment.model.head
+    needs = frozenset(head.needs if head is not None else ())
+    orders = {
+        name: order_of(experiment, planned, variables, subset, False, features=needs)
+        for name, subset in (("train", experiment.splits.train), ("val", experiment.splits.val))
+    }
+    disk = config.cache_disk_gb * GB if config.cache_gb else 0
+    kept = store.tables(orders, Budget(np.inf, disk), lambda _: None)
+    return kept["train"].table, kept["val"].table
 
 
 @contextmanager
 def streams(
-    experiment: Experiment, start: int, tables: dict[str, Table]
+    experiment: Experiment,
+    start: int,
+    tables: Mapping[str, Table],
+    calls: Iterable[int] | None = None,
 ) -> Iterator[Iterator[Batch]]:
-    """Training batches, with one of the domain in each where there is a domain."""
-    seed, size = experiment.config.seed, experiment.config.batch_size
-    parts: dict[str, tuple[Subset, int | str]] = {"train": (experiment.splits.train, seed)}
+    """Training batches, with one of the domain in each where there is a domain; `calls` says how
+    many steps' are stacked each time, 1 where None."""
+    size = experiment.config.batch_size
+    parts = {"train": experiment.splits.train}
     if experiment.domain is not None:
-        parts["domain"] = (experiment.domain.train, f"domain/{seed}")
+        parts["domain"] = experiment.domain.train
     opened: dict[str, Any] = {
-        name: tables[name].training(size, key, start)
+        name: tables[name].training(size, _order(experiment, name), start)
         if name in tables
         else training(
             subset,
             batch_size=size,
-            seed=key,
+            seed=_order(experiment, name),
             canvas=experiment.canvas,
             inputs=experiment.model.inputs,
             start=start,
         )
-        for name, (subset, key) in parts.items()
+        for name, subset in parts.items()
     }
 
+    def one() -> Batch:
+        batch = dict(next(opened["train"]))
+        if "domain" in opened:
+            domain = next(opened["domain"])
+            batch["domain"] = {key: domain[key] for key in domain if key != "label"}
+        return batch
+
     def batches() -> Iterator[Batch]:
-        while True:
-            batch = dict(next(opened["train"]))
-            if "domain" in opened:
-                domain = next(opened["domain"])
-                batch["domain"] = {key: domain[key] for key in domain if key != "label"}
-            yield as_arrays(jax.tree.map(lambda leaf: leaf[None], batch))  # stacked on the host
+        for many in repeat(1) if calls is None else calls:
+            each = [one() for _ in range(many)]
+            yield experiment.shared(jax.tree.map(_stacked, *each), axis=1)
 
     try:
         yield batches()
@@ -128,33 +209,56 @@ def streams(
             stream.close()
 
 
-def _tables(experiment: Experiment, planned: Planned, variables: Variables) -> dict[str, Table]:
+def _stacked(*leaves: np.ndarray) -> np.ndarray:
+    """On the host; a view of a lone one."""
+    return leaves[0][None] if len(leaves) == 1 else np.stack(leaves)
+
+
+def _order(experiment: Experiment, name: str) -> int | str:
+    """What the order of a stream is drawn from."""
+    seed = experiment.config.seed
+    return seed if name == "train" else f"{name}/{seed}"
+
+
+def _fed(objective: Objective, sharing: frozenset[str], drawn: bool) -> Objective:
+    return replace(
+        objective, sharing=sharing, augmentations=() if drawn else objective.augmentations
+    )
+
+
+def tables(
+    experiment: Experiment, planned: Planned, variables: Variables, store: Store | None = None
+) -> dict[str, Table]:
     """One for each split that the phase reads again and again; none where that does not pay, does
     not fit, or is not true because the pictures are augmented."""
-    config, model, parts = experiment.config, planned.model, experiment.splits
-    again = planned.phase.steps * config.batch_size > len(parts.train)
-    if model.frozen == 0 or experiment.augmentations or not again or not config.cache_gb:
-        return {}
-    words = frozenset().union(*(term.words for term in experiment.terms))
-    wanted = {spec.name for spec in model.backbone.features}
-    if model.head is not None and not words & OF_FEATURES:
-        wanted = set(model.head.needs)
-    splits = {"train": parts.train, "val": parts.val}
-    if experiment.domain is not None:
-        splits["domain"] = experiment.domain.train
-    sample = next(eval_batches(experiment, parts.val))
-    each = cache.size(model, variables, sample, wanted)
-    if each * sum(map(len, splits.values())) > config.cache_gb * 2**30:
-        return {}
-    return {
-        name: cache.table(model, variables, eval_batches(experiment, subset), wanted)
-        for name, subset in splits.items()
-    }
+    objective = experiment.objective(planned)
+    kept = kept_tables(experiment, planned, variables, objective, store or Store(), lambda _: None)
+    return {name: one.table for name, one in kept.items()}
+
+
+def table_of(
+    experiment: Experiment,
+    planned: Planned,
+    variables: Variables,
+    subset: Subset,
+    store: Store | None = None,
+) -> Table:
+    """What a phase's frozen prefix says of another split, without its pictures."""
+    order = {"other": order_of(experiment, planned, variables, subset, False)}
+    kept = (store or Store()).tables(order, Budget(np.inf, 0), lambda _: None)
+    return kept["other"].table
+
+
+def from_table(table: Table, experiment: Experiment) -> Iterator[Batch]:
+    """Its batches on the device, as evaluation wants them."""
+    return map(experiment.shared, table.evaluation(_eval_size(experiment, len(table))))
 
 
 def _sharing(experiment: Experiment, planned: Planned, variables: Variables) -> frozenset[str]:
     """Sources whose first stages say of a batch exactly what the frozen ones say of it."""
     model, found = planned.model, set()
+    if not experiment.source_models or not wants(experiment, planned):
+        return frozenset()
     batch = next(eval_batches(experiment, experiment.splits.val))
 
     @jax.jit
@@ -163,7 +267,7 @@ def _sharing(experiment: Experiment, planned: Planned, variables: Variables) -> 
 
     for name, other in experiment.source_models:
         if (other.backbone, other.inputs) == (model.backbone, model.inputs):
-            numbers = experiment.constants.sources[name]
+            numbers = mesh.gathered(experiment.constants.sources[name], experiment.mesh)
             pairs = zip(
                 jax.tree.leaves(prefix(variables)), jax.tree.leaves(prefix(numbers)), strict=True
             )
@@ -172,20 +276,5 @@ def _sharing(experiment: Experiment, planned: Planned, variables: Variables) -> 
     return frozenset(found)
 
 
-def _said(tables: dict[str, Table], planned: Planned) -> str:
-    bytes_ = sum(leaf.nbytes for table in tables.values() for leaf in jax.tree.leaves(table.rows))
-    whole = planned.model.frozen == planned.model.depth
-    what = "the backbone says" if whole else "the frozen stages say"
-    many = sum(map(len, tables.values()))
-    return (
-        f"What {what} of {many:,} pictures was computed once for {planned.phase.name} "
-        f"({bytes_ / 2**20:,.1f} MB)."
-    )
-
-
-def _from(table: Table, experiment: Experiment) -> Iterator[Batch]:
-    return map(as_arrays, table.evaluation(_eval_size(experiment, len(table))))
-
-
 def _eval_size(experiment: Experiment, count: int) -> int:
-    return min(max(experiment.config.batch_size, 64), count)
+    return mesh.rounded(min(max(experiment.config.batch_size, 64), count), experiment.mesh)

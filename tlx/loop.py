@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,8 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tlx import folder
+from tlx import folder, mesh
 from tlx.assemble import Experiment
+from tlx.cache_store import Store
 from tlx.checkpoint import Checkpoints, Restored
 from tlx.errors import CollapsedError, Interrupted
 from tlx.evaluate import Evaluated, evaluate, evaluator
@@ -31,7 +31,7 @@ from tlx.protocols import SelfSupervised, Sink
 from tlx.splits import Subset
 from tlx.statistics import recomputed
 from tlx.train_state import fresh_state, like, optimizer_state
-from tlx.types import Batch, Event, TrainState, Variables
+from tlx.types import Batch, Constants, Event, TrainState, Variables
 
 
 class Trained(NamedTuple):
@@ -45,15 +45,19 @@ class Trained(NamedTuple):
     compile_seconds: float
 
 
-def train(experiment: Experiment, out: Path, sinks: Sink, *, resume: bool) -> Trained:
-    """Run every phase. Raises DivergedError when a loss is not finite and Interrupted when a
-    signal asked to stop; both leave a checkpoint behind."""
+def train(
+    experiment: Experiment, out: Path, sinks: Sink, *, resume: bool, store: Store | None = None
+) -> Trained:
+    """Run every phase; `store` holds what other runs computed of the same pictures. Raises
+    DivergedError when a loss is not finite and Interrupted when a signal asked to stop; both leave
+    a checkpoint behind."""
     started = time.perf_counter()
     with (
         Checkpoints(out / folder.CHECKPOINTS) as checkpoints,
         interruptible() as asked_to_stop,
     ):
-        return _Loop(experiment, checkpoints, sinks, asked_to_stop, started).run(resume)
+        loop = _Loop(experiment, checkpoints, sinks, asked_to_stop, started, store or Store())
+        return loop.run(resume)
 
 
 class _Loop:
@@ -66,12 +70,14 @@ class _Loop:
         sinks: Sink,
         asked_to_stop: Callable[[], bool],
         started: float,
+        store: Store,
     ) -> None:
         self.experiment = experiment
         self.checkpoints = checkpoints
         self.sinks = sinks
         self.asked_to_stop = asked_to_stop
         self.started = started
+        self.store = store
         self.compile_seconds = 0.0
         self.saved = (-1, time.perf_counter())
         every = experiment.config.eval_every or 1.0
@@ -140,7 +146,7 @@ class _Loop:
         assert solve is not None
         self._enter(planned, train)
         variables = experiment.used(Variables(train.params, train.state))
-        rows = solving(experiment, planned, variables)
+        rows = solving(experiment, planned, variables, self.store)
         key = jax.random.fold_in(train.rng, train.step)
         found = solve(planned.model, variables, rows[0].examples(), rows[1].examples(), rng=key)
         self._tell("note", planned.stop, text=found.note)
@@ -158,9 +164,11 @@ class _Loop:
     ) -> tuple[TrainState, Variables]:
         self._enter(planned, train)
         variables = self.experiment.used(Variables(train.params, train.state))
-        with feeding(self.experiment, planned, variables, int(train.step)) as feed:
-            if feed.note:
-                self._tell("note", int(train.step), text=feed.note)
+        start = int(train.step)
+        with feeding(
+            self.experiment, planned, variables, start, every=self.eval_steps, store=self.store,
+            tell=lambda text: self._tell("note", start, text=text),
+        ) as feed:  # fmt: skip
             return self._fed(planned, train, best, feed)
 
     def _enter(self, planned: Planned, train: TrainState) -> None:
@@ -174,27 +182,31 @@ class _Loop:
         self, planned: Planned, train: TrainState, best: Variables, feed: Feed
     ) -> tuple[TrainState, Variables]:
         experiment = self.experiment
-        config, constants = experiment.config, experiment.constants
-        step = None
+        config = experiment.config
+        constants = experiment.constants._replace(rows=feed.rows)
+        steps: dict[int, Any] = {}  # how many in one call -> the program
         waiting: list[Any] = []
-        since = time.perf_counter()
-        for number in range(int(train.step) + 1, planned.stop + 1):
+        since, number = time.perf_counter(), int(train.step)
+        train = mesh.placed(train, experiment.mesh)
+        while number < planned.stop:
             batch = next(feed.batches)
-            if step is None:
-                step = self._compile(planned, train, batch, feed.sharing)
-                since = time.perf_counter()
-            train, metrics = step(train, constants, batch)
+            many = len(batch["weight"])
+            if many not in steps:
+                begun = time.perf_counter()
+                steps[many] = self._compile(planned, train, constants, batch, feed)
+                since += time.perf_counter() - begun
+            train, metrics = steps[many](train, constants, batch)
+            number += many
             waiting.append(metrics)
-            if len(waiting) >= config.log_every or number == planned.stop:
-                self._log(planned, number, waiting, since)
-                waiting, since = [], time.perf_counter()
-            if number % self.eval_steps == 0 or number == planned.stop:
-                if waiting:
-                    self._log(planned, number, waiting, since)
-                    waiting = []
+            due = number % self.eval_steps == 0 or number == planned.stop
+            if due or sum(len(entry["loss"]) for entry in waiting) >= config.log_every:
+                waiting = self._log(planned, number, waiting, since, rest=due)
+                since = time.perf_counter()
+            if due:
                 if planned.phase.norm == "recompute":
                     train = self._recomputed(planned, train, feed)
                 train, best = self._select(planned, train, best, feed.val())
+                train = mesh.placed(train, experiment.mesh)
                 self._save(train, best, force=False)
                 since = time.perf_counter()
                 if self._out_of_patience(planned, train):
@@ -217,52 +229,57 @@ class _Loop:
         return train._replace(state=recomputed(planned.model, variables, feed.train()).state)
 
     def _compile(
-        self, planned: Planned, train: TrainState, batch: Batch, sharing: frozenset[str]
+        self, planned: Planned, train: TrainState, constants: Constants, batch: Batch, feed: Feed
     ) -> Any:
         """The phase's step, compiled before the clock of its first step runs."""
         experiment = self.experiment
-        objective = replace(experiment.objective(planned), sharing=sharing)
+        objective = feed.objective(experiment.objective(planned))
         built = experiment.step.build(
-            objective, experiment.update(planned), planned.trainable, None
+            objective, experiment.update(planned), planned.trainable, experiment.mesh
         )
         what = f"the step of {planned.phase.name}"
         self._tell("compile", int(train.step), what=what, seconds=None)
         begun = time.perf_counter()
-        compiled = built.lower(train, experiment.constants, batch).compile()
+        compiled = built.lower(train, constants, batch).compile()
         seconds = time.perf_counter() - begun
         self.compile_seconds += seconds
         self._tell("compile", int(train.step), what=what, seconds=seconds)
         return compiled
 
-    def _log(self, planned: Planned, number: int, waiting: list[Any], since: float) -> None:
-        """Fetch what accumulated on the device; stop if it is not finite."""
+    def _log(
+        self, planned: Planned, number: int, waiting: list[Any], since: float, *, rest: bool
+    ) -> list[Any]:
+        """Fetch what accumulated on the device until step `number` and log it, `log_every` steps at
+        a time; stop if it is not finite. What is left over is returned, or logged with `rest`."""
         experiment = self.experiment
-        rate = experiment.config.optimizer.learning_rate
-        means = logged(
-            jax.device_get(waiting),
-            experiment.model.head,
-            until=number,
-            advice=f"Lower [optimizer] learning_rate (now {rate:g}) or set clip; the last "
-            f"checkpoint is from step {max(self.saved[0], 0)}.",
-        )
-        seconds = max(time.perf_counter() - since, 1e-9)
-        optimizer = experiment.config.optimizer
-        share = schedule(optimizer, jnp.int32(number - 1 - planned.start), planned.phase.steps)
-        self._tell(
-            "train",
-            number,
-            **means,
-            learning_rate=optimizer.learning_rate * float(share),
-            images_per_second=len(waiting) * experiment.config.batch_size / seconds,
-        )
+        optimizer, every = experiment.config.optimizer, experiment.config.log_every
+        found = jax.tree.map(lambda *leaves: np.concatenate(leaves), *jax.device_get(waiting))
+        count = len(found["loss"])
+        rate = count * experiment.config.batch_size / max(time.perf_counter() - since, 1e-9)
+        for first in range(0, count, every):
+            some = jax.tree.map(lambda leaf, first=first: leaf[first : first + every], found)
+            if len(some["loss"]) < every and not rest:
+                return [some]
+            until = number - count + first + len(some["loss"])
+            means = logged(
+                [some],
+                experiment.model.head,
+                until=until,
+                advice=f"Lower [optimizer] learning_rate (now {optimizer.learning_rate:g}) or set "
+                f"clip; the last checkpoint is from step {max(self.saved[0], 0)}.",
+            )
+            share = schedule(optimizer, jnp.int32(until - 1 - planned.start), planned.phase.steps)
+            self._tell(
+                "train", until,
+                **means, learning_rate=optimizer.learning_rate * float(share),
+                images_per_second=rate,
+            )  # fmt: skip
+        return []
 
     def _select(
         self, planned: Planned, train: TrainState, best: Variables, val: Iterable[Batch]
     ) -> tuple[TrainState, Variables]:
-        """Evaluate on validation; keep a copy of the variables if they are the best so far.
-
-        Of equals the one with the lower loss is better: an accuracy on a few dozen pictures has
-        few values, and the first step to reach one is rarely the best of them."""
+        """Evaluate on validation; keep a copy of the variables if they are the best so far."""
         experiment = self.experiment
         used = experiment.used(Variables(train.params, train.state))
         metrics = evaluated(experiment, planned, used, val).metrics
@@ -271,10 +288,9 @@ class _Loop:
             train = train._replace(ledger=self.watch.followed(train.ledger, metrics))
         value, loss = np.float32(metrics[self.metric]), np.float32(metrics.get("loss", np.inf))
         so_far, its_loss = np.asarray(train.ledger["best"]), np.asarray(train.ledger["best_loss"])
-        ahead = value > so_far if self.direction == "max" else value < so_far
-        better = bool(np.isfinite(value)) and bool(
-            self.keeps == "last" or ahead or (value == so_far and loss < its_loss)
-        )
+        better = ahead(self.direction, value, loss, so_far, its_loss)
+        if self.keeps == "last":
+            better = bool(np.isfinite(value))
         step = int(train.step)
         if better:
             best = jax.tree.map(jnp.copy, Variables(train.params, train.state))
@@ -316,6 +332,15 @@ class _Loop:
 
     def _tell(self, kind: str, step: int, **data: Any) -> None:
         self.sinks.emit(Event(kind, step, data))
+
+
+def ahead(direction: str, value: Any, loss: Any, best: Any, best_loss: Any) -> bool:
+    """Whether an evaluation is better than the best so far.
+
+    Of equals the one with the lower loss is better: an accuracy on a few dozen pictures has few
+    values, and the first step to reach one is rarely the best of them."""
+    further = value > best if direction == "max" else value < best
+    return bool(np.isfinite(value)) and bool(further or (value == best and loss < best_loss))
 
 
 def evaluated(

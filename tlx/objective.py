@@ -17,6 +17,7 @@ from jax import Array
 from tlx.model import Model
 from tlx.protocols import Augmentation, Averages, Divergence, ForwardFn
 from tlx.quantities import asked
+from tlx.rows import fetched
 from tlx.run_config import WeightSchedule
 from tlx.types import Batch, Constants, Forward, Mode, Params, PyTree, State
 from tlx.weight_schedule import share
@@ -75,6 +76,7 @@ class Objective:
         Metrics hold `loss`, `task`, per divergence `divergence/<name>` unweighted and
         `divergence/<name>/weighted`, and `measure`, the head's summable measures."""
         for_pictures, for_forward, for_terms, for_domain = jax.random.split(rng, 4)
+        batch = fetched(batch, constants.rows)
         if mode == "train":
             batch = augmented(self.augmentations, batch, for_pictures)
         if self.effective is not None:
@@ -192,13 +194,25 @@ def augmented(augmentations: tuple[Augmentation, ...], batch: Batch, rng: Array)
     """The batch with every picture changed, each by a key of its own; float 0..1."""
     if not augmentations:
         return batch
-    image = batch["image"]
-    image = image.astype(jnp.float32) / 255 if image.dtype == jnp.uint8 else image
-    for number, change in enumerate(augmentations):
-        keys = jax.random.split(jax.random.fold_in(rng, number), image.shape[0])
-        image = jax.vmap(change)(keys, image)
+    count = batch["image"].shape[0]
+    image = altered(
+        augmentations,
+        batch["image"],
+        lambda number: jax.random.split(jax.random.fold_in(rng, number), count),
+    )
     changed = {**batch, "image": image}
     if "domain" in batch:
         key = jax.random.fold_in(rng, len(augmentations))
         changed["domain"] = augmented(augmentations, batch["domain"], key)
     return changed
+
+
+def altered(
+    augmentations: tuple[Augmentation, ...], image: Array, keys: Callable[[int], Array]
+) -> Array:
+    """Pictures (B,H,W,C) changed by each augmentation in turn; `keys` gives those (B,) of the one
+    with a number. Float 0..1."""
+    image = image.astype(jnp.float32) / 255 if image.dtype == jnp.uint8 else image
+    for number, change in enumerate(augmentations):
+        image = jax.vmap(change)(keys(number), image)
+    return image

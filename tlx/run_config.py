@@ -134,6 +134,16 @@ class HealthConfig:
 
 
 @final
+@dataclass(frozen=True, kw_only=True)
+class MeshConfig:
+    """Several devices: a grid of `data` × `fsdp`. A batch is cut over all of them, parameters and
+    optimizer state over `fsdp`."""
+
+    data: _Count = 1
+    fsdp: _Count = 1
+
+
+@final
 @dataclass(frozen=True)
 class Variant:
     """The same run with parts of its table changed, as `tlx.overrides.merge` does; a stage is one,
@@ -151,7 +161,10 @@ class RunConfig:
     `domain` is a second stream of pictures whose labels are not used, but for its test split.
     `eval_every`: epochs between two evaluations, 1 where None; `patience`: evaluations without
     a better one before training stops; `log_every`: steps; `cache_gb`: memory for what a frozen
-    prefix of the backbone says of every picture, 0 to compute it anew each time. Each `stage`
+    prefix of the backbone says of every picture, 0 to compute it anew each time;
+    `cache_disk_gb`: the same in the user's cache folder, for what needs more memory than that or
+    serves a second run, 0 for nothing there; `cache_views`: versions of each picture that are
+    drawn once where pictures are augmented, and then taken in turn, one an epoch. Each `stage`
     starts from the backbone of the one before; the variants are those of the last."""
 
     name: str
@@ -165,6 +178,8 @@ class RunConfig:
     checkpoint_seconds: _NotNegative = 60.0
     log_every: _Count = 10
     cache_gb: _NotNegative = 2.0
+    cache_disk_gb: _NotNegative = 10.0
+    cache_views: _Count | None = None
     data: DataConfig
     domain: DataConfig | None = None
     backbone: Part
@@ -178,6 +193,7 @@ class RunConfig:
     sink: tuple[Part, ...] = field(default_factory=lambda: (Part("html"),))
     sources: Mapping[str, SourceConfig] = field(default_factory=dict)
     health: HealthConfig = field(default_factory=HealthConfig)
+    mesh: MeshConfig | None = None
     stage: tuple[Variant, ...] = ()
     variant: tuple[Variant, ...] = ()
 

@@ -18,6 +18,7 @@ import numpy as np
 from tlx import config as configs
 from tlx import folder, registry, trees
 from tlx.assemble import Experiment, assemble
+from tlx.cache_store import Store
 from tlx.config import RunConfig
 from tlx.describe import described, device, versions
 from tlx.domain import Domain
@@ -42,9 +43,11 @@ def run_one(
     *,
     resume: bool = False,
     variant: Mapping[str, Any] | None = None,
+    store: Store | None = None,
 ) -> dict[str, Any]:
     """Train what `config` says in the folder `out`, which is claimed already. Returns what
-    `result.json` holds. A finished run that is resumed is not trained again."""
+    `result.json` holds. A finished run that is resumed is not trained again. `store` holds what
+    other runs of a study computed of the same pictures."""
     done = folder.read_result(out) if resume else None
     if done is not None:
         return done
@@ -58,7 +61,7 @@ def run_one(
         if isinstance(experiment.strategy, Explains):
             for text in experiment.strategy.notes(experiment.model):
                 sinks.emit(Event("note", 0, {"text": text}))
-        trained = train(experiment, out, sinks, resume=resume)
+        trained = train(experiment, out, sinks, resume=resume, store=store)
         learnt, note = finished(experiment, trained.variables)
         if note:
             sinks.emit(Event("note", trained.steps, {"text": note}))

@@ -13,7 +13,14 @@ from typing import Any
 
 from tlx.errors import did_you_mean, listed
 from tlx.overrides import PARTS
-from tlx.run_config import HealthConfig, InputConfig, OptimizerConfig, RunConfig, SourceConfig
+from tlx.run_config import (
+    HealthConfig,
+    InputConfig,
+    MeshConfig,
+    OptimizerConfig,
+    RunConfig,
+    SourceConfig,
+)
 from tlx.validation import joined
 
 _TAKEN = ("checkpoints", "metrics.jsonl", "model", "report.html", "result.json", "run.toml")
@@ -25,6 +32,7 @@ def unknown_keys(long: Mapping[str, Any]) -> list[str]:
     places: list[tuple[str, Any, Any]] = [("", long, RunConfig)]
     places.append(("optimizer", long.get("optimizer"), OptimizerConfig))
     places.append(("health", long.get("health"), HealthConfig))
+    places.append(("mesh", long.get("mesh"), MeshConfig))
     if isinstance(sources := long.get("sources"), Mapping):
         places += [(f"sources.{name}", source, SourceConfig) for name, source in sources.items()]
         places += [

@@ -49,7 +49,9 @@ def costs(experiment: Experiment, planned: Planned) -> dict[str, float]:
 
     def flops(terms: tuple[Term, ...]) -> float:
         objective = replace(experiment.objective(planned), terms=terms)
-        step = experiment.step.build(objective, experiment.update(planned), planned.trainable, None)
+        step = experiment.step.build(
+            objective, experiment.update(planned), planned.trainable, experiment.mesh
+        )
         lowered = step.lower(state, experiment.constants, batch)
         return float((lowered.cost_analysis() or {}).get("flops", float("nan")))
 

@@ -30,6 +30,10 @@ numpy or jax scalars; a key marked ? may be absent or None.
 | `study` | `out`; `name`; `rows` [{`variant`, `test`, `val`?, `low`? and `high`? of `test`, |
 |         | any further column}] in order; `metric`? that these are; `variants` {name: result}; |
 |         | `text` one sentence that compares; `next`? sentences |
+| `sweep` | `out`; `name`; `metric`, `direction`; `axes` [{`key`, `values`, `ends`?, `log`}]; |
+|         | `seeds`; `points` [{`point` {key: value}, `mean`, `half`? of its interval, `values` of |
+|         | the metric on validation with each seed; None where one diverged}]; `chosen` {key: |
+|         | value}; `test` {metric: mean, `half`?, `values`}; `next`? sentences |
 """
 
 from __future__ import annotations
@@ -47,8 +51,8 @@ from tlx.types import Event
 from tlx.wording import plain
 
 START, COMPILE, PHASE, TRAIN, EVAL = "start", "compile", "phase", "train", "eval"
-NOTE, WARNING, FINISH, STUDY = "note", "warning", "finish", "study"
-KINDS = (START, COMPILE, PHASE, TRAIN, EVAL, NOTE, WARNING, FINISH, STUDY)
+NOTE, WARNING, FINISH, STUDY, SWEEP = "note", "warning", "finish", "study", "sweep"
+KINDS = (START, COMPILE, PHASE, TRAIN, EVAL, NOTE, WARNING, FINISH, STUDY, SWEEP)
 
 
 @final

@@ -12,6 +12,7 @@ from typing import Any
 
 from tlx import as_loaded, folder
 from tlx import config as configs
+from tlx.cache_store import Store
 from tlx.comparison import outcome, ranked, row, sentence
 from tlx.config import RunConfig
 from tlx.console import Console
@@ -42,17 +43,19 @@ def run(
     to = Path(out) if out else folder.of(config)
     resume = folder.claim(to, config, resume=resume, overwrite=overwrite)
     try:
-        return _run(config, to, Console(), resume)
+        return _run(config, to, Console(), resume, Store())
     except TlxError:
         folder.release(to)
         raise
 
 
-def _run(config: RunConfig, to: Path, console: Console, resume: bool) -> dict[str, Any]:
+def _run(
+    config: RunConfig, to: Path, console: Console, resume: bool, store: Store
+) -> dict[str, Any]:
     if config.stage:
-        return _in_stages(config, to, console, resume)
+        return _in_stages(config, to, console, resume, store)
     if not config.variant:
-        return run_one(config, to, console, resume=resume)
+        return run_one(config, to, console, resume=resume, store=store)
     text = f"{config.name}: {len(config.variant)} variants on one split, writing to {to}"
     console.emit(Event("note", 0, {"text": text}))
     results = {}
@@ -64,11 +67,14 @@ def _run(config: RunConfig, to: Path, console: Console, resume: bool) -> dict[st
             console,
             resume=going_on,
             variant={"name": name, "number": number, "of": len(config.variant)},
+            store=store,
         )
     return _compare(config, to, results, console)
 
 
-def _in_stages(config: RunConfig, to: Path, console: Console, resume: bool) -> dict[str, Any]:
+def _in_stages(
+    config: RunConfig, to: Path, console: Console, resume: bool, store: Store
+) -> dict[str, Any]:
     """Each stage as a run or a study of its own, once all of them are known to fit together."""
     order = " then ".join(stage.name for stage in config.stage)
     console.emit(Event("note", 0, {"text": f"{config.name}: {order}, writing to {to}"}))
@@ -76,7 +82,7 @@ def _in_stages(config: RunConfig, to: Path, console: Console, resume: bool) -> d
         for _ in rehearsed(config, to):
             pass
     results = {
-        name: _run(stage, to / name, console, folder.inside(to / name, stage))
+        name: _run(stage, to / name, console, folder.inside(to / name, stage), store)
         for name, stage in configs.stages(config, to)
     }
     last = results[config.stage[-1].name]

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tlx import trees
+from tlx import mesh, trees
 from tlx.assemble import Experiment
 from tlx.plan import Planned
 from tlx.protocols import SelfSupervised
@@ -38,12 +38,14 @@ def fresh_state(experiment: Experiment, planned: Planned) -> TrainState:
             **({"spread": jnp.float32(0), "fallen": jnp.int32(0)} if watched else {}),
         },
     )
+    train = mesh.placed(train, experiment.mesh)
     return train._replace(opt_state=optimizer_state(experiment, planned, train))
 
 
 def optimizer_state(experiment: Experiment, planned: Planned, train: TrainState) -> Any:
     """The optimizer's state at the start of a phase: of what moves in it, and nothing else."""
-    return experiment.update(planned).init(trees.partition(train.params, planned.trainable)[0])
+    moving = trees.partition(train.params, planned.trainable)[0]
+    return mesh.placed(experiment.update(planned).init(moving), experiment.mesh)
 
 
 def like(experiment: Experiment, step: int) -> Any:

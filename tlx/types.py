@@ -26,7 +26,8 @@ Batch: TypeAlias = Mapping[str, Any]
 """`image` (B,H,W,C) uint8 or float 0..1 RGB, or `tokens` (B,T) with `mask`; `label`;
 `index` (B,) the example's number in its split; `weight` (B,), 0 marks padding; `prefix`, where it
 is known, what the frozen stages say of the pictures (`tlx.model.Prefix`); `domain`, where there is
-one, a batch of the second stream, without `label`."""
+one, a batch of the second stream, without `label`. Or only `at` (B,), numbers of rows (`tlx.rows`),
+and `weight`."""
 Features: TypeAlias = "Mapping[str, Array]"
 
 Mode: TypeAlias = Literal["train", "tune", "eval", "stochastic"]
@@ -107,12 +108,14 @@ class Constants(NamedTuple):
     `sources`: name -> Variables of a source model; `prepared`: divergence name -> what its
     `prepare` returned; `recorded`: divergence name -> `index` (N,), sorted numbers of examples,
     and `values`, what its `record` returned for each (N,...); `hyper`: `learning_rate`,
-    `weight_decay`, `steps` and `divergence` (name -> weight), all scalars."""
+    `weight_decay`, `steps` and `divergence` (name -> weight), all scalars; `rows`: split -> rows
+    (N,...) of a table that batches number, see `tlx.rows`."""
 
     sources: Mapping[str, Variables]
     prepared: Mapping[str, PyTree]
     recorded: Mapping[str, PyTree]
     hyper: Mapping[str, Any]
+    rows: Mapping[str, PyTree] = {}
 
 
 class Tensors(NamedTuple):

@@ -100,7 +100,8 @@ def headline(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     sizes = " / ".join(f"{shown('', n)} {split}" for split, n in source["sizes"].items())
     names = [str(c) for c in source["classes"]]
     classes = [f"{len(names)} classes ({_some(names)})"] if names else []
-    rows = [("device", str(data["device"]))]
+    spread = f", mesh {data['mesh']}" if data.get("mesh") else ""
+    rows = [("device", f"{data['device']}{spread}")]
     rows.append(("data", " · ".join([str(source["name"]), *classes, sizes])))
     rows += [("data", str(n)) for n in source.get("notes") or ()]
     if domain := data.get("domain"):
@@ -174,6 +175,36 @@ def comparison(data: Mapping[str, Any]) -> list[list[str]]:
             line.insert(keys.index("test") + 1, span)
         table.append(line)
     return table
+
+
+def point(values: Mapping[str, Any]) -> str:
+    """A point of a sweep: `divergence.0.weight 0.01, optimizer.learning_rate 0.001`."""
+    return ", ".join(f"{key} {value}" for key, value in values.items())
+
+
+def points(data: Mapping[str, Any]) -> list[list[str]]:
+    """The points of a `sweep` event as a table of text, heading first, the chosen one marked."""
+    metric, keys = str(data["metric"]), [axis["key"] for axis in data["axes"]]
+    several = len(data["seeds"]) > 1
+    table = [[*keys, f"val {metric}", *(["95 % interval"] if several else []), ""]]
+    for row in data["points"]:
+        mean, half = row["mean"], row["half"]
+        ends = [] if half is None else [shown(metric, mean - half), shown(metric, mean + half)]
+        span = [" to ".join(ends)] if several else []
+        reached = "diverged" if mean is None else shown(metric, mean)
+        mark = "chosen" if row["point"] == data["chosen"] else ""
+        table.append([*(str(row["point"][key]) for key in keys), reached, *span, mark])
+    return table
+
+
+def sweep_outcome(data: Mapping[str, Any]) -> str:
+    """What a sweep came to, in a sentence."""
+    metric, test, count = str(data["metric"]), data["test"], len(data["seeds"])
+    said = f"{point(data['chosen'])}: {shown(metric, test[metric])} {metric} on the test split"
+    if test["half"] is not None:
+        low, high = (shown(metric, test[metric] + sign * test["half"]) for sign in (-1, 1))
+        said += f" (mean of {count} seeds, 95 % interval {low} to {high})"
+    return f"Validation chooses {said}."
 
 
 def _some(names: Sequence[str], most: int = 5) -> str:

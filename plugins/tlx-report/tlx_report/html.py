@@ -1,4 +1,4 @@
-"""`report.html`: one file that explains a run, or compares the variants of a study.
+"""`report.html`: one file that explains a run, a sweep, or compares the variants of a study.
 
 The page needs nothing from outside: style, drawings and pictures are inside of it. It says what
 ran, how it went and what came out, in the words of `tlx.wording`, and every name that came from
@@ -15,12 +15,23 @@ from urllib.parse import quote
 
 import numpy as np
 
-from tlx.sinks import FINISH, NOTE, START, STUDY, WARNING, read_jsonl
+from tlx.sinks import FINISH, NOTE, START, STUDY, SWEEP, WARNING, read_jsonl
 from tlx.types import Event
-from tlx.wording import comparison, duration, headline, in_percent, plain, results, shown
+from tlx.wording import (
+    comparison,
+    duration,
+    headline,
+    in_percent,
+    plain,
+    points,
+    results,
+    shown,
+    sweep_outcome,
+)
 from tlx_report.embedding import maps
 from tlx_report.progress import figures
 from tlx_report.sheets import answers, class_name, drawings, neighbours
+from tlx_report.sweep_path import paths
 
 ANNOTATED = 20
 """A confusion matrix of at most this many classes is a table with its counts."""
@@ -50,6 +61,8 @@ class Html:
             _write(Path(start["out"]), page)
         elif event.kind == STUDY:
             _write(Path(data["out"]), study_page(data))
+        elif event.kind == SWEEP:
+            _write(Path(data["out"]), sweep_page(data))
 
     def close(self) -> None:
         """Nothing is open."""
@@ -105,6 +118,18 @@ def study_page(study: Mapping[str, Any]) -> str:
         chart=chart,
         links=links,
         next=[str(n) for n in study.get("next") or ()],
+    )
+
+
+def sweep_page(sweep: Mapping[str, Any]) -> str:
+    """The page of a sweep from the data of its `sweep` event."""
+    return _rendered(
+        "sweep.html",
+        title=str(sweep["name"]),
+        text=sweep_outcome(sweep),
+        charts=paths(sweep, percent=in_percent(str(sweep["metric"]))),
+        table=points(sweep),
+        next=[str(n) for n in sweep.get("next") or ()],
     )
 
 

@@ -6,7 +6,7 @@ state. The old state's memory is donated; learning rates and weights are traced 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from tlx.errors import ConfigError
+from tlx.mesh import constrained, whole
 from tlx.objective import Objective
 from tlx.protocols import StepFn
 from tlx.trees import merge, partition
@@ -40,9 +40,8 @@ class Jit:
         mesh: Mesh | None,
     ) -> StepFn:
         """See `tlx.protocols.Step`. Several stacked batches are scanned on accelerators and
-        unrolled on the CPU, where XLA runs convolution gradients inside a loop far slower."""
-        if mesh is not None:
-            raise ConfigError("The step 'jit' runs on one device; remove [mesh] from the run file.")
+        unrolled on the CPU if they hold a convolution, whose gradients XLA runs far slower inside
+        a loop there."""
         backend = jax.default_backend()
 
         def one(
@@ -51,29 +50,33 @@ class Jit:
             rng = jax.random.fold_in(train.rng, train.step)
             progress = train.step / constants.hyper["steps"]
             moving, still = partition(train.params, trainable)
+            seen, read = whole((train.state, constants), mesh)
 
             def loss(moving: PyTree) -> Any:
-                return objective(
-                    merge(moving, still), train.state, batch, constants, rng=rng, progress=progress
-                )
+                params = whole(merge(moving, still), mesh)
+                return objective(params, seen, batch, read, rng=rng, progress=progress)
 
             (_, (state, metrics)), grads = jax.value_and_grad(loss, has_aux=True)(moving)
+            grads = constrained(grads, mesh)
             updates, opt_state = tx.update(
                 grads, train.opt_state, moving, hyper=constants.hyper, step=train.step
             )
             params = merge(optax.apply_updates(moving, updates), still)
             state = objective.updated(params, state, progress)
-            return train._replace(
+            train = train._replace(
                 step=train.step + 1, params=params, state=state, opt_state=opt_state
-            ), metrics
+            )
+            return constrained(train, mesh), whole(metrics, mesh)
 
         def several(
             train: TrainState, constants: Constants, batches: Batch
         ) -> tuple[TrainState, Mapping[str, Any]]:
-            if backend != "cpu":
+            count = len(jax.tree.leaves(batches)[0])
+            first = jax.tree.map(lambda leaf: leaf[0], batches)
+            if count > 1 and (backend != "cpu" or not _convolves(one, train, constants, first)):
                 return jax.lax.scan(lambda t, batch: one(t, constants, batch), train, batches)
             metrics = []
-            for k in range(len(jax.tree.leaves(batches)[0])):
+            for k in range(count):
                 train, found = one(
                     train, constants, jax.tree.map(lambda leaf, k=k: leaf[k], batches)
                 )
@@ -81,3 +84,8 @@ class Jit:
             return train, jax.tree.map(lambda *leaves: jnp.stack(leaves), *metrics)
 
         return jax.jit(several, donate_argnums=0, compiler_options=COMPILER_OPTIONS.get(backend))
+
+
+def _convolves(step: Callable[..., Any], *arguments: Any) -> bool:
+    """Whether a step holds a convolution, however deep."""
+    return "conv_general_dilated" in str(jax.make_jaxpr(step)(*arguments))

@@ -1,0 +1,83 @@
+"""What a sweep has found: a line for each finished point, kept on disk, and which one is best.
+
+A point is the mean over its seeds; one in which a seed diverged is never chosen.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tlx.comparison import half_width
+from tlx.errors import DivergedError
+from tlx.sweep_space import Point
+
+
+class Found:
+    """The finished points of a sweep, by what they are; `path` holds a line for each."""
+
+    def __init__(self, path: Path, metric: str, direction: str) -> None:
+        self.path, self.metric, self.direction = path, metric, direction
+        self._known: dict[str, dict[str, Any]] = {}
+        for text in path.read_text().splitlines() if path.exists() else ():
+            try:
+                line = json.loads(text)
+            except json.JSONDecodeError:
+                continue  # cut off when the sweep was stopped
+            self._known[key(line["point"])] = line
+
+    def __contains__(self, point: Point) -> bool:
+        return key(point) in self._known
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def add(self, point: Point, val: Sequence[Mapping[str, float] | None]) -> None:
+        """Keep a point's metrics on validation, one of each seed; None where it diverged."""
+        line = {"point": dict(point), "val": [None if v is None else dict(v) for v in val]}
+        with self.path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        self._known[key(point)] = line
+
+    def values(self, point: Point) -> list[float]:
+        """The metric with each seed; NaN where it diverged."""
+        val = self._known[key(point)]["val"]
+        return [math.nan if found is None else found[self.metric] for found in val]
+
+    def row(self, point: Point) -> dict[str, Any]:
+        """A point as `tlx.sinks` lists it."""
+        values, val = self.values(point), self._known[key(point)]["val"]
+        whole = all(map(math.isfinite, values))
+        return {
+            "point": dict(point),
+            "mean": statistics.fmean(values) if whole else None,
+            "half": half_width(values) if whole else None,
+            "loss": statistics.fmean(found["loss"] for found in val) if whole else None,
+            "values": [v if math.isfinite(v) else None for v in values],
+        }
+
+    def best(self, points: Sequence[Point] | None = None) -> Point:
+        """The point (of all, or of these) with the best mean; the lower loss decides between
+        equals. Raises DivergedError where every point diverged."""
+        lines = self._known.values() if points is None else [{"point": p} for p in points]
+        rows = [self.row(line["point"]) for line in lines]
+        fit = [row for row in rows if row["mean"] is not None]
+        if not fit:
+            raise DivergedError(
+                "Every point of the sweep diverged. Go over lower learning rates or weights."
+            )
+        sign = 1 if self.direction == "max" else -1
+        return max(fit, key=lambda row: (sign * row["mean"], -row["loss"]))["point"]
+
+    def is_best(self, point: Point) -> bool:
+        """Whether no other point is better so far."""
+        return self.row(point)["mean"] is not None and key(self.best()) == key(point)
+
+
+def key(point: Point) -> str:
+    """What a point is, as text."""
+    return json.dumps(dict(point), sort_keys=True)
