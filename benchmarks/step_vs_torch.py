@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 from torch import nn
+from torch_resnet20 import ResNet20
 
 from tlx import registry, trees
 from tlx.config import OptimizerConfig
@@ -74,35 +75,11 @@ def tlx_step(batch: int) -> tuple[Callable[[], None], float]:
     return one, seconds
 
 
-class Block(nn.Module):
-    def __init__(self, into: int, out: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(into, out, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(out)
-        self.conv2 = nn.Conv2d(out, out, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(out)
-        self.stride, self.more = stride, out - into
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
-        if self.more:
-            pad = (0, 0, 0, 0, self.more // 2, self.more // 2)
-            x = nn.functional.pad(x[:, :, :: self.stride, :: self.stride], pad)
-        return torch.relu(x + y)
-
-
 def torch_step(batch: int) -> Callable[[], None]:
     """One step of the same network in PyTorch."""
     torch.manual_seed(0)
     where = "cuda" if torch.cuda.is_available() else "cpu"
-    layers: list[nn.Module] = [nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
-    into = 16
-    for out in (16, 32, 64):
-        for number in range(3):
-            layers.append(Block(into, out, 2 if number == 0 and out > 16 else 1))
-            into = out
-    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10)]
-    net = nn.Sequential(*layers).to(where).to(memory_format=torch.channels_last)
+    net = ResNet20().to(where).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(
         net.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=5e-4
     )

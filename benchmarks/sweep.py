@@ -17,9 +17,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from compiling import Compiling
 from transfer.few_labels import unpacked
 
 from tlx import config as configs
@@ -30,18 +30,6 @@ from tlx.describe import device, versions
 
 HERE = Path(__file__).resolve().parent
 POINTS, SEEDS = 16, 4
-
-
-class Compiling:
-    """Seconds that jax has spent tracing and compiling."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        jax.monitoring.register_event_duration_secs_listener(self._heard)
-
-    def _heard(self, event: str, seconds: float, **_: Any) -> None:
-        if event.startswith("/jax/core/compile/"):
-            self.seconds += seconds
 
 
 def experiment(pictures: Path, epochs: int) -> Experiment:

@@ -11,7 +11,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 import tlx
-from tlx import feed, loop
+from tlx import loop, mesh
 from tlx.checkpoint import Checkpoints
 from tlx.errors import DataError, Interrupted
 
@@ -54,13 +54,15 @@ ONCE = {
         {"name": "dann", "weight": 0.1},
     ],
 }
+# Rows by number, several steps in a call: a signal is heard where a call ends.
+NUMBERED = {"strategy": "feature_transfer", "eval_every": 0.25}
 SOLVED = {"strategy": {**STRATEGY, "solver": "newton"}}
 
 
 @pytest.mark.parametrize(
     ("changes", "stops"),
-    [(AUGMENTED, [3]), (AUGMENTED, [5, 1, 4]), (ONCE, [5]), (SOLVED, [3])],
-    ids=["in the probe", "thrice", "cached", "after a solved probe"],
+    [(AUGMENTED, [3]), (AUGMENTED, [5, 1, 4]), (ONCE, [5]), (NUMBERED, [3]), (SOLVED, [3])],
+    ids=["in the probe", "thrice", "cached", "numbered", "after a solved probe"],
 )
 def test_resumed_equals_uninterrupted(tiny, pictures, tmp_path, monkeypatch, changes, stops):
     domain = {"name": "npz", "path": str(pictures)}
@@ -98,17 +100,17 @@ def test_a_damaged_checkpoint_is_passed_over(tiny, tmp_path, monkeypatch):
 
 
 def test_a_real_signal_saves_and_stops(tiny, tmp_path, monkeypatch):
-    real = feed.as_arrays
+    real = mesh.shared
 
-    def killing(batch):
+    def killing(batch, *where):
         if not killing.done:
             killing.done = True
             os.kill(os.getpid(), signal.SIGTERM)
-        return real(batch)
+        return real(batch, *where)
 
     killing.done = False
     before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(feed, "as_arrays", killing)
+    monkeypatch.setattr(mesh, "shared", killing)
     with pytest.raises(Interrupted, match="Stopped at step 1 of 12"):
         tlx.run(tiny(), out=tmp_path / "run")
     assert signal.getsignal(signal.SIGTERM) is before
