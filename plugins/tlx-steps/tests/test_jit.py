@@ -9,7 +9,6 @@ import pytest
 
 from tlx import trees
 from tlx.config import OptimizerConfig
-from tlx.errors import ConfigError
 from tlx.model import Model
 from tlx.objective import Objective, Term
 from tlx.optimizer import transform
@@ -181,10 +180,3 @@ def test_the_old_state_is_donated(problem):
     step, state, constants, batch = machine(problem)
     step(state, constants, stacked(batch))
     assert state.params["backbone"]["beta"].is_deleted()
-
-
-def test_a_mesh_is_refused(problem):
-    objective = Objective(None, squared)
-    mesh = jax.make_mesh((1,), ("data",))
-    with pytest.raises(ConfigError, match="runs on one device"):
-        build("steps", "jit").build(objective, None, {}, mesh)
