@@ -2,8 +2,9 @@
 
 Orbax writes the arrays; around it stand our own manifest of digests (Orbax does not notice a
 flipped bit) and a comparison of structure, shape and dtype before anything is read (Orbax casts
-silently). A step is written under a hidden name and renamed when it is whole, and renamed back
-before it is deleted, so a killed run leaves only whole steps and hidden left-overs.
+silently). A run may go on while a copy of its numbers is written in a thread. A step is written
+under a hidden name and renamed when it is whole, and renamed back before it is deleted, so a
+killed run leaves only whole steps and hidden left-overs.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import errno
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeAlias, final
@@ -53,6 +55,8 @@ class Checkpoints:
         self.root = Path(root).absolute()
         self.keep = keep
         self._orbax: Any = None
+        self._thread: ThreadPoolExecutor | None = None
+        self._writing: Future[Path] | None = None
         self._cleaned = False
 
     def __enter__(self) -> Self:
@@ -82,8 +86,33 @@ class Checkpoints:
         Leaves are arrays (typed random keys, too) or Python numbers. Raises CheckpointError if
         this or a later step is there already (a damaged one is replaced) or the disk is full;
         the older steps stay then."""
-        self._refuse_older(step)
+        self.wait()
+        return self._write(step, *_described(tree), meta or {})
+
+    def begin(self, step: int, tree: PyTree, meta: Mapping[str, JSON] | None = None) -> None:
+        """The same without waiting for the disk: the numbers are copied to the host and may change
+        afterwards. What goes wrong is raised by whatever waits next: `wait`, another save or
+        `close`."""
+        self.wait()
         table, arrays = _described(tree)
+        copies = {path: np.array(array) for path, array in jax.device_get(arrays).items()}
+        self._thread = self._thread or ThreadPoolExecutor(1, "checkpoint")
+        self._writing = self._thread.submit(self._write, step, table, copies, meta or {})
+
+    def wait(self) -> None:
+        """Until what was begun is on disk."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def _write(
+        self,
+        step: int,
+        table: Mapping[str, Any],
+        arrays: Mapping[str, Any],
+        meta: Mapping[str, JSON],
+    ) -> Path:
+        self._refuse_older(step)
         self.root.mkdir(parents=True, exist_ok=True)
         self._clean()
         target, saving = self.folder(step), self.root / f"{HIDDEN[0]}{step:08d}"
@@ -95,7 +124,7 @@ class Checkpoints:
                 import orbax.checkpoint as ocp
 
                 self._checkpointer().save(saving / ARRAYS, args=ocp.args.PyTreeSave(arrays))
-            about = {"step": step, "leaves": table, "meta": meta or {}}
+            about = {"step": step, "leaves": table, "meta": meta}
             manifest.write(saving / LEAVES, json.dumps(about, indent=1))
             manifest.commit(saving)
             saving.rename(target)
@@ -142,10 +171,16 @@ class Checkpoints:
         return None
 
     def close(self) -> None:
-        """Let go of Orbax; closing twice is fine, and a closed one opens again when used."""
-        if self._orbax is not None:
-            self._orbax.close()
-            self._orbax = None
+        """Wait for what was begun and let go of Orbax; closing twice is fine, and a closed one
+        opens again when used."""
+        try:
+            self.wait()
+        finally:
+            if self._thread is not None:
+                self._thread.shutdown()
+            if self._orbax is not None:
+                self._orbax.close()
+            self._thread = self._orbax = None
 
     def _checkpointer(self) -> Any:
         if self._orbax is None:

@@ -99,7 +99,7 @@ def _train(run: Any, args: argparse.Namespace) -> None:
     config.check(run)  # before jax is imported, which takes longer
     from tlx import study
 
-    study.run(run, out=args.out, resume=args.resume, overwrite=args.overwrite)
+    study.run(run, out=args.out, resume=args.resume, overwrite=args.overwrite, profile=args.profile)
 
 
 def show(args: argparse.Namespace) -> None:
@@ -209,6 +209,7 @@ def parser() -> argparse.ArgumentParser:
     made = verb("run", run)
     made.add_argument("run_file", metavar="RUN.toml")
     _training(made)
+    _profile(made)
 
     made = verb("sweep", sweep)
     made.add_argument("run_file", metavar="RUN.toml")
@@ -232,6 +233,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--seed", type=int, metavar="N")
     made.add_argument("--name", help="of the run; the folder's name where absent")
     _training(made)
+    _profile(made)
 
     made = verb("show", show)
     made.add_argument("run_file", metavar="RUN.toml")
@@ -267,6 +269,13 @@ def _training(made: argparse.ArgumentParser) -> None:
     again = made.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on with the run in DIR")
     again.add_argument("--overwrite", action="store_true", help="replace the run in DIR")
+
+
+def _profile(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--profile", action="store_true",
+        help="say where the time went and trace a few steps; waits for every step",
+    )  # fmt: skip
 
 
 def _settings(made: argparse.ArgumentParser) -> None:

@@ -20,6 +20,7 @@ from tlx.wording import (
     points,
     results,
     shown,
+    spent,
     sweep_outcome,
 )
 
@@ -185,7 +186,7 @@ class Console:
         if result.get("seconds") is not None:
             part = result.get("compile_seconds")
             of = f", {duration(float(part))} of it compiling" if part else ""
-            self._rows([("took", duration(float(result["seconds"])) + of)])
+            self._rows([("took", duration(float(result["seconds"])) + of), *spent(result)])
         if not self._start.get("variant"):
             self._farewell(self._start, data)
 

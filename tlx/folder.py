@@ -22,6 +22,7 @@ METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 MODEL = "model"
 RESULT = "result.json"
+PROFILE = "profile"
 HARMLESS = ("out", "sink", "log_every", "checkpoint_seconds", "health.stop")
 """What may differ when a run is resumed: it changes nothing in the result."""
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +19,7 @@ import numpy as np
 
 from tlx import folder, mesh
 from tlx.assemble import Experiment
+from tlx.best_step import ahead, entered
 from tlx.cache_store import Store
 from tlx.checkpoint import Checkpoints, Restored
 from tlx.errors import CollapsedError, Interrupted
@@ -27,6 +30,7 @@ from tlx.interrupt import interruptible
 from tlx.logged import logged
 from tlx.optimizer import schedule
 from tlx.plan import Planned
+from tlx.profile import Clock
 from tlx.protocols import SelfSupervised, Sink
 from tlx.splits import Subset
 from tlx.statistics import recomputed
@@ -41,43 +45,34 @@ class Trained(NamedTuple):
     val: Mapping[str, float]
     best_step: int
     steps: int
-    seconds: float
     compile_seconds: float
 
 
 def train(
-    experiment: Experiment, out: Path, sinks: Sink, *, resume: bool, store: Store | None = None
-) -> Trained:
-    """Run every phase; `store` holds what other runs computed of the same pictures. Raises
-    DivergedError when a loss is not finite and Interrupted when a signal asked to stop; both leave
-    a checkpoint behind."""
-    started = time.perf_counter()
-    with (
-        Checkpoints(out / folder.CHECKPOINTS) as checkpoints,
-        interruptible() as asked_to_stop,
-    ):
-        loop = _Loop(experiment, checkpoints, sinks, asked_to_stop, started, store or Store())
-        return loop.run(resume)
+    experiment: Experiment, out: Path, sinks: Sink, *, resume: bool, store: Store | None = None,
+    clock: Clock | None = None,
+) -> Trained:  # fmt: skip
+    """Run every phase; `store` holds what other runs computed of the same pictures, `clock` is told
+    what takes how long. Raises DivergedError when a loss is not finite and Interrupted when a
+    signal asked to stop; both leave a checkpoint behind."""
+    with Checkpoints(out / folder.CHECKPOINTS) as checkpoints, interruptible() as asked_to_stop:
+        own = store or Store(), clock or Clock()
+        return _Loop(experiment, checkpoints, sinks, asked_to_stop, *own).run(resume)
 
 
+@dataclass
 class _Loop:
     """The state of one call of `train`; its methods are the steps of the loop."""
 
-    def __init__(
-        self,
-        experiment: Experiment,
-        checkpoints: Checkpoints,
-        sinks: Sink,
-        asked_to_stop: Callable[[], bool],
-        started: float,
-        store: Store,
-    ) -> None:
-        self.experiment = experiment
-        self.checkpoints = checkpoints
-        self.sinks = sinks
-        self.asked_to_stop = asked_to_stop
-        self.started = started
-        self.store = store
+    experiment: Experiment
+    checkpoints: Checkpoints
+    sinks: Sink
+    asked_to_stop: Callable[[], bool]
+    store: Store
+    clock: Clock
+
+    def __post_init__(self) -> None:
+        experiment = self.experiment
         self.compile_seconds = 0.0
         self.saved = (-1, time.perf_counter())
         every = experiment.config.eval_every or 1.0
@@ -104,14 +99,10 @@ class _Loop:
                 train, best = run(planned, train, best)
         self._save(train, best, force=True)
         final, used = experiment.phases[-1], experiment.used(best)
-        return Trained(
-            best,
-            evaluated(experiment, final, used, experiment.splits.val).metrics,
-            int(train.ledger["best_step"]),
-            int(train.step),
-            time.perf_counter() - self.started,
-            self.compile_seconds,
-        )
+        with self.clock.part("evaluation"):
+            val = evaluated(experiment, final, used, experiment.splits.val).metrics
+        best_step, steps = int(train.ledger["best_step"]), int(train.step)
+        return Trained(best, val, best_step, steps, self.compile_seconds)
 
     def _start(self, resume: bool) -> tuple[TrainState, Variables]:
         """A fresh state, or the newest whole checkpoint."""
@@ -127,7 +118,8 @@ class _Loop:
         """With what the features are like before the first step."""
         if self.watch is None:
             return train
-        found = self.watch.measure(self.experiment.used(Variables(train.params, train.state)))
+        with self.clock.part("evaluation"):
+            found = self.watch.measure(self.experiment.used(Variables(train.params, train.state)))
         self._tell("eval", 0, split="val", metrics=found, best=False, epoch=0.0)
         return train._replace(ledger=self.watch.begun(train.ledger, found))
 
@@ -146,16 +138,18 @@ class _Loop:
         assert solve is not None
         self._enter(planned, train)
         variables = experiment.used(Variables(train.params, train.state))
-        rows = solving(experiment, planned, variables, self.store)
+        with self.clock.part("frozen prefix"):
+            rows = solving(experiment, planned, variables, self.store)
         key = jax.random.fold_in(train.rng, train.step)
-        found = solve(planned.model, variables, rows[0].examples(), rows[1].examples(), rng=key)
+        with self.clock.part("step"):
+            found = solve(planned.model, variables, *(r.examples() for r in rows), rng=key)
         self._tell("note", planned.stop, text=found.note)
         train = train._replace(
             step=jnp.int32(planned.stop), params={**train.params, "head": found.head}
         )
-        train, best = self._select(
-            planned, train, best, eval_batches(experiment, experiment.splits.val)
-        )
+        with self.clock.part("evaluation"):
+            val = eval_batches(experiment, experiment.splits.val)
+            train, best = self._select(planned, train, best, val)
         self._save(train, best, force=True)
         return train, best
 
@@ -165,10 +159,12 @@ class _Loop:
         self._enter(planned, train)
         variables = self.experiment.used(Variables(train.params, train.state))
         start = int(train.step)
-        with feeding(
-            self.experiment, planned, variables, start, every=self.eval_steps, store=self.store,
-            tell=lambda text: self._tell("note", start, text=text),
-        ) as feed:  # fmt: skip
+        with ExitStack() as opened:
+            with self.clock.part("frozen prefix"):
+                feed = opened.enter_context(feeding(
+                    self.experiment, planned, variables, start, every=self.eval_steps,
+                    store=self.store, tell=lambda text: self._tell("note", start, text=text),
+                ))  # fmt: skip
             return self._fed(planned, train, best, feed)
 
     def _enter(self, planned: Planned, train: TrainState) -> None:
@@ -188,24 +184,27 @@ class _Loop:
         waiting: list[Any] = []
         since, number = time.perf_counter(), int(train.step)
         train = mesh.placed(train, experiment.mesh)
+        batch = self.clock.next(feed.batches)
         while number < planned.stop:
-            batch = next(feed.batches)
             many = len(batch["weight"])
             if many not in steps:
                 begun = time.perf_counter()
                 steps[many] = self._compile(planned, train, constants, batch, feed)
                 since += time.perf_counter() - begun
-            train, metrics = steps[many](train, constants, batch)
+            train, metrics = self.clock.step(steps[many], train, constants, batch)
             number += many
+            if number < planned.stop:  # on its way to the device while that computes
+                batch = self.clock.next(feed.batches)
             waiting.append(metrics)
             due = number % self.eval_steps == 0 or number == planned.stop
             if due or sum(len(entry["loss"]) for entry in waiting) >= config.log_every:
                 waiting = self._log(planned, number, waiting, since, rest=due)
                 since = time.perf_counter()
             if due:
-                if planned.phase.norm == "recompute":
-                    train = self._recomputed(planned, train, feed)
-                train, best = self._select(planned, train, best, feed.val())
+                with self.clock.part("evaluation"):
+                    if planned.phase.norm == "recompute":
+                        train = self._recomputed(planned, train, feed)
+                    train, best = self._select(planned, train, best, feed.val())
                 train = mesh.placed(train, experiment.mesh)
                 self._save(train, best, force=False)
                 since = time.perf_counter()
@@ -240,7 +239,8 @@ class _Loop:
         what = f"the step of {planned.phase.name}"
         self._tell("compile", int(train.step), what=what, seconds=None)
         begun = time.perf_counter()
-        compiled = built.lower(train, constants, batch).compile()
+        with self.clock.part("compile"):
+            compiled = built.lower(train, constants, batch).compile()
         seconds = time.perf_counter() - begun
         self.compile_seconds += seconds
         self._tell("compile", int(train.step), what=what, seconds=seconds)
@@ -294,15 +294,7 @@ class _Loop:
         step = int(train.step)
         if better:
             best = jax.tree.map(jnp.copy, Variables(train.params, train.state))
-            ledger = {
-                **train.ledger,
-                "best": jnp.float32(value),
-                "best_loss": jnp.float32(loss),
-                "best_step": jnp.int32(step),
-                "since": jnp.int32(0),
-            }
-        else:
-            ledger = {**train.ledger, "since": train.ledger["since"] + 1}
+        ledger = entered(train.ledger, step, value, loss, better=better)
         epoch = step / experiment.steps_per_epoch
         self._tell("eval", step, split="val", metrics=metrics, best=better, epoch=epoch)
         train = train._replace(ledger=ledger)
@@ -323,24 +315,18 @@ class _Loop:
         )
 
     def _save(self, train: TrainState, best: Variables, *, force: bool) -> None:
+        """Begin to save where that is due; with `force`, wait until the step is on disk."""
         step = int(train.step)
         due = time.perf_counter() - self.saved[1] >= self.experiment.config.checkpoint_seconds
-        if step == self.saved[0] or not (force or due):
-            return
-        self.checkpoints.save(step, {"train": train, "best": best}, {})
-        self.saved = (step, time.perf_counter())
+        with self.clock.part("checkpoint"):
+            if step != self.saved[0] and (force or due):
+                self.checkpoints.begin(step, {"train": train, "best": best})
+                self.saved = (step, time.perf_counter())
+            if force:
+                self.checkpoints.wait()
 
     def _tell(self, kind: str, step: int, **data: Any) -> None:
         self.sinks.emit(Event(kind, step, data))
-
-
-def ahead(direction: str, value: Any, loss: Any, best: Any, best_loss: Any) -> bool:
-    """Whether an evaluation is better than the best so far.
-
-    Of equals the one with the lower loss is better: an accuracy on a few dozen pictures has few
-    values, and the first step to reach one is rarely the best of them."""
-    further = value > best if direction == "max" else value < best
-    return bool(np.isfinite(value)) and bool(further or (value == best and loss < best_loss))
 
 
 def evaluated(

@@ -6,7 +6,6 @@ model, the result and a report. The test split is opened once, after everything 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -29,6 +28,7 @@ from tlx.gallery import gallery
 from tlx.health import watch
 from tlx.loop import Trained, evaluated, train
 from tlx.model_folder import Base
+from tlx.profile import Clock
 from tlx.protocols import Explains, Finished, Finishes, Reparametrises, Sink
 from tlx.saved import load, save_model
 from tlx.sinks import Jsonl, Sinks
@@ -44,29 +44,33 @@ def run_one(
     resume: bool = False,
     variant: Mapping[str, Any] | None = None,
     store: Store | None = None,
+    profile: bool = False,
 ) -> dict[str, Any]:
     """Train what `config` says in the folder `out`, which is claimed already. Returns what
     `result.json` holds. A finished run that is resumed is not trained again. `store` holds what
-    other runs of a study computed of the same pictures."""
+    other runs of a study computed of the same pictures; `profile` measures what takes how long."""
     done = folder.read_result(out) if resume else None
     if done is not None:
         return done
-    started = time.perf_counter()
     sinks = listening(config, console, Jsonl())
+    clock = Clock(out / folder.PROFILE if profile else None)
     try:
-        experiment = assemble(config)
+        with clock.part("setup"):
+            experiment = assemble(config)
         sinks.emit(
             Event("start", 0, {**described(experiment), "out": str(out), "variant": variant})
         )
         if isinstance(experiment.strategy, Explains):
             for text in experiment.strategy.notes(experiment.model):
                 sinks.emit(Event("note", 0, {"text": text}))
-        trained = train(experiment, out, sinks, resume=resume, store=store)
-        learnt, note = finished(experiment, trained.variables)
-        if note:
-            sinks.emit(Event("note", trained.steps, {"text": note}))
-        variables = experiment.used(learnt)
-        result, data = _result(experiment, trained, variables, started)
+        trained = train(experiment, out, sinks, resume=resume, store=store, clock=clock)
+        with clock.part("evaluation"):
+            learnt, note = finished(experiment, trained.variables)
+            variables = experiment.used(learnt)
+            result, data = _result(experiment, trained, variables, clock)
+        for text in (note, clock.note()):
+            if text:
+                sinks.emit(Event("note", trained.steps, {"text": text}))
         base, same = _base(experiment, learnt)
         save_model(
             out / folder.MODEL,
@@ -92,6 +96,7 @@ def run_one(
         )
         return result
     finally:
+        clock.close()
         sinks.close()
 
 
@@ -136,7 +141,7 @@ def _base(experiment: Experiment, learnt: Variables) -> tuple[Base | None, froze
 
 
 def _result(
-    experiment: Experiment, trained: Trained, variables: Variables, started: float
+    experiment: Experiment, trained: Trained, variables: Variables, clock: Clock
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     last, parts = experiment.phases[-1], experiment.splits
     test = evaluated(experiment, last, variables, parts.test)
@@ -165,8 +170,9 @@ def _result(
         "weights_sha256": experiment.report.sha256 if experiment.report else None,
         "trainable_parameters": experiment.trainable,
         "parameters": trees.count(experiment.variables.params),
-        "seconds": round(time.perf_counter() - started, 3),
+        "seconds": round(clock.total(), 3),
         "compile_seconds": round(trained.compile_seconds, 3),
+        **({"profile": spent} if (spent := clock.spent()) else {}),
         "seed": experiment.config.seed,
         "device": device(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

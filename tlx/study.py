@@ -7,8 +7,9 @@ and in `result.json`; they may be those of the last stage. A run without either 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from tlx import as_loaded, folder
 from tlx import config as configs
@@ -22,6 +23,9 @@ from tlx.run_one import evaluate_run, listening, run_one
 from tlx.stages import rehearsed
 from tlx.types import Event
 
+One: TypeAlias = Callable[..., dict[str, Any]]
+"""`run_one` with what all runs of a study share."""
+
 
 def run(
     config: RunConfig | Mapping[str, Any] | str | Path,
@@ -29,12 +33,14 @@ def run(
     out: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    profile: bool = False,
 ) -> dict[str, Any]:
     """Train what a run file, a table of the same shape or a RunConfig says.
 
     Writes to `out`, else the run file's `out`, else `runs/<name>`. Returns what `result.json`
     holds: the result of the run, `{"variants": {name: result}, ...}`, or `{"stages": {name: any of
-    these}, ...}`."""
+    these}, ...}`. With `profile` a result says where the wall time went, and jax's traces of a few
+    steps lie in `profile/`; to be honest about it, the run then waits for every step."""
     if isinstance(config, str | Path):
         config = configs.read(config)
     elif not isinstance(config, RunConfig):
@@ -43,37 +49,35 @@ def run(
     to = Path(out) if out else folder.of(config)
     resume = folder.claim(to, config, resume=resume, overwrite=overwrite)
     try:
-        return _run(config, to, Console(), resume, Store())
+        one = partial(run_one, store=Store(), profile=profile)
+        return _run(config, to, Console(), resume, one)
     except TlxError:
         folder.release(to)
         raise
 
 
-def _run(
-    config: RunConfig, to: Path, console: Console, resume: bool, store: Store
-) -> dict[str, Any]:
+def _run(config: RunConfig, to: Path, console: Console, resume: bool, one: One) -> dict[str, Any]:
     if config.stage:
-        return _in_stages(config, to, console, resume, store)
+        return _in_stages(config, to, console, resume, one)
     if not config.variant:
-        return run_one(config, to, console, resume=resume, store=store)
+        return one(config, to, console, resume=resume)
     text = f"{config.name}: {len(config.variant)} variants on one split, writing to {to}"
     console.emit(Event("note", 0, {"text": text}))
     results = {}
     for number, (name, variant, into) in enumerate(folder.runs(config, to), start=1):
         going_on = folder.inside(into, variant)
-        results[name] = run_one(
+        results[name] = one(
             variant,
             into,
             console,
             resume=going_on,
             variant={"name": name, "number": number, "of": len(config.variant)},
-            store=store,
         )
     return _compare(config, to, results, console)
 
 
 def _in_stages(
-    config: RunConfig, to: Path, console: Console, resume: bool, store: Store
+    config: RunConfig, to: Path, console: Console, resume: bool, one: One
 ) -> dict[str, Any]:
     """Each stage as a run or a study of its own, once all of them are known to fit together."""
     order = " then ".join(stage.name for stage in config.stage)
@@ -82,7 +86,7 @@ def _in_stages(
         for _ in rehearsed(config, to):
             pass
     results = {
-        name: _run(stage, to / name, console, folder.inside(to / name, stage), store)
+        name: _run(stage, to / name, console, folder.inside(to / name, stage), one)
         for name, stage in configs.stages(config, to)
     }
     last = results[config.stage[-1].name]

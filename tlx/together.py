@@ -19,11 +19,12 @@ from jax import Array
 
 from tlx import feed, trees
 from tlx.assemble import Experiment
+from tlx.best_step import ahead
 from tlx.cache import Table
 from tlx.cache_store import Store
 from tlx.evaluate import evaluator, metrics_of
 from tlx.feed import eval_batches
-from tlx.loop import ahead, evaluated
+from tlx.loop import evaluated
 from tlx.plan import Planned
 from tlx.protocols import Averages, Finishes, Learns, Prepares, Records, Reparametrises
 from tlx.rows import taken

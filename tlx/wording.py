@@ -152,6 +152,20 @@ def results(result: Mapping[str, Any]) -> list[list[str]]:
     ]
 
 
+def spent(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Where the wall time of a run went, the largest part first, as (label, text) rows; nothing
+    where it was not measured. Parts of less than a thousandth are left out."""
+    parts = result.get("profile") or {}
+    whole = sum(parts.values())
+    shares = [(name, seconds, seconds / whole) for name, seconds in parts.items()]
+    told = [
+        f"{name} {100 * share:.1f} % ({duration(seconds)})"
+        for name, seconds, share in shares
+        if share >= 0.001
+    ]
+    return [("time went", f"to {listed(told)}")] if told else []
+
+
 def comparison(data: Mapping[str, Any]) -> list[list[str]]:
     """The rows of a `study` event as a table of text, heading first; `low` and `high` become
     one column, and a column that is empty everywhere is left out."""

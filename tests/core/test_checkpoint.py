@@ -1,5 +1,6 @@
 """What a run saves comes back bit for bit, or is refused by the name of the leaf."""
 
+import threading
 import time
 
 import jax
@@ -231,3 +232,44 @@ def test_a_save_of_a_megabyte_is_cheap(root):
         for step in range(1, 6):
             checkpoints.save(step, tree)
     assert (time.process_time() - begun) / 5 < 0.3
+
+
+def test_a_save_that_was_begun_is_what_the_state_was_then(root):
+    """Although the step that follows gives the memory of its state away."""
+    tree = train_state(3)
+    wanted = bits(tree)
+    with Checkpoints(root) as checkpoints:
+        checkpoints.begin(3, tree)
+        for leaf in jax.tree.leaves(tree):
+            leaf.delete()
+    with Checkpoints(root) as checkpoints:
+        found = checkpoints.restore(train_state(0))
+    assert found is not None
+    assert bits(found.tree) == wanted
+
+
+def test_a_save_that_was_begun_does_not_keep_the_run_waiting(root, monkeypatch):
+    hold, real = threading.Event(), Checkpoints._write
+    monkeypatch.setattr(
+        Checkpoints, "_write", lambda *arguments: (hold.wait(), real(*arguments))[1]
+    )
+    with Checkpoints(root) as checkpoints:
+        checkpoints.begin(1, train_state(1))
+        assert checkpoints.steps() == ()
+        hold.set()
+        checkpoints.wait()
+        assert checkpoints.steps() == (1,)
+        checkpoints.begin(2, train_state(2))
+    assert checkpoints.steps() == (1, 2)
+
+
+@pytest.mark.parametrize("waiting", ["wait", "close", "begin", "save"])
+def test_what_goes_wrong_in_a_save_that_was_begun_is_raised(root, waiting):
+    checkpoints = Checkpoints(root)
+    checkpoints.save(2, {"a": 1})
+    checkpoints.begin(1, {"a": 1})
+    step = (3, {"a": 1}) if waiting in ("begin", "save") else ()
+    with pytest.raises(CheckpointError, match="Step 1 cannot be saved"):
+        getattr(checkpoints, waiting)(*step)
+    checkpoints.close()
+    assert checkpoints.steps() == (2,)

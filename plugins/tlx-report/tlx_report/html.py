@@ -26,6 +26,7 @@ from tlx.wording import (
     points,
     results,
     shown,
+    spent,
     sweep_outcome,
 )
 from tlx_report.embedding import maps
@@ -82,7 +83,7 @@ def run_page(
         "run.html",
         title=str(start["name"]),
         tiles=_tiles(start, result),
-        rows=_merged([*headline(start), ("written to", str(start["out"]))]),
+        rows=_merged([*headline(start), *spent(result), ("written to", str(start["out"]))]),
         texts=texts,
         table=results(result),
         figures=figures(start, read_jsonl(finish["curves"])),
