@@ -22,7 +22,10 @@ METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 MODEL = "model"
 RESULT = "result.json"
-HARMLESS = ("out", "sink", "log_every", "checkpoint_seconds", "health.stop")
+HARMLESS = (
+    "out", "sink", "log_every", "checkpoint_seconds", "health.stop",
+    "mesh.hosts", "mesh.heartbeat_seconds",
+)  # fmt: skip
 """What may differ when a run is resumed: it changes nothing in the result."""
 
 
