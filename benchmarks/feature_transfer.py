@@ -34,8 +34,9 @@ from tlx import config as configs
 from tlx.assemble import assemble
 from tlx.cache_store import Store
 from tlx.describe import device, versions
-from tlx.loop import evaluated, train
+from tlx.loop import train
 from tlx.sinks import Sinks
+from tlx.split_metrics import evaluated
 
 HERE = Path(__file__).resolve().parent
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

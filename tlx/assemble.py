@@ -6,6 +6,7 @@ refuses whatever cannot work before the first step.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -13,10 +14,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
+from tlx import hosts, records, refusals, registry, sources, splits, trees
 from tlx import mesh as meshes
-from tlx import records, refusals, registry, sources, splits, trees
 from tlx.config import DataConfig, RunConfig
 from tlx.domain import Domain, second
 from tlx.errors import ConfigError
@@ -85,7 +87,8 @@ class Experiment(NamedTuple):
         return Variables(_effective(self.strategy)(variables.params), variables.state)
 
     def shared(self, batch: Mapping[str, Any], axis: int = 0) -> Batch:
-        """A batch of the stream on the device, or, along `axis`, on several."""
+        """A batch of the stream on the device, or, along `axis`, on several; of several processes
+        each gives its own rows."""
         return meshes.shared(batch, self.mesh, axis)
 
     def weight(self, term: Term) -> float:
@@ -201,9 +204,9 @@ def assemble(config: RunConfig) -> Experiment:
             own = term.divergence.init(model=model, source=other, batch=sample, rng=key)
             variables = _with(variables, f"divergence/{term.name}", own)
         if isinstance(term.divergence, Prepares):
-            prepared[term.name] = term.divergence.prepare(
+            prepared[term.name] = hosts.agreed(term.divergence.prepare(
                 model=model, variables=variables, source=other, batches=every(), rng=key
-            )
+            ))  # fmt: skip
 
     steps = config.steps or max(1, round((config.epochs or 0) * _steps_per_epoch(parts, config)))
     hyper = {
@@ -230,7 +233,8 @@ def assemble(config: RunConfig) -> Experiment:
         for term in terms
         if isinstance(term.divergence, Records)
     }
-    constants = experiment.constants._replace(recorded=recorded)
+    constants = experiment.constants._replace(recorded=hosts.agreed(recorded))
+    hosts.same("data and weights", lambda: _begins(experiment))
     return experiment._replace(
         variables=meshes.placed(variables, mesh),
         constants=meshes.placed(constants, mesh),
@@ -247,6 +251,20 @@ def _cut(data: Any, config: DataConfig) -> Splits:
     return splits.cut(
         data, shots=config.shots, val=config.val, test=config.test, seed=config.split_seed
     )
+
+
+def _begins(experiment: Experiment) -> bytes:
+    """What has to be the same in all processes of a run: its data and the numbers it starts from,
+    as digests."""
+    parts = experiment.splits
+    numbers = [
+        jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+        for leaf in jax.tree.leaves((experiment.variables, experiment.constants.sources))
+    ]
+    found = [hashlib.sha256(repr(experiment.info.fingerprint).encode())]
+    found += [hashlib.sha256(part.indices.tobytes()) for part in (parts.train, parts.val)]
+    found += [hashlib.sha256(np.asarray(leaf).tobytes()) for leaf in numbers]
+    return b"".join(each.digest() for each in found)
 
 
 @lru_cache(maxsize=4)

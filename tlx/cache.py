@@ -24,7 +24,7 @@ from tlx.protocols import Augmentation
 from tlx.reads import reads
 from tlx.rows import taken
 from tlx.splits import Subset
-from tlx.stream import order
+from tlx.stream import WHOLE, order
 from tlx.types import Batch, PyTree, Variables
 
 SIZE = 64
@@ -64,16 +64,18 @@ class Table(NamedTuple):
         """The batch of these rows, on the host."""
         return {**taken(self.rows, numbers), "weight": weight}
 
-    def training(self, batch_size: int, seed: int | str, start: int) -> Iterator[Batch]:
+    def training(
+        self, batch_size: int, seed: int | str, start: int, own: slice = WHOLE
+    ) -> Iterator[Batch]:
         """As `tlx.stream.training`."""
-        numbers, ones = self.numbers(batch_size, seed), np.ones(batch_size, np.float32)
+        numbers, ones = self.numbers(batch_size, seed), np.ones(batch_size, np.float32)[own]
         for step in range(start, 2**62):
-            yield self.at(numbers(step), ones)
+            yield self.at(numbers(step)[own], ones)
 
-    def evaluation(self, batch_size: int) -> Iterator[Batch]:
+    def evaluation(self, batch_size: int, own: slice = WHOLE) -> Iterator[Batch]:
         """As `tlx.stream.evaluation`; of several views the first."""
         for first in range(0, len(self), batch_size):
-            positions = np.arange(first, first + batch_size)
+            positions = np.arange(first, first + batch_size)[own]
             weight = (positions < len(self)).astype(np.float32)
             yield self.at(np.minimum(positions, len(self) - 1), weight)
 

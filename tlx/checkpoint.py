@@ -22,8 +22,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tlx import manifest
+from tlx import hosts, manifest
 from tlx.errors import CheckpointError, did_you_mean
+from tlx.mesh import put
 from tlx.trees import flat, unflat
 from tlx.types import PyTree
 
@@ -94,6 +95,9 @@ class Checkpoints:
         afterwards. What goes wrong is raised by whatever waits next: `wait`, another save or
         `close`."""
         self.wait()
+        if hosts.several():  # their agreement needs this thread
+            self.save(step, tree, meta)
+            return
         table, arrays = _described(tree)
         copies = {path: np.array(array) for path, array in jax.device_get(arrays).items()}
         self._thread = self._thread or ThreadPoolExecutor(1, "checkpoint")
@@ -112,26 +116,21 @@ class Checkpoints:
         arrays: Mapping[str, Any],
         meta: Mapping[str, JSON],
     ) -> Path:
-        self._refuse_older(step)
-        self.root.mkdir(parents=True, exist_ok=True)
-        self._clean()
+        hosts.once(lambda: self._refuse_older(step))
         target, saving = self.folder(step), self.root / f"{HIDDEN[0]}{step:08d}"
-        free = shutil.disk_usage(self.root).free
-        shutil.rmtree(saving, ignore_errors=True)  # of an interrupted save a moment ago
+        free = hosts.once(lambda: self._cleared(saving))
         try:
-            saving.mkdir()
+            hosts.once(lambda: saving.mkdir())
             if arrays:
                 import orbax.checkpoint as ocp
 
                 self._checkpointer().save(saving / ARRAYS, args=ocp.args.PyTreeSave(arrays))
             about = {"step": step, "leaves": table, "meta": meta}
-            manifest.write(saving / LEAVES, json.dumps(about, indent=1))
-            manifest.commit(saving)
-            saving.rename(target)
-            manifest.flush(self.root)
+            hosts.once(lambda: self._commit(saving, about, target))
         except Exception as error:
             needed = sum(array.nbytes for array in arrays.values())
-            shutil.rmtree(saving, ignore_errors=True)
+            if hosts.first():
+                shutil.rmtree(saving, ignore_errors=True)
             if not _disk_full(error):
                 raise
             raise CheckpointError(
@@ -139,8 +138,7 @@ class Checkpoints:
                 f"where {free / 1e6:,.1f} MB are free. The steps before are kept. Make room or "
                 f"lower what is kept, then resume the run."
             ) from error
-        for old in self.steps()[: -self.keep]:
-            self._delete(old)
+        hosts.once(self._delete_older)
         return target
 
     def restore(self, like: PyTree | Callable[[int], PyTree]) -> Restored | None:
@@ -150,25 +148,16 @@ class Checkpoints:
         the step to one: structure, shapes and dtypes have to be those of the step, else a
         CheckpointError names the leaf. A leaf comes back as the same kind of thing, with the
         sharding that its `like` names. Raises CheckpointError if every step is damaged."""
-        notes: list[str] = []
-        for step in reversed(self.steps()):
-            folder = self.folder(step)
-            try:
-                manifest.verify(folder)
-            except CheckpointError as error:
-                notes.append(f"Checkpoint {step} is damaged and was passed over: {error}")
-                continue
-            about = json.loads((folder / LEAVES).read_text(encoding="utf-8"))
-            tree = like(step) if callable(like) else like
-            wanted = flat(tree)
-            _compare(wanted, about["leaves"], folder)
-            leaves = self._read(folder, wanted, about["leaves"])
-            return Restored(step, unflat(tree, leaves), about["meta"], tuple(notes))
-        if notes:
-            raise CheckpointError(
-                f"No step in {self.root} can be restored. {' '.join(notes)} Start the run anew."
-            )
-        return None
+        step, notes = hosts.once(self._newest)
+        if step is None:
+            return None
+        folder = self.folder(step)
+        about = json.loads((folder / LEAVES).read_text(encoding="utf-8"))
+        tree = like(step) if callable(like) else like
+        wanted = flat(tree)
+        _compare(wanted, about["leaves"], folder)
+        leaves = self._read(folder, wanted, about["leaves"])
+        return Restored(step, unflat(tree, leaves), about["meta"], tuple(notes))
 
     def close(self) -> None:
         """Wait for what was begun and let go of Orbax; closing twice is fine, and a closed one
@@ -181,6 +170,41 @@ class Checkpoints:
             if self._orbax is not None:
                 self._orbax.close()
             self._thread = self._orbax = None
+
+    def _newest(self) -> tuple[int | None, list[str]]:
+        """(the newest step that is whole, if there is a step; what is said of damaged ones)."""
+        notes: list[str] = []
+        for step in reversed(self.steps()):
+            try:
+                manifest.verify(self.folder(step))
+            except CheckpointError as error:
+                notes.append(f"Checkpoint {step} is damaged and was passed over: {error}")
+                continue
+            return step, notes
+        if notes:
+            raise CheckpointError(
+                f"No step in {self.root} can be restored. {' '.join(notes)} Start the run anew."
+            )
+        return None, []
+
+    def _cleared(self, saving: Path) -> int:
+        """Without what was left in the way; the bytes that are free on the disk."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        self._clean()
+        free = shutil.disk_usage(self.root).free
+        shutil.rmtree(saving, ignore_errors=True)  # of an interrupted save a moment ago
+        return free
+
+    def _commit(self, saving: Path, about: Mapping[str, Any], target: Path) -> None:
+        """A step whose arrays are there becomes one that counts."""
+        manifest.write(saving / LEAVES, json.dumps(about, indent=1))
+        manifest.commit(saving)
+        saving.rename(target)
+        manifest.flush(self.root)
+
+    def _delete_older(self) -> None:
+        for old in self.steps()[: -self.keep]:
+            self._delete(old)
 
     def _checkpointer(self) -> Any:
         if self._orbax is None:
@@ -315,7 +339,7 @@ def _placed(array: jax.Array, like: Any) -> jax.Array:
     # An array that was free to move between devices stays so.
     free = isinstance(like, jax.Array) and not like.committed
     sharding = None if free else getattr(like, "sharding", None)
-    return array if sharding is None else jax.device_put(array, sharding)
+    return array if sharding is None else put(array, sharding)
 
 
 def _disk_full(error: BaseException) -> bool:

@@ -36,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         sentence, code = _said(error)
         print(f"tlx: {sentence}", file=sys.stderr)
+        if "tlx.hosts" in sys.modules:
+            sys.modules["tlx.hosts"].leave(code)
         return code
 
 
@@ -48,14 +50,14 @@ def _keep_compiled() -> None:
 
 def _said(error: BaseException) -> tuple[str, int]:
     """The sentence that is printed for an error, and the exit code."""
-    from tlx.errors import DivergedError, Interrupted, TlxError
+    from tlx.errors import DivergedError, HostsError, Interrupted, TlxError
 
     if isinstance(error, Interrupted):
         return str(error), INTERRUPTED
     if isinstance(error, KeyboardInterrupt):
         return "stopped.", INTERRUPTED
     if isinstance(error, TlxError):
-        return str(error), FAILED if isinstance(error, DivergedError) else REFUSED
+        return str(error), FAILED if isinstance(error, DivergedError | HostsError) else REFUSED
     kind = "" if isinstance(error, OSError) else f"internal error: {type(error).__name__}: "
     return f"{kind}{error}\nThe same command with --debug shows where it happened.", FAILED
 

@@ -87,7 +87,8 @@ def device() -> str:
     """The device in words."""
     first = jax.devices()[0]
     kind = first.device_kind if first.platform != "cpu" else platform.machine()
-    return f"{first.platform} ({kind}), {jax.device_count()} device(s)"
+    hosts = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    return f"{first.platform} ({kind}), {jax.device_count()} device(s){hosts}"
 
 
 def versions() -> dict[str, str]:

@@ -46,6 +46,10 @@ class CollapsedError(TlxError):
     """Features that are learnt without labels have become the same for every picture."""
 
 
+class HostsError(TlxError):
+    """Another process of a run is not there, or no more."""
+
+
 class Interrupted(TlxError):
     """The run was asked to stop, saved itself and can be resumed."""
 

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tlx.mesh import fetched
 from tlx.model import Model
 from tlx.protocols import ForwardFn
 from tlx.types import Batch, Constants, Params, State, Variables
@@ -74,7 +75,7 @@ def evaluate(
     for batch in batches:
         found = totals_of(variables.params, variables.state, batch, constants)
         total = found if total is None else jax.tree.map(jnp.add, total, found)
-    total = jax.device_get(total)
+    total = jax.device_get(fetched(total))
     return Evaluated(metrics_of(model, total), total)
 
 
@@ -111,15 +112,17 @@ def samples(
     right: list[Sample] = []
     wrong: list[Sample] = []
     for batch in batches:
-        found = jax.device_get(predict(variables.params, variables.state, batch))
+        found = jax.device_get(fetched(predict(variables.params, variables.state, batch)))
         if "class" not in found or np.ndim(found["class"]) != 1:
             return []
-        for i in np.flatnonzero(np.asarray(batch["weight"])):
-            label, predicted = int(batch["label"][i]), int(found["class"][i])
+        weight, labels = fetched(batch["weight"]), fetched(batch["label"])
+        for i in np.flatnonzero(np.asarray(weight)):
+            label, predicted = int(labels[i]), int(found["class"][i])
             into = right if label == predicted else wrong
             if len(into) < each:
                 probability = float(found["probability"][i]) if "probability" in found else None
-                into.append(Sample(as_uint8(batch["image"][i]), label, predicted, probability))
+                image = as_uint8(fetched(batch["image"][i]))
+                into.append(Sample(image, label, predicted, probability))
         if len(right) >= each and len(wrong) >= each:
             break
     return wrong + right

@@ -56,7 +56,8 @@ class Feed(NamedTuple):
 def eval_batches(experiment: Experiment, subset: Subset) -> Iterator[Batch]:
     """A split's batches on the device, as evaluation wants them."""
     size = _eval_size(experiment, len(subset))
-    return map(experiment.shared, host_batches(experiment, subset, size))
+    own = mesh.own(size, experiment.mesh)
+    return map(experiment.shared, host_batches(experiment, subset, size, own))
 
 
 @contextmanager
@@ -135,12 +136,12 @@ def _numbered(
     """Training batches that only number their rows, for several steps each."""
     size = experiment.config.batch_size
     numbers = {name: tables[name].numbers(size, _order(experiment, name)) for name in tables}
-    step = start
+    step, own = start, mesh.own(size, experiment.mesh)
     for many in calls:
         batch = {
             name: {
-                "at": np.stack([of(step + i) for i in range(many)]).astype(np.int32),
-                "weight": np.ones((many, size), np.float32),
+                "at": np.stack([of(step + i)[own] for i in range(many)]).astype(np.int32),
+                "weight": np.ones((many, size), np.float32)[:, own],
             }
             for name, of in numbers.items()
         }
@@ -176,8 +177,9 @@ def streams(
     parts = {"train": experiment.splits.train}
     if experiment.domain is not None:
         parts["domain"] = experiment.domain.train
+    own = mesh.own(size, experiment.mesh)
     opened: dict[str, Any] = {
-        name: tables[name].training(size, _order(experiment, name), start)
+        name: tables[name].training(size, _order(experiment, name), start, own)
         if name in tables
         else training(
             subset,
@@ -186,6 +188,7 @@ def streams(
             canvas=experiment.canvas,
             inputs=experiment.model.inputs,
             start=start,
+            own=own,
         )
         for name, subset in parts.items()
     }
@@ -251,7 +254,8 @@ def table_of(
 
 def from_table(table: Table, experiment: Experiment) -> Iterator[Batch]:
     """Its batches on the device, as evaluation wants them."""
-    return map(experiment.shared, table.evaluation(_eval_size(experiment, len(table))))
+    size = _eval_size(experiment, len(table))
+    return map(experiment.shared, table.evaluation(size, mesh.own(size, experiment.mesh)))
 
 
 def _sharing(experiment: Experiment, planned: Planned, variables: Variables) -> frozenset[str]:
@@ -262,15 +266,16 @@ def _sharing(experiment: Experiment, planned: Planned, variables: Variables) -> 
     batch = next(eval_batches(experiment, experiment.splits.val))
 
     @jax.jit
-    def prefix(numbers: Variables) -> Any:
-        return model.prefix(*numbers, batch["image"], rng=jax.random.key(0))
+    def prefix(numbers: Variables, image: Any) -> Any:
+        return model.prefix(*numbers, image, rng=jax.random.key(0))
+
+    def said(numbers: Variables) -> list[Any]:
+        return jax.tree.leaves(mesh.fetched(prefix(numbers, batch["image"])))
 
     for name, other in experiment.source_models:
         if (other.backbone, other.inputs) == (model.backbone, model.inputs):
             numbers = mesh.gathered(experiment.constants.sources[name], experiment.mesh)
-            pairs = zip(
-                jax.tree.leaves(prefix(variables)), jax.tree.leaves(prefix(numbers)), strict=True
-            )
+            pairs = zip(said(variables), said(numbers), strict=True)
             if all(np.array_equal(a, b) for a, b in pairs):
                 found.add(name)
     return frozenset(found)

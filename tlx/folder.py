@@ -23,7 +23,10 @@ CHECKPOINTS = "checkpoints"
 MODEL = "model"
 RESULT = "result.json"
 PROFILE = "profile"
-HARMLESS = ("out", "sink", "log_every", "checkpoint_seconds", "health.stop")
+HARMLESS = (
+    "out", "sink", "log_every", "checkpoint_seconds", "health.stop",
+    "mesh.hosts", "mesh.heartbeat_seconds",
+)  # fmt: skip
 """What may differ when a run is resumed: it changes nothing in the result."""
 
 

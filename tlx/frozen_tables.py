@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tlx import hosts, mesh
 from tlx.assemble import Experiment
 from tlx.cache import Order, Recipe, ordered
 from tlx.cache_store import Budget, Kept, Store
@@ -22,7 +23,7 @@ from tlx.objective import Objective
 from tlx.plan import Planned
 from tlx.reads import reads
 from tlx.splits import Subset
-from tlx.stream import evaluation
+from tlx.stream import WHOLE, evaluation
 from tlx.types import Variables
 
 OF_FEATURES = frozenset(
@@ -33,11 +34,11 @@ GB = 2**30
 
 
 def host_batches(
-    experiment: Experiment, subset: Subset, size: int
+    experiment: Experiment, subset: Subset, size: int, own: slice = WHOLE
 ) -> Iterator[Mapping[str, np.ndarray]]:
-    """A split's batches on the host, every example once."""
+    """A split's batches on the host, every example once; of each batch the rows `own`."""
     return evaluation(
-        subset, batch_size=size, canvas=experiment.canvas, inputs=experiment.model.inputs
+        subset, batch_size=size, canvas=experiment.canvas, inputs=experiment.model.inputs, own=own
     )
 
 
@@ -98,6 +99,8 @@ def kept_tables(
     }
     budget = Budget(config.cache_gb * GB, config.cache_disk_gb * GB)
     kept = store.tables(orders, budget, tell)
+    if hosts.anywhere(not kept):  # a full disk: all processes go on in the same way
+        kept = {}
     needs = sum(order.nbytes for order in orders.values())
     if kept:
         tell(_said(kept, planned, experiment))
@@ -133,8 +136,10 @@ def order_of(
     )
     inputs = experiment.model.inputs
     fingerprint = repr((info.fingerprint, experiment.canvas, inputs.crop, inputs.interpolation))
+    # On one device, and of several processes in each: all of them read rows from everywhere in it.
+    numbers = mesh.alone(variables, experiment.mesh)
     return ordered(
-        recipe, variables, subset, lambda part, size: host_batches(experiment, part, size),
+        recipe, numbers, subset, lambda part, size: host_batches(experiment, part, size),
         fingerprint,
     )  # fmt: skip
 

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from tlx import mesh
 from tlx.assemble import Experiment
 from tlx.evaluate import as_uint8
 from tlx.feed import eval_batches
@@ -37,7 +38,8 @@ def _drawn(experiment: Experiment, variables: Variables) -> dict[str, Any]:
     strategy, model = experiment.strategy, experiment.phases[-1].model
     if not isinstance(strategy, Draws):
         return {}
-    batch = next(iter(eval_batches(experiment, experiment.splits.val)))
+    batch = mesh.alone(next(iter(eval_batches(experiment, experiment.splits.val))), experiment.mesh)
+    variables = mesh.alone(variables, experiment.mesh)
     few = jax.tree.map(lambda leaf: leaf[: min(DRAWN, int(batch["weight"].sum()))], batch)
     found = strategy.draw(model, variables, few, rng=jax.random.key(0))
     return {"drawn": {title: as_uint8(pictures) for title, pictures in found.items()}}

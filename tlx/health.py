@@ -17,11 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from tlx import hosts
 from tlx.assemble import Experiment
 from tlx.evaluate import as_uint8
 from tlx.feed import eval_batches
 from tlx.knn import knn_classes
 from tlx.linear_probe import linear_probe
+from tlx.mesh import fetched
 from tlx.model import Model
 from tlx.protocols import SelfSupervised
 from tlx.splits import Subset, shuffled
@@ -57,9 +59,10 @@ class Watch:
         experiment, found, labels = self.experiment, [], []
         look = _look(experiment.model)
         for batch in eval_batches(experiment, split):
-            counted = np.asarray(batch["weight"]) > 0
-            found.append(look(variables.params, variables.state, batch["image"])[counted])
-            labels.append(np.asarray(batch["label"])[counted])
+            counted = np.asarray(fetched(batch["weight"])) > 0
+            features = look(variables.params, variables.state, batch["image"])
+            found.append(fetched(features)[counted])
+            labels.append(np.asarray(fetched(batch["label"]))[counted])
         known = np.concatenate(labels)
         classes = known.ndim == 1 and np.issubdtype(known.dtype, np.integer)
         return Seen(jnp.concatenate(found), known if classes and experiment.info.classes else None)
@@ -68,7 +71,7 @@ class Watch:
         """The pictures (n,H,W,C) of some examples of a split, as they are fed."""
         few = replace(split, indices=split.indices[rows])
         images = [as_uint8(batch["image"])[np.asarray(batch["weight"]) > 0]
-                  for batch in eval_batches(self.experiment, few)]  # fmt: skip
+                  for batch in map(fetched, eval_batches(self.experiment, few))]  # fmt: skip
         return np.concatenate(images)
 
     def measure(self, variables: Variables) -> dict[str, float]:
@@ -84,7 +87,7 @@ class Watch:
             )
             found["knn_accuracy"] = jnp.mean(votes == val.labels)
             found["probe_accuracy"] = jnp.mean(linear_probe(*rows, classes=classes) == val.labels)
-        return {name: float(value) for name, value in found.items()}
+        return {name: float(value) for name, value in hosts.agreed(found).items()}
 
     def begun(self, ledger: Mapping[str, Array], now: Mapping[str, float]) -> dict[str, Array]:
         """The ledger of a run that begins with features like these."""

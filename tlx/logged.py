@@ -36,3 +36,14 @@ def logged(
         name, report = head.selection[0], head.report(totals)
         means |= {name: report[name]} if name in report else {}
     return means
+
+
+def cut(found: Mapping[str, Any], every: int, *, rest: bool) -> tuple[list[Any], list[Any]]:
+    """(what is logged, `every` steps at a time; what waits for more steps) of the metrics of some
+    steps; with `rest` nothing waits."""
+    pieces = [
+        jax.tree.map(lambda leaf, first=first: leaf[first : first + every], found)
+        for first in range(0, len(found["loss"]), every)
+    ]
+    whole = rest or len(pieces[-1]["loss"]) == every
+    return (pieces, []) if whole else (pieces[:-1], pieces[-1:])

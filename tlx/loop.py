@@ -17,22 +17,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tlx import folder, mesh
+from tlx import folder, hosts, mesh
 from tlx.assemble import Experiment
 from tlx.best_step import ahead, entered
 from tlx.cache_store import Store
 from tlx.checkpoint import Checkpoints, Restored
 from tlx.errors import CollapsedError, Interrupted
-from tlx.evaluate import Evaluated, evaluate, evaluator
 from tlx.feed import Feed, eval_batches, feeding, solving
 from tlx.health import watch
 from tlx.interrupt import interruptible
-from tlx.logged import logged
+from tlx.logged import cut, logged
 from tlx.optimizer import schedule
 from tlx.plan import Planned
 from tlx.profile import Clock
 from tlx.protocols import SelfSupervised, Sink
-from tlx.splits import Subset
+from tlx.split_metrics import evaluated
 from tlx.statistics import recomputed
 from tlx.train_state import fresh_state, like, optimizer_state
 from tlx.types import Batch, Constants, Event, TrainState, Variables
@@ -140,12 +139,14 @@ class _Loop:
         variables = experiment.used(Variables(train.params, train.state))
         with self.clock.part("frozen prefix"):
             rows = solving(experiment, planned, variables, self.store)
-        key = jax.random.fold_in(train.rng, train.step)
+        variables, rng = mesh.alone((variables, train.rng), experiment.mesh)
+        key = jax.random.fold_in(rng, int(train.step))
         with self.clock.part("step"):
             found = solve(planned.model, variables, *(r.examples() for r in rows), rng=key)
         self._tell("note", planned.stop, text=found.note)
         train = train._replace(
-            step=jnp.int32(planned.stop), params={**train.params, "head": found.head}
+            step=jnp.int32(planned.stop),
+            params={**train.params, "head": hosts.agreed(found.head)},
         )
         with self.clock.part("evaluation"):
             val = eval_batches(experiment, experiment.splits.val)
@@ -197,7 +198,8 @@ class _Loop:
                 batch = self.clock.next(feed.batches)
             waiting.append(metrics)
             due = number % self.eval_steps == 0 or number == planned.stop
-            if due or sum(len(entry["loss"]) for entry in waiting) >= config.log_every:
+            fetching = due or sum(len(entry["loss"]) for entry in waiting) >= config.log_every
+            if fetching:
                 waiting = self._log(planned, number, waiting, since, rest=due)
                 since = time.perf_counter()
             if due:
@@ -214,13 +216,19 @@ class _Loop:
                         f"{self.metric} on the validation split."
                     ))  # fmt: skip
                     break
-            if self.asked_to_stop():
+            if self._stops(fetching):
                 self._save(train, best, force=True)
                 raise Interrupted(
                     f"Stopped at step {number} of {experiment.steps} and saved. "
                     f"Go on with the same command and --resume."
                 )
         return train, best
+
+    def _stops(self, fetching: bool) -> bool:
+        """Whether a signal asked to stop; processes ask each other where they wait anyway."""
+        if not hosts.several():
+            return self.asked_to_stop()
+        return fetching and hosts.anywhere(self.asked_to_stop())
 
     def _recomputed(self, planned: Planned, train: TrainState, feed: Feed) -> TrainState:
         """The state with running statistics of the numbers as they are now."""
@@ -252,15 +260,14 @@ class _Loop:
         """Fetch what accumulated on the device until step `number` and log it, `log_every` steps at
         a time; stop if it is not finite. What is left over is returned, or logged with `rest`."""
         experiment = self.experiment
-        optimizer, every = experiment.config.optimizer, experiment.config.log_every
+        optimizer = experiment.config.optimizer
         found = jax.tree.map(lambda *leaves: np.concatenate(leaves), *jax.device_get(waiting))
         count = len(found["loss"])
         rate = count * experiment.config.batch_size / max(time.perf_counter() - since, 1e-9)
-        for first in range(0, count, every):
-            some = jax.tree.map(lambda leaf, first=first: leaf[first : first + every], found)
-            if len(some["loss"]) < every and not rest:
-                return [some]
-            until = number - count + first + len(some["loss"])
+        pieces, over = cut(found, experiment.config.log_every, rest=rest)
+        until = number - count
+        for some in pieces:
+            until += len(some["loss"])
             means = logged(
                 [some],
                 experiment.model.head,
@@ -274,7 +281,7 @@ class _Loop:
                 **means, learning_rate=optimizer.learning_rate * float(share),
                 images_per_second=rate,
             )  # fmt: skip
-        return []
+        return over
 
     def _select(
         self, planned: Planned, train: TrainState, best: Variables, val: Iterable[Batch]
@@ -319,28 +326,12 @@ class _Loop:
         step = int(train.step)
         due = time.perf_counter() - self.saved[1] >= self.experiment.config.checkpoint_seconds
         with self.clock.part("checkpoint"):
-            if step != self.saved[0] and (force or due):
-                self.checkpoints.begin(step, {"train": train, "best": best})
+            if step != self.saved[0] and (force or hosts.anywhere(due)):
+                tree = {"train": train, "best": best}
+                self.checkpoints.begin(step, mesh.placed(tree, self.experiment.mesh))
                 self.saved = (step, time.perf_counter())
             if force:
                 self.checkpoints.wait()
 
     def _tell(self, kind: str, step: int, **data: Any) -> None:
         self.sinks.emit(Event(kind, step, data))
-
-
-def evaluated(
-    experiment: Experiment,
-    planned: Planned,
-    variables: Variables,
-    examples: Subset | Iterable[Batch],
-) -> Evaluated:
-    """Metrics and totals of a split, or of its batches, with a phase's forward pass; `variables`
-    are those that the network runs with."""
-    return evaluate(
-        evaluator(planned.model, planned.phase.forward),
-        planned.model,
-        variables,
-        experiment.constants,
-        eval_batches(experiment, examples) if isinstance(examples, Subset) else examples,
-    )

@@ -13,9 +13,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
+from tlx import hosts
 from tlx.errors import ConfigError
 from tlx.types import Batch, PyTree
 
@@ -31,15 +34,28 @@ memory is worth."""
 def mesh_of(config: MeshConfig | None, batch_size: int) -> Mesh | None:
     """The grid of devices of a run, None for one device.
 
-    Raises ConfigError where there are too few devices and for a batch that they cannot share."""
+    Raises ConfigError where there are too few devices, for a batch that they cannot share, and
+    where several processes would not use all of theirs."""
     if config is None:
+        if hosts.several():
+            raise ConfigError(
+                f"{jax.process_count()} processes take part in this run, and its run file has no "
+                f"[mesh]. Set data and fsdp in it to a product of {jax.device_count()} devices."
+            )
         return None
-    devices, count = jax.devices(), config.data * config.fsdp
+    # Those of a process lie beside each other, so that it reads one piece of each batch.
+    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    count = config.data * config.fsdp
     asked = f"[mesh] data = {config.data}, fsdp = {config.fsdp} asks for {count} devices"
     if count > len(devices):
         raise ConfigError(
             f"{asked}, and there are {len(devices)}. Lower one of them so that their product is at "
             f"most {len(devices)}."
+        )
+    if hosts.several() and count < len(devices):
+        raise ConfigError(
+            f"{asked}, and the {jax.process_count()} processes have {len(devices)}. Raise one of "
+            f"them so that their product is {len(devices)}, or start fewer processes."
         )
     if batch_size % count:
         near = max(count, round(batch_size / count) * count)
@@ -62,23 +78,65 @@ def spec(shape: Sequence[int], fsdp: int) -> PartitionSpec:
 
 
 def placed(tree: PyTree, mesh: Mesh | None) -> PyTree:
-    """The same numbers where a run keeps them; every process gives the same ones."""
-    return tree if mesh is None else jax.tree.map(lambda leaf: _put(leaf, _kept(leaf, mesh)), tree)
+    """The same numbers where a run keeps them; every process gives the same ones (see
+    `tlx.hosts.same`)."""
+    return tree if mesh is None else jax.tree.map(lambda leaf: put(leaf, _kept(leaf, mesh)), tree)
 
 
 def gathered(tree: PyTree, mesh: Mesh | None) -> PyTree:
     """The same numbers, whole on every device: for what works outside of a step."""
     if mesh is None:
         return tree
-    return jax.tree.map(lambda leaf: _put(leaf, _whole(mesh)), tree)
+    return jax.tree.map(lambda leaf: put(leaf, _whole(mesh)), tree)
 
 
 def shared(batches: Batch, mesh: Mesh | None, axis: int = 0) -> Batch:
-    """Batches on the device, `axis` of each leaf cut over all devices."""
+    """Batches on the device, `axis` of each leaf cut over all devices. Each of several processes
+    gives its `own` part of them."""
     if mesh is None:
-        return jax.tree.map(jax.numpy.asarray, dict(batches))
+        return jax.tree.map(jnp.asarray, dict(batches))
     cut = NamedSharding(mesh, PartitionSpec(*(None,) * axis, (DATA, FSDP)))
-    return jax.tree.map(lambda leaf: _put(leaf, cut), dict(batches))
+    if mesh.is_multi_process:
+        return jax.tree.map(
+            lambda leaf: jax.make_array_from_process_local_data(cut, leaf), dict(batches)
+        )
+    return jax.tree.map(lambda leaf: put(leaf, cut), dict(batches))
+
+
+def own(count: int, mesh: Mesh | None) -> slice:
+    """Which rows of a batch of `count` this process reads: all, where it is the only one."""
+    if mesh is None:
+        return slice(0, count)
+    cut = NamedSharding(mesh, PartitionSpec((DATA, FSDP)))
+    parts = cut.addressable_devices_indices_map((count,)).values()
+    spans = [part[0].indices(count) for part in parts if part is not None]
+    return slice(min(span[0] for span in spans), max(span[1] for span in spans))
+
+
+def fetched(tree: PyTree) -> PyTree:
+    """Leaves that are spread over processes, whole on the host of each; others as they are."""
+
+    def one(leaf: Any) -> Any:
+        if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable:
+            return leaf
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(one(jax.random.key_data(leaf)), impl=_impl(leaf))
+        return multihost_utils.process_allgather(leaf, tiled=True)
+
+    return jax.tree.map(one, tree)
+
+
+def alone(tree: PyTree, mesh: Mesh | None) -> PyTree:
+    """The same numbers on one device of this process, for what each process does by itself."""
+    if mesh is None:
+        return tree
+
+    def one(leaf: Any) -> Any:
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(one(jax.random.key_data(leaf)), impl=_impl(leaf))
+        return jnp.asarray(np.asarray(fetched(leaf)))
+
+    return jax.tree.map(one, tree)
 
 
 def constrained(tree: PyTree, mesh: Mesh | None) -> PyTree:
@@ -116,5 +174,21 @@ def _whole(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def _put(leaf: Any, sharding: NamedSharding) -> Any:
-    return jax.device_put(leaf, sharding)
+def put(leaf: Any, sharding: Sharding) -> Any:
+    """An array where a sharding says; on several processes each gives the same one."""
+    if sharding.is_fully_addressable:
+        return jax.device_put(leaf, sharding)
+    if isinstance(leaf, jax.Array) and leaf.sharding == sharding:
+        return leaf
+    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+        return jax.jit(_itself, out_shardings=sharding)(leaf)
+    numbers = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
+    return jax.make_array_from_callback(numbers.shape, sharding, lambda index: numbers[index])
+
+
+def _itself(leaf: Any) -> Any:
+    return leaf
+
+
+def _impl(key: Any) -> Any:
+    return jax.random.key_impl(key)

@@ -137,10 +137,13 @@ class HealthConfig:
 @dataclass(frozen=True, kw_only=True)
 class MeshConfig:
     """Several devices: a grid of `data` × `fsdp`. A batch is cut over all of them, parameters and
-    optimizer state over `fsdp`."""
+    optimizer state over `fsdp`. `hosts`: they belong to several processes, which JAX is to find;
+    `heartbeat_seconds`: of silence after which one of these is taken for dead."""
 
     data: _Count = 1
     fsdp: _Count = 1
+    hosts: Annotated[bool, Field(strict=True)] = False
+    heartbeat_seconds: _Count = 100
 
 
 @final

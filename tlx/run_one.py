@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tlx import config as configs
-from tlx import folder, registry, trees
+from tlx import folder, hosts, registry, trees
 from tlx.assemble import Experiment, assemble
 from tlx.cache_store import Store
 from tlx.config import RunConfig
@@ -26,12 +26,14 @@ from tlx.evaluate import counted, samples
 from tlx.feed import eval_batches
 from tlx.gallery import gallery
 from tlx.health import watch
-from tlx.loop import Trained, evaluated, train
+from tlx.loop import Trained, train
+from tlx.mesh import fetched
 from tlx.model_folder import Base
 from tlx.profile import Clock
 from tlx.protocols import Explains, Finished, Finishes, Reparametrises, Sink
 from tlx.saved import load, save_model
 from tlx.sinks import Jsonl, Sinks
+from tlx.split_metrics import evaluated
 from tlx.splits import shuffled
 from tlx.types import Event, Variables
 
@@ -49,7 +51,7 @@ def run_one(
     """Train what `config` says in the folder `out`, which is claimed already. Returns what
     `result.json` holds. A finished run that is resumed is not trained again. `store` holds what
     other runs of a study computed of the same pictures; `profile` measures what takes how long."""
-    done = folder.read_result(out) if resume else None
+    done = hosts.once(lambda: folder.read_result(out)) if resume else None
     if done is not None:
         return done
     sinks = listening(config, console, Jsonl())
@@ -72,18 +74,21 @@ def run_one(
             if text:
                 sinks.emit(Event("note", trained.steps, {"text": text}))
         base, same = _base(experiment, learnt)
-        save_model(
-            out / folder.MODEL,
-            backbone=config.backbone,
-            head=config.head,
-            inputs=experiment.model.inputs,
-            canvas=experiment.canvas,
-            classes=experiment.info.classes,
-            variables=variables if base is None else learnt,
-            base=base,
-            same=same,
+        saved = fetched(variables if base is None else learnt)
+        hosts.once(
+            lambda: save_model(
+                out / folder.MODEL,
+                backbone=config.backbone,
+                head=config.head,
+                inputs=experiment.model.inputs,
+                canvas=experiment.canvas,
+                classes=experiment.info.classes,
+                variables=saved,
+                base=base,
+                same=same,
+            )
         )
-        folder.write_json(out / folder.RESULT, result)
+        hosts.once(lambda: folder.write_json(out / folder.RESULT, result))
         ways = [f"tlx predict {out} IMAGE...", f"tlx eval {out}"]
         if not config.head:
             backbone = f"--backbone {config.backbone.name} --weights {out}"
@@ -101,7 +106,10 @@ def run_one(
 
 
 def listening(config: RunConfig, *own: Sink) -> Sinks:
-    """Everybody who hears of a run: the core's own sinks, then those that the run file names."""
+    """Everybody who hears of a run: the core's own sinks, then those that the run file names;
+    nobody in a process that others speak for."""
+    if not hosts.first():
+        return Sinks([])
     named = (registry.build("sinks", part.name, part.options) for part in config.sink)
     return Sinks([*own, *named])
 
@@ -133,7 +141,7 @@ def _base(experiment: Experiment, learnt: Variables) -> tuple[Base | None, froze
     strategy = isinstance(experiment.strategy, Reparametrises)
     if not strategy or report is None or not report.sha256 or config.weights is None:
         return None, frozenset()
-    now, then = trees.flat(learnt), trees.flat(experiment.variables)
+    now, then = (trees.flat(fetched(numbers)) for numbers in (learnt, experiment.variables))
     same = (leaf.path for leaf in report.loaded if np.array_equal(now[leaf.path], then[leaf.path]))
     weights, way = config.weights, config.strategy
     base = Base((weights.name, dict(weights.options)), report.sha256, (way.name, dict(way.options)))
@@ -197,7 +205,7 @@ def _tested(
 
 def evaluate_run(out: Path) -> dict[str, Any]:
     """Metrics on `val` and `test` of the model that a finished run left in `out`, computed anew."""
-    config = configs.read(out)
+    config = replace(configs.read(out), mesh=None)  # it may be measured on fewer devices
     saved = load(out)
     experiment = assemble(config)
     if experiment.model.head is None:

@@ -20,6 +20,7 @@ from jax import Array
 
 from tlx import trees
 from tlx.errors import ConfigError, DataError
+from tlx.mesh import fetched
 from tlx.model import Model
 from tlx.types import Batch, Params, State, Variables
 
@@ -65,7 +66,7 @@ def recomputed(model: Model, variables: Variables, batches: Iterable[Batch]) -> 
         raise DataError("Batch statistics cannot be computed anew: there is no batch of pictures.")
     leaves = trees.flat(settled)
     for path, share in momentum.items():
-        mean = np.asarray(total[path], np.float64) / count / (1 - share)
+        mean = np.asarray(fetched(total[path]), np.float64) / count / (1 - share)
         leaves[path] = jnp.asarray(mean, leaves[path].dtype)
     return Variables(params, {**variables.state, **trees.unflat(own, leaves)})
 
@@ -91,7 +92,7 @@ def _whole(batches: Iterable[Batch]) -> Iterator[Mapping[str, Any]]:
     """Batches without padding; the pictures of a padded one if there is no other."""
     ragged, found = None, False
     for batch in batches:
-        counted = np.asarray(batch["weight"]) > 0
+        counted = np.asarray(fetched(batch["weight"])) > 0
         fed = {name: batch[name] for name in ("image", "prefix") if name in batch}
         if counted.all():
             found = True
@@ -116,10 +117,10 @@ def _beginnings(own: State, run: Pass) -> tuple[State, State, list[str]]:
     after = trees.flat(run(trees.unflat(own, leaves | flags | trial))[0])
     begin, settled, moving = dict(leaves), dict(leaves), []
     for path, leaf in leaves.items():
-        if path in trial and np.any(after[path] != trial[path]):
+        if path in trial and bool(jnp.any(after[path] != trial[path])):
             begin[path] = jnp.zeros_like(leaf)
             moving.append(path)
-        elif path in flags and not np.any(after[path]):
+        elif path in flags and not bool(jnp.any(after[path])):
             begin[path], settled[path] = flags[path], after[path]
         elif leaf.ndim == 0 and _is_integer(leaf) and after[path] == leaf + 1:
             begin[path] = settled[path] = jnp.full_like(leaf, MANY)
@@ -145,7 +146,7 @@ def _momenta(begin: State, moving: list[str], run: Pass) -> dict[str, float]:
         )
     found = {}
     for path in moving:
-        slope = np.asarray((top[path] - low[path]) / high[path])
+        slope = np.asarray(fetched((top[path] - low[path]) / high[path]))
         middle = float(str(np.median(slope).astype(slope.dtype)))
         alike = np.abs(slope - middle) <= 64 * jnp.finfo(slope.dtype).eps
         if 0 <= middle < 1 and alike.all():
@@ -156,7 +157,7 @@ def _momenta(begin: State, moving: list[str], run: Pass) -> dict[str, float]:
 def _high(low: Array) -> Array:
     """Powers of two beside which `low` is nothing."""
     room = jnp.finfo(low.dtype).nmant + 7
-    above = np.frexp(np.maximum(np.abs(np.asarray(low, np.float64)), 1))[1]
+    above = np.frexp(np.maximum(np.abs(np.asarray(fetched(low), np.float64)), 1))[1]
     return jnp.asarray(np.ldexp(1.0, above + room), low.dtype)
 
 

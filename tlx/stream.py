@@ -25,6 +25,8 @@ Batches: TypeAlias = Generator[dict[str, np.ndarray], None, None]
 """Batches as they are made; `close()` stops the threads that make them ahead."""
 PLAIN = InputSpec()
 """Pictures are resized in the common way and not cropped."""
+WHOLE = slice(None)
+"""All rows of a batch."""
 ENDLESS = 2**62
 """More steps than there will be."""
 
@@ -37,14 +39,16 @@ def training(
     canvas: tuple[int, int],
     inputs: InputSpec = PLAIN,
     start: int = 0,
+    own: slice = WHOLE,
     threads: int | None = None,
 ) -> Batches:
     """The endless batches from step `start` on: what an uninterrupted stream yields at that step.
 
     Each is `image` (B,H,W,3) uint8, or float32 0..1 where the source gives floats, on a canvas of
     (H,W), cropped and resized as `inputs` says; `label`; `index` (B,) int32, the example's number
-    in the source's own split; `weight` (B,) float32, all 1. `close()` stops the threads. Raises
-    DataError for an empty subset and for examples that do not go together."""
+    in the source's own split; `weight` (B,) float32, all 1. Only the rows `own` of each are read
+    and given. `close()` stops the threads. Raises DataError for an empty subset and for examples
+    that do not go together."""
     if len(subset) == 0:
         raise DataError(f"There is nothing to train on: the subset of {subset.name!r} is empty.")
     count = len(subset)
@@ -53,7 +57,7 @@ def training(
     positions = order(count, batch_size, seed)
 
     def at(step: int) -> dict[str, np.ndarray]:
-        return _batch(subset, positions(step), weight, canvas, inputs)
+        return _batch(subset, positions(step)[own], weight[own], canvas, inputs)
 
     return _ahead(grain.MapDataset.range(start, ENDLESS).map(at), threads)
 
@@ -81,6 +85,7 @@ def evaluation(
     batch_size: int,
     canvas: tuple[int, int],
     inputs: InputSpec = PLAIN,
+    own: slice = WHOLE,
     threads: int | None = None,
 ) -> Batches:
     """Every example once, in order, in batches like those of `training`; in the last one the final
@@ -88,7 +93,7 @@ def evaluation(
     count = len(subset)
 
     def at(step: int) -> dict[str, np.ndarray]:
-        positions = np.arange(step * batch_size, (step + 1) * batch_size)
+        positions = np.arange(step * batch_size, (step + 1) * batch_size)[own]
         weight = (positions < count).astype(np.float32)
         return _batch(subset, np.minimum(positions, count - 1), weight, canvas, inputs)
 

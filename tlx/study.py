@@ -11,7 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from tlx import as_loaded, folder
+from jax.errors import JaxRuntimeError
+
+from tlx import as_loaded, folder, hosts
 from tlx import config as configs
 from tlx.cache_store import Store
 from tlx.comparison import outcome, ranked, row, sentence
@@ -20,6 +22,7 @@ from tlx.console import Console
 from tlx.errors import ConfigError, TlxError
 from tlx.protocols import Sink
 from tlx.run_one import evaluate_run, listening, run_one
+from tlx.sinks import Sinks
 from tlx.stages import rehearsed
 from tlx.types import Event
 
@@ -46,17 +49,25 @@ def run(
     elif not isinstance(config, RunConfig):
         config = configs.parse(config, "the table given to tlx.run", names=True)
     configs.check(config)
-    to = Path(out) if out else folder.of(config)
-    resume = folder.claim(to, config, resume=resume, overwrite=overwrite)
+    whole, to = config, Path(out) if out else folder.of(config)
+    hosts.join(config.mesh)
+    hosts.same("run file", lambda: f"{configs.dumps(whole)}{to}{resume}{overwrite}".encode())
+    begun = hosts.once(lambda: folder.claim(to, whole, resume=resume, overwrite=overwrite))
+    console = Console() if hosts.first() else Sinks([])
     try:
         one = partial(run_one, store=Store(), profile=profile)
-        return _run(config, to, Console(), resume, one)
+        return _run(config, to, console, begun, one)
     except TlxError:
-        folder.release(to)
+        if hosts.first():
+            folder.release(to)
+        raise
+    except JaxRuntimeError as error:
+        if hosts.several():
+            raise hosts.lost(error) from error
         raise
 
 
-def _run(config: RunConfig, to: Path, console: Console, resume: bool, one: One) -> dict[str, Any]:
+def _run(config: RunConfig, to: Path, console: Sink, resume: bool, one: One) -> dict[str, Any]:
     if config.stage:
         return _in_stages(config, to, console, resume, one)
     if not config.variant:
@@ -65,7 +76,7 @@ def _run(config: RunConfig, to: Path, console: Console, resume: bool, one: One) 
     console.emit(Event("note", 0, {"text": text}))
     results = {}
     for number, (name, variant, into) in enumerate(folder.runs(config, to), start=1):
-        going_on = folder.inside(into, variant)
+        going_on = _inside(into, variant)
         results[name] = one(
             variant,
             into,
@@ -77,7 +88,7 @@ def _run(config: RunConfig, to: Path, console: Console, resume: bool, one: One) 
 
 
 def _in_stages(
-    config: RunConfig, to: Path, console: Console, resume: bool, one: One
+    config: RunConfig, to: Path, console: Sink, resume: bool, one: One
 ) -> dict[str, Any]:
     """Each stage as a run or a study of its own, once all of them are known to fit together."""
     order = " then ".join(stage.name for stage in config.stage)
@@ -86,16 +97,20 @@ def _in_stages(
         for _ in rehearsed(config, to):
             pass
     results = {
-        name: _run(stage, to / name, console, folder.inside(to / name, stage), one)
+        name: _run(stage, to / name, console, _inside(to / name, stage), one)
         for name, stage in configs.stages(config, to)
     }
     last = results[config.stage[-1].name]
     text = last["text"] if config.variant else outcome(results)
     study = {"name": config.name, "text": text, "stages": results}
-    folder.write_json(to / folder.RESULT, study)
+    hosts.once(lambda: folder.write_json(to / folder.RESULT, study))
     if not config.variant:  # or else it is what was said last
         console.emit(Event("note", 0, {"text": text}))
     return study
+
+
+def _inside(out: Path, config: RunConfig) -> bool:
+    return hosts.once(lambda: folder.inside(out, config))
 
 
 def evaluate(run: str | Path, sets: Sequence[str] = ()) -> dict[str, Any]:
@@ -150,7 +165,7 @@ def _compare(
     rows = [row(name, result, metric) for name, result in results.items()]
     text = sentence(results, metric, direction)
     study = {"name": config.name, "metric": metric, "text": text, "variants": dict(results)}
-    folder.write_json(out / folder.RESULT, study)
+    hosts.once(lambda: folder.write_json(out / folder.RESULT, study))
     sinks = listening(config, console)
     try:
         best = out / ranked(results, metric, direction, "val")[0]

@@ -26,11 +26,12 @@ from tlx.comparison import half_width
 from tlx.config import RunConfig
 from tlx.console import Console
 from tlx.errors import ConfigError, DivergedError, TlxError
-from tlx.loop import evaluated, train
+from tlx.loop import train
 from tlx.overrides import differences
 from tlx.protocols import Sink
 from tlx.run_one import finished, listening
 from tlx.sinks import SWEEP, Sinks
+from tlx.split_metrics import evaluated
 from tlx.sweep_results import Found, key
 from tlx.sweep_space import Axis, Point, as_set, axes, grid
 from tlx.types import Event
@@ -86,6 +87,8 @@ def sweep(
     base = configs.read(run, sets)
     if base.stage or base.variant:
         raise ConfigError(f"{run} has stages or variants; a sweep goes over one run. Remove them.")
+    if base.mesh is not None and base.mesh.hosts:
+        raise ConfigError(f"{run} runs on several hosts; a sweep runs on one. Remove mesh.hosts.")
     if seeds < 1:
         raise ConfigError(f"--seeds is a count of at least 1, not {seeds}.")
     sampler.check(spaces, trials)

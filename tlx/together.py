@@ -24,10 +24,10 @@ from tlx.cache import Table
 from tlx.cache_store import Store
 from tlx.evaluate import evaluator, metrics_of
 from tlx.feed import eval_batches
-from tlx.loop import evaluated
 from tlx.plan import Planned
 from tlx.protocols import Averages, Finishes, Learns, Prepares, Records, Reparametrises
 from tlx.rows import taken
+from tlx.split_metrics import evaluated
 from tlx.stream import order
 from tlx.train_state import optimizer_state
 from tlx.types import PyTree, TrainState, Variables

@@ -1,0 +1,29 @@
+"""How good a phase's model is on a split, or on batches of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tlx.assemble import Experiment
+from tlx.evaluate import Evaluated, evaluate, evaluator
+from tlx.feed import eval_batches
+from tlx.plan import Planned
+from tlx.splits import Subset
+from tlx.types import Batch, Variables
+
+
+def evaluated(
+    experiment: Experiment,
+    planned: Planned,
+    variables: Variables,
+    examples: Subset | Iterable[Batch],
+) -> Evaluated:
+    """Metrics and totals of a split, or of its batches, with a phase's forward pass; `variables`
+    are those that the network runs with."""
+    return evaluate(
+        evaluator(planned.model, planned.phase.forward),
+        planned.model,
+        variables,
+        experiment.constants,
+        eval_batches(experiment, examples) if isinstance(examples, Subset) else examples,
+    )
