@@ -184,9 +184,9 @@ class Console:
             self._table(table)
             self._say()
         if result.get("seconds") is not None:
-            part = result.get("compile_seconds")
-            of = f", {duration(float(part))} of it compiling" if part else ""
-            self._rows([("took", duration(float(result["seconds"])) + of), *spent(result)])
+            part, parts = result.get("compile_seconds"), spent(result)
+            of = f", {duration(float(part))} of it compiling" if part and not parts else ""
+            self._rows([("took", duration(float(result["seconds"])) + of), *parts])
         if not self._start.get("variant"):
             self._farewell(self._start, data)
 

@@ -66,8 +66,8 @@ def main() -> None:
     unpacked(data, work)
     known: dict[str, Any] = {
         "random weights": "none",
-        "masked, 4 epochs": {"name": "run", "path": str(work / "masked")},
-        "simclr, 3 epochs": {"name": "run", "path": str(work / "simclr")},
+        "masked, 4 epochs": {"name": "run", "path": str(HERE / "pretrained" / "masked")},
+        "simclr, 3 epochs": {"name": "run", "path": str(HERE / "pretrained" / "simclr")},
         "supervised, published weights": {
             "name": "torch",
             "path": str(data / "cifar_resnet" / "resnet20-12fca82f.th"),

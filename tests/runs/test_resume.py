@@ -11,9 +11,10 @@ import orbax.checkpoint as ocp
 import pytest
 
 import tlx
-from tlx import loop, mesh
+from tlx import loop
 from tlx.checkpoint import Checkpoints
 from tlx.errors import DataError, Interrupted
+from tlx.profile import Clock
 
 STRATEGY = {"name": "probe_then_finetune", "probe": 0.4}
 
@@ -100,17 +101,17 @@ def test_a_damaged_checkpoint_is_passed_over(tiny, tmp_path, monkeypatch):
 
 
 def test_a_real_signal_saves_and_stops(tiny, tmp_path, monkeypatch):
-    real = mesh.shared
+    real = Clock.next
 
-    def killing(batch, *where):
+    def killing(clock, batches):
         if not killing.done:
             killing.done = True
             os.kill(os.getpid(), signal.SIGTERM)
-        return real(batch, *where)
+        return real(clock, batches)
 
     killing.done = False
     before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(mesh, "shared", killing)
+    monkeypatch.setattr(Clock, "next", killing)
     with pytest.raises(Interrupted, match="Stopped at step 1 of 12"):
         tlx.run(tiny(), out=tmp_path / "run")
     assert signal.getsignal(signal.SIGTERM) is before
