@@ -16,8 +16,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from tlx import errors
 from tlx.errors import ConfigError, HostsError, TlxError
@@ -60,6 +62,7 @@ def join(config: MeshConfig | None) -> None:
             f"same way on each of them with a launcher that JAX knows, such as srun, or set "
             f"{ADDRESS} (host:port of the first), {COUNT} and {NUMBER} (from 0)."
         ) from error
+    _acquaint()
 
 
 def several() -> bool:
@@ -151,6 +154,15 @@ def leave(code: int) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _acquaint() -> None:
+    """Let all devices meet while all processes are here: later one may be busy for longer than the
+    half minute for which the others wait at a first meeting."""
+    everywhere = NamedSharding(Mesh(np.asarray(jax.devices()), "all"), PartitionSpec("all"))
+    ones = np.ones(jax.local_device_count(), np.float32)
+    jax.jit(jnp.sum)(jax.make_array_from_process_local_data(everywhere, ones)).block_until_ready()
+    anywhere(False)
 
 
 def _told(content: bytes) -> bytes:

@@ -249,6 +249,7 @@ class _Loop:
         begun = time.perf_counter()
         with self.clock.part("compile"):
             compiled = built.lower(train, constants, batch).compile()
+        hosts.anywhere(False)  # devices that meet for the first time wait for half a minute only
         seconds = time.perf_counter() - begun
         self.compile_seconds += seconds
         self._tell("compile", int(train.step), what=what, seconds=seconds)
