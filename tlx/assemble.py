@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -46,7 +47,8 @@ from tlx.types import Batch, Constants, DataInfo, LoadReport, Network, Params, V
 
 class Experiment(NamedTuple):
     """Everything a run needs. `variables` are the starting point, `canvas` (H,W) the size that
-    pictures have in a batch, `steps` the length of the whole run."""
+    pictures have in a batch, `steps` the length of the whole run. `model` computes in float32, the
+    models of `phases` and those they are compared with in the run's precision."""
 
     config: RunConfig
     info: DataInfo
@@ -103,6 +105,13 @@ class Experiment(NamedTuple):
             steps=planned.phase.steps,
             multipliers=planned.multipliers,
         )
+
+    @property
+    def final(self) -> Planned:
+        """The last phase with the model as it will be used: in float32, as a saved model predicts.
+        The numbers that a run reports at its end are those of this one."""
+        last = self.phases[-1]
+        return last._replace(model=replace(last.model, precision="float32"))
 
     @property
     def selection(self) -> tuple[str, str]:
@@ -217,13 +226,15 @@ def assemble(config: RunConfig) -> Experiment:
         },
         "steps": jnp.float32(steps),
     }
-    phases = plan(strategy, model, variables.params, steps)
+    training = replace(model, precision=config.precision)
+    phases = plan(strategy, training, variables.params, steps)
     refusals.modes(model, phases)
+    refusals.precision(phases, variables, sample)
     refusals.solved(phases, terms, augmentations)
     refusals.idle(terms, phases)
     experiment = Experiment(
         config, info, parts, size, model, strategy, step, variables, report, phases, terms,
-        tuple((name, named[name].model) for name in used),
+        tuple((name, replace(named[name].model, precision=config.precision)) for name in used),
         augmentations, Constants(numbers, prepared, {}, hyper), steps, domain,
     )  # fmt: skip
     recorded = {

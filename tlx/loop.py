@@ -97,7 +97,7 @@ class _Loop:
                 run = self._steps if planned.phase.solve is None else self._solved
                 train, best = run(planned, train, best)
         self._save(train, best, force=True)
-        final, used = experiment.phases[-1], experiment.used(best)
+        final, used = experiment.final, experiment.used(best)
         with self.clock.part("evaluation"):
             val = evaluated(experiment, final, used, experiment.splits.val).metrics
         best_step, steps = int(train.ledger["best_step"]), int(train.step)

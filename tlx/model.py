@@ -4,6 +4,7 @@ A model is pure configuration: its numbers travel beside it as `Variables`. Batc
 pictures; each model applies its own `InputSpec`, so that a source with another preprocessing
 sees what it was trained on. Leading stages of the backbone may be declared frozen: they run in
 mode 'eval' and outside of differentiation, and what they say of a picture may be given instead.
+The body may compute in bfloat16 (`tlx.precision`); the head is given float32 in any case.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from tlx.precision import lowered, raised
 from tlx.protocols import Backbone, Head, Maskable, Staged
+from tlx.run_config import Precision
 from tlx.types import (
     Batch,
     Features,
@@ -52,7 +55,7 @@ MOVING: Mapping[NormPolicy, Mode] = {
 
 class Prefix(NamedTuple):
     """What the frozen stages say of a batch: the carry for the next stage (None where there is no
-    next) and the features that arose in them."""
+    next), as it computes on it, and the features that arose in them, float32."""
 
     carry: PyTree
     features: Features
@@ -83,13 +86,15 @@ class Model:
 
     `frozen` counts the leading stages of a `Staged` backbone that neither move nor update their
     statistics (1 freezes the whole of any other backbone). `norm` is the batch-norm policy of the
-    rest while training."""
+    rest while training. In `precision` the backbone computes, on float32 parameters and state to
+    float32 features and state."""
 
     backbone: Backbone
     head: Head | None
     inputs: InputSpec
     frozen: int = 0
     norm: NormPolicy = "train"
+    precision: Precision = "float32"
 
     @property
     def depth(self) -> int:
@@ -122,11 +127,13 @@ class Model:
     ) -> tuple[Features, State]:
         """Backbone features of raw pictures, and the backbone's state after the pass; `prefix`
         saves running the frozen stages."""
-        own, stats = params["backbone"], state["backbone"]
+        own, stats = lowered(params["backbone"], self.precision), state["backbone"]
         moving: Mode = MOVING[self.norm] if mode == "train" else mode
         if self.frozen == 0 or (mode == "eval" and prefix is None):
-            x = pictures(self.inputs, image)
-            return self.backbone.apply(own, stats, x, rng=rng, mode=moving)
+            features, stats = self.backbone.apply(
+                own, stats, self._fed(image), rng=rng, mode=moving
+            )
+            return raised(features, self.precision), stats
         below = self.prefix(params, state, image, rng=rng) if prefix is None else prefix
         carry, features = jax.lax.stop_gradient((below.carry, below.features))
         if self.frozen < self.depth:
@@ -134,8 +141,12 @@ class Model:
             _, upper, stats = self.backbone.apply_stages(
                 own, stats, carry, start=self.frozen, stop=self.depth, rng=rng, mode=moving
             )
-            features = {**features, **upper}
+            features = {**features, **raised(upper, self.precision)}
         return features, stats
+
+    def _fed(self, image: Array) -> Array:
+        """Raw pictures as the body computes on them."""
+        return lowered(pictures(self.inputs, image), self.precision)
 
     @property
     def cell(self) -> int | None:
@@ -158,22 +169,24 @@ class Model:
         frozen, and `cell` is not None."""
         assert isinstance(self.backbone, Maskable)
         moving: Mode = MOVING[self.norm] if mode == "train" else mode
-        x = pictures(self.inputs, image)
-        return self.backbone.apply_visible(
-            params["backbone"], state["backbone"], x, visible, count=count, rng=rng, mode=moving
+        own, stats = lowered(params["backbone"], self.precision), state["backbone"]
+        features, stats = self.backbone.apply_visible(
+            own, stats, self._fed(image), visible, count=count, rng=rng, mode=moving
         )
+        return raised(features, self.precision), stats
 
     def prefix(self, params: Params, state: State, image: Array, *, rng: Array) -> Prefix:
         """What the frozen stages say of raw pictures, in mode 'eval'."""
-        x = pictures(self.inputs, image)
-        own, stats = params["backbone"], state["backbone"]
+        x = self._fed(image)
+        own, stats = lowered(params["backbone"], self.precision), state["backbone"]
         if self.frozen == self.depth:
-            return Prefix(None, self.backbone.apply(own, stats, x, rng=rng, mode="eval")[0])
+            features, _ = self.backbone.apply(own, stats, x, rng=rng, mode="eval")
+            return Prefix(None, raised(features, self.precision))
         assert isinstance(self.backbone, Staged)
         carry, features, _ = self.backbone.apply_stages(
             own, stats, x, start=0, stop=self.frozen, rng=rng, mode="eval"
         )
-        return Prefix(carry, features)
+        return Prefix(carry, raised(features, self.precision))
 
     def answer(
         self,

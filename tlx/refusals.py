@@ -10,15 +10,17 @@ from collections.abc import Mapping
 
 import jax
 import numpy as np
+from jax import Array
 
 from tlx import sources, trees
 from tlx.domain import Domain
 from tlx.errors import ConfigError, WeightsError, did_you_mean, listed
-from tlx.model import MOVING, Model
+from tlx.model import MOVING, Model, pictures
 from tlx.objective import Term
 from tlx.plan import Planned
+from tlx.precision import DTYPE, lowered
 from tlx.protocols import Augmentation
-from tlx.types import DataInfo, Variables
+from tlx.types import Batch, DataInfo, Features, Mode, Params, State, Variables
 
 
 def features(model: Model) -> None:
@@ -46,6 +48,38 @@ def modes(model: Model, phases: tuple[Planned, ...]) -> None:
                 f"backbone in mode {mode!r}, which it cannot tell apart. It has: "
                 f"{listed(sorted(model.backbone.modes))}."
             )
+
+
+def precision(phases: tuple[Planned, ...], variables: Variables, batch: Batch) -> None:
+    """The backbone computes in the precision of the phases, and keeps its state in float32."""
+    model = phases[0].model
+    if model.precision == "float32":
+        return
+    mode: Mode = "train" if "train" in model.backbone.modes else "eval"
+
+    def passed(params: Params, state: State, image: Array) -> tuple[Features, State]:
+        own, x = lowered((params, pictures(model.inputs, image)), model.precision)
+        return model.backbone.apply(own, state, x, rng=jax.random.key(0), mode=mode)
+
+    asks = f"precision = {model.precision!r} is nothing that this backbone can do"
+    instead = 'Leave precision at "float32".'
+    stats = variables.state["backbone"]
+    try:
+        features, after = jax.eval_shape(
+            passed, variables.params["backbone"], stats, batch["image"]
+        )
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{asks}: {str(error).splitlines()[0]} {instead}") from error
+    for name in (spec.name for spec in model.backbone.features):
+        if features[name].dtype != DTYPE[model.precision]:
+            raise ConfigError(
+                f"{asks}: it gives {name!r} in {features[name].dtype} all the same, because a "
+                f"layer before it, often a norm, goes by the type of its own numbers. {instead}"
+            )
+    before = trees.flat(stats)
+    for path, leaf in trees.flat(after).items():
+        if leaf.dtype != before[path].dtype:
+            raise ConfigError(f"{asks}: it leaves the state {path!r} in {leaf.dtype}. {instead}")
 
 
 MOVED_BY: Mapping[str, frozenset[str]] = {

@@ -19,6 +19,7 @@ _NotNegative = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 _Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 _Fraction = Annotated[float, Field(strict=True, ge=0, lt=1)]
 WeightSchedule: TypeAlias = Literal["constant", "warmup", "linear", "cosine", "dann"]
+Precision: TypeAlias = Literal["float32", "bf16"]
 _Share = Annotated[float, Field(strict=True, gt=0, lt=1)] | _Count
 """Of a split: a fraction, or a number of examples."""
 
@@ -163,7 +164,8 @@ class RunConfig:
 
     `domain` is a second stream of pictures whose labels are not used, but for its test split.
     `eval_every`: epochs between two evaluations, 1 where None; `patience`: evaluations without
-    a better one before training stops; `log_every`: steps; `cache_gb`: memory for what a frozen
+    a better one before training stops; `log_every`: steps; `precision`: in what the backbone
+    computes while it is trained, see `tlx.precision`; `cache_gb`: memory for what a frozen
     prefix of the backbone says of every picture, 0 to compute it anew each time;
     `cache_disk_gb`: the same in the user's cache folder, for what needs more memory than that or
     serves a second run, 0 for nothing there; `cache_views`: versions of each picture that are
@@ -180,6 +182,7 @@ class RunConfig:
     patience: _Count | None = None
     checkpoint_seconds: _NotNegative = 60.0
     log_every: _Count = 10
+    precision: Precision = "float32"
     cache_gb: _NotNegative = 2.0
     cache_disk_gb: _NotNegative = 10.0
     cache_views: _Count | None = None

@@ -118,7 +118,7 @@ def finished(experiment: Experiment, variables: Variables) -> Finished:
     """What the strategy makes of the best step's variables after training."""
     if not isinstance(experiment.strategy, Finishes):
         return Finished(variables)
-    last, parts = experiment.phases[-1], experiment.splits
+    last, parts = experiment.final, experiment.splits
     metric, direction = experiment.selection
 
     def score(candidate: Variables) -> float:
@@ -151,7 +151,7 @@ def _base(experiment: Experiment, learnt: Variables) -> tuple[Base | None, froze
 def _result(
     experiment: Experiment, trained: Trained, variables: Variables, clock: Clock
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    last, parts = experiment.phases[-1], experiment.splits
+    last, parts = experiment.final, experiment.splits
     test = evaluated(experiment, last, variables, parts.test)
     domain = experiment.domain
     val = trained.val
@@ -200,7 +200,7 @@ def _tested(
     """How the model does on the domain's own test pictures, where their classes are the same."""
     if domain.test is None:
         return None
-    return evaluated(experiment, experiment.phases[-1], variables, domain.test).metrics
+    return evaluated(experiment, experiment.final, variables, domain.test).metrics
 
 
 def evaluate_run(out: Path) -> dict[str, Any]:
@@ -213,7 +213,7 @@ def evaluate_run(out: Path) -> dict[str, Any]:
             f"The run in {out} trained features without a head, so there is nothing to test. Its "
             f"loss is in {out / folder.RESULT}; use the model as weights of another run."
         )
-    last, parts = experiment.phases[-1], experiment.splits
+    last, parts = experiment.final, experiment.splits
     return {
         name: counted(evaluated(experiment, last, saved.variables, subset))
         for name, subset in (("val", parts.val), ("test", parts.test))

@@ -23,6 +23,7 @@ from tlx.model import Model
 from tlx.model_folder import TENSORS, Description, describe, tensors
 from tlx.model_folder import save_model as save_model
 from tlx.protocols import ForeignNames
+from tlx.run_config import Precision
 from tlx.trees import flat, part, unflat
 from tlx.types import Features, InputSpec, Variables
 from tlx.wrapping import nested
@@ -33,8 +34,9 @@ BATCH = 64
 Images: TypeAlias = "decode.Picture | np.ndarray | Sequence[decode.Picture | np.ndarray]"
 
 
-def load(path: Path | str) -> Saved:
-    """The model that a run left, from the run's folder or its `model` folder.
+def load(path: Path | str, *, precision: Precision = "float32") -> Saved:
+    """The model that a run left, from the run's folder or its `model` folder. Its numbers are
+    float32, and so is what it computes, unless another `precision` is asked for.
 
     Raises WeightsError for a missing or damaged model and for tensors that are not those of the
     backbone and head, PluginError where one of these is not installed."""
@@ -42,7 +44,7 @@ def load(path: Path | str) -> Saved:
     given = {"classes": len(about.classes)}
     backbone = registry.build("backbones", *about.backbone)
     head = about.head and registry.build("heads", *about.head, given=given)
-    model = Model(backbone, head, about.inputs)
+    model = Model(backbone, head, about.inputs, precision=precision)
     batch = {"image": jax.ShapeDtypeStruct((1, *about.canvas, 3), jnp.uint8)}
     like = jax.eval_shape(model.init, jax.random.key(0), batch)
     found, file = tensors(about.folder), about.folder / TENSORS

@@ -230,7 +230,7 @@ def _alone(config: RunConfig, to: Path, store: Store) -> Outcome:
         except DivergedError:
             return Outcome(None, dict)
     learnt = finished(experiment, trained.variables).variables
-    variables, last = experiment.used(learnt), experiment.phases[-1]
+    variables, last = experiment.used(learnt), experiment.final
     val = trained.val
     if learnt is not trained.variables:
         val = evaluated(experiment, last, variables, experiment.splits.val).metrics

@@ -121,9 +121,10 @@ def train_together(
     keeper = _Keeper(experiment, count, stacked.varies)
     for planned in experiment.phases:
         stacked = _phase(experiment, planned, stacked, shared, points, tables, seeds, keeper)
-    best = evaluated_together(
-        experiment, experiment.phases[-1], keeper.best, shared, tables["val"], count
-    )
+    final, val = experiment.final, tables["val"]
+    if final.model != experiment.phases[-1].model:
+        val = feed.table_of(experiment, final, experiment.variables, experiment.splits.val, store)
+    best = evaluated_together(experiment, final, keeper.best, shared, val, count)
     return Together(experiment, keeper.best, shared, best, keeper.best_step, keeper.finite)
 
 
@@ -159,7 +160,7 @@ def testing(found: Together, store: Store) -> Callable[[int, int], dict[str, flo
     """(number of a seed, number of a point) -> metrics on the test split, for which the prefix is
     computed once, when the first is asked for."""
     experiment = found.experiment
-    last = experiment.phases[-1]
+    last = experiment.final
 
     @cache
     def table() -> Table:

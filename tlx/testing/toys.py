@@ -123,17 +123,19 @@ class ToyBackbone:
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
         x = x + params["conv"]["bias"]
+        wide = x.astype(jnp.float32)  # statistics are float32 whatever the rest computes in
         mean, var = state["mean"], state["var"]
         if mode in ("train", "stochastic"):
-            batch = {"mean": x.mean((0, 1, 2)), "var": x.var((0, 1, 2))}
+            batch = {"mean": wide.mean((0, 1, 2)), "var": wide.var((0, 1, 2))}
             of_batch = True
             if mode == "stochastic":
                 of_batch = jax.random.bernoulli(jax.random.fold_in(rng, 1), 0.5, mean.shape)
             mean, var = (jnp.where(of_batch, batch[key], state[key]) for key in ("mean", "var"))
             keep = self.momentum
             state = {key: keep * state[key] + (1 - keep) * batch[key] for key in batch}
-        x = (x - mean) * jax.lax.rsqrt(var + 1e-5)
-        x = jax.nn.relu(x * params["norm"]["scale"] + params["norm"]["bias"])
+        wide = (wide - mean) * jax.lax.rsqrt(var + 1e-5)
+        wide = jax.nn.relu(wide * params["norm"]["scale"] + params["norm"]["bias"])
+        x = wide.astype(x.dtype)
         if mode != "eval" and self.dropout > 0:
             kept = jax.random.bernoulli(rng, 1 - self.dropout, x.shape)
             x = jnp.where(kept, x / (1 - self.dropout), 0)

@@ -72,7 +72,8 @@ class Projection(nnx.Module):
         """(B,H,W,cin) to (B,H/stride,W/stride,cout)."""
         if self.window > 1:
             window = (self.window, self.window)  # never across the border of a cell
-            x = nnx.avg_pool(x, window, window, "SAME", count_include_pad=False)
+            mean = nnx.avg_pool(x, window, window, "SAME", count_include_pad=False)
+            x = mean.astype(x.dtype)  # it divides by float32 counts
         return self.bn(self.conv(x), visible)
 
 
