@@ -19,12 +19,11 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeAlias, final
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from tlx import hosts, manifest
-from tlx.errors import CheckpointError, did_you_mean
-from tlx.mesh import put
+from tlx.errors import CheckpointError
+from tlx.stored_leaves import as_like, compare, described
 from tlx.trees import flat, unflat
 from tlx.types import PyTree
 
@@ -88,7 +87,7 @@ class Checkpoints:
         this or a later step is there already (a damaged one is replaced) or the disk is full;
         the older steps stay then."""
         self.wait()
-        return self._write(step, *_described(tree), meta or {})
+        return self._write(step, *described(tree), meta or {})
 
     def begin(self, step: int, tree: PyTree, meta: Mapping[str, JSON] | None = None) -> None:
         """The same without waiting for the disk: the numbers are copied to the host and may change
@@ -98,7 +97,7 @@ class Checkpoints:
         if hosts.several():  # their agreement needs this thread
             self.save(step, tree, meta)
             return
-        table, arrays = _described(tree)
+        table, arrays = described(tree)
         copies = {path: np.array(array) for path, array in jax.device_get(arrays).items()}
         self._thread = self._thread or ThreadPoolExecutor(1, "checkpoint")
         self._writing = self._thread.submit(self._write, step, table, copies, meta or {})
@@ -155,7 +154,7 @@ class Checkpoints:
         about = json.loads((folder / LEAVES).read_text(encoding="utf-8"))
         tree = like(step) if callable(like) else like
         wanted = flat(tree)
-        _compare(wanted, about["leaves"], folder)
+        compare(wanted, about["leaves"], folder)
         leaves = self._read(folder, wanted, about["leaves"])
         return Restored(step, unflat(tree, leaves), about["meta"], tuple(notes))
 
@@ -254,92 +253,7 @@ class Checkpoints:
                 folder / ARRAYS,
                 args=ocp.args.PyTreeRestore(item=dict.fromkeys(stored, 0), restore_args=as_numpy),
             )
-        return {path: _as(leaf, arrays.get(path), table[path]) for path, leaf in wanted.items()}
-
-
-def _is_key(leaf: Any) -> bool:
-    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _storable(leaf: Any) -> bool:
-    dtype = getattr(leaf, "dtype", None) or np.asarray(leaf).dtype
-    return _is_key(leaf) or jnp.issubdtype(dtype, np.bool_) or jnp.issubdtype(dtype, np.number)
-
-
-def _entry(leaf: Any) -> dict[str, Any]:
-    """What a leaf must agree in."""
-    array = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
-    return {"shape": list(array.shape), "dtype": str(array.dtype)}
-
-
-def _described(tree: PyTree) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(leaf path -> what it is, leaf path -> array as Orbax stores it)."""
-    leaves, table, arrays = flat(tree), {}, {}
-    if len(leaves) != len(jax.tree.leaves(tree)):
-        raise CheckpointError("Two leaves of the tree have the same path; rename a key with a '/'.")
-    for path, leaf in leaves.items():
-        table[path] = _entry(leaf)
-        if not _storable(leaf):
-            raise CheckpointError(
-                f"The leaf {path!r} is a {type(leaf).__name__}, which a checkpoint cannot hold; "
-                f"arrays and numbers are allowed."
-            )
-        if _is_key(leaf):
-            table[path]["key"] = str(jax.random.key_impl(leaf))
-            leaf = jax.random.key_data(leaf)
-        if 0 not in table[path]["shape"]:  # Orbax refuses empty arrays, and they say it all
-            arrays[path] = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
-    return table, arrays
-
-
-def _compare(wanted: Mapping[str, Any], table: Mapping[str, Any], folder: Path) -> None:
-    """Raise CheckpointError that names the first leaf in which the two differ."""
-    for path, leaf in wanted.items():
-        if path not in table:
-            raise CheckpointError(
-                f"{folder} has no leaf {path!r}, which this run needs.{did_you_mean(path, table)} "
-                f"It belongs to a run with other parts."
-            )
-        entry = _entry(leaf)
-        for what in ("shape", "dtype"):
-            if entry[what] != table[path][what]:
-                raise CheckpointError(
-                    f"The leaf {path!r} has {what} {_said(table[path][what])} in {folder}, but "
-                    f"{_said(entry[what])} in this run. It belongs to a run with other options."
-                )
-    for path in table:
-        if path not in wanted:
-            raise CheckpointError(
-                f"{folder} has a leaf {path!r}, which this run does not have."
-                f"{did_you_mean(path, wanted)} It belongs to a run with other parts."
-            )
-
-
-def _said(value: Any) -> str:
-    return value if isinstance(value, str) else f"({', '.join(map(str, value))})"
-
-
-def _as(like: Any, array: Any, entry: Mapping[str, Any]) -> Any:
-    """The stored array as the kind of thing that `like` is; None stands for an empty array."""
-    if _is_key(like):
-        if array is None:
-            empty = jax.random.split(jax.random.key(0, impl=entry["key"]), tuple(entry["shape"]))
-            return _placed(empty, like)
-        return _placed(jax.random.wrap_key_data(jnp.array(array), impl=entry["key"]), like)
-    if array is None:
-        array = np.zeros(entry["shape"], jnp.dtype(entry["dtype"]))
-    if isinstance(like, bool | int | float | complex):
-        return type(like)(array.item())
-    if isinstance(like, np.generic):
-        return array[()]
-    return array if isinstance(like, np.ndarray) else _placed(jnp.array(array), like)
-
-
-def _placed(array: jax.Array, like: Any) -> jax.Array:
-    # An array that was free to move between devices stays so.
-    free = isinstance(like, jax.Array) and not like.committed
-    sharding = None if free else getattr(like, "sharding", None)
-    return array if sharding is None else put(array, sharding)
+        return {path: as_like(leaf, arrays.get(path), table[path]) for path, leaf in wanted.items()}
 
 
 def _disk_full(error: BaseException) -> bool:
