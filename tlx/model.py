@@ -19,7 +19,6 @@ from jax import Array
 
 from tlx.precision import lowered, raised
 from tlx.protocols import Backbone, Head, Maskable, Staged
-from tlx.run_config import Precision
 from tlx.types import (
     Batch,
     Features,
@@ -29,6 +28,7 @@ from tlx.types import (
     Mode,
     NormPolicy,
     Params,
+    Precision,
     PyTree,
     State,
     Variables,

@@ -14,8 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from tlx.run_config import Precision
-from tlx.types import PyTree
+from tlx.types import Precision, PyTree
 
 DTYPE: Mapping[Precision, DTypeLike] = {"float32": jnp.float32, "bf16": jnp.bfloat16}
 

@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal, TypeAlias, final
 
 from pydantic import Field
 
+from tlx.types import Precision  # pydantic reads it
+
 _Count = Annotated[int, Field(strict=True, ge=1)]
 _Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
 _Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
@@ -19,7 +21,6 @@ _NotNegative = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 _Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 _Fraction = Annotated[float, Field(strict=True, ge=0, lt=1)]
 WeightSchedule: TypeAlias = Literal["constant", "warmup", "linear", "cosine", "dann"]
-Precision: TypeAlias = Literal["float32", "bf16"]
 _Share = Annotated[float, Field(strict=True, gt=0, lt=1)] | _Count
 """Of a split: a fraction, or a number of examples."""
 

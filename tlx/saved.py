@@ -23,9 +23,8 @@ from tlx.model import Model
 from tlx.model_folder import TENSORS, Description, describe, tensors
 from tlx.model_folder import save_model as save_model
 from tlx.protocols import ForeignNames
-from tlx.run_config import Precision
 from tlx.trees import flat, part, unflat
-from tlx.types import Features, InputSpec, Variables
+from tlx.types import Features, InputSpec, Precision, Variables
 from tlx.wrapping import nested
 
 BATCH = 64

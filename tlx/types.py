@@ -34,6 +34,8 @@ Mode: TypeAlias = Literal["train", "tune", "eval", "stochastic"]
 """train: dropout on, batch statistics used and updated; tune: dropout on, running
 statistics used and kept; eval: no dropout, running statistics used and kept; stochastic: as
 train, but each channel is normalised by the batch or by the running statistics at random."""
+Precision: TypeAlias = Literal["float32", "bf16"]
+"""In what a network's body computes while it is trained; see `tlx.precision`."""
 FeatureKind: TypeAlias = Literal["map", "tokens", "vector"]
 LeafKind: TypeAlias = Literal["kernel", "bias", "norm", "embedding"]
 Interpolation: TypeAlias = Literal["nearest", "bilinear", "bicubic", "lanczos"]

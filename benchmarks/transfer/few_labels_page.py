@@ -89,6 +89,8 @@ def sentence(found: list[Row], baseline: str) -> str:
         for v in ("better", "worse", "cannot be told")
     }
     parts = []
+    if found[0].seeds == 1:
+        parts.append("One seed: no interval, nothing is proved.")
     if by["better"]:
         parts.append(f"Better than {baseline}: {', '.join(by['better'])}.")
     if by["worse"]:
