@@ -127,7 +127,8 @@ class Clock:
         with self.part("trace"):
             if wanted:
                 options = jax.profiler.ProfileOptions()
-                options.python_tracer_level = 0  # Python's own calls would be most of the file
+                options.python_tracer_level = 0  # Python's own calls would be most of the file,
+                options.enable_hlo_proto = False  # and so would every program of this process
                 jax.profiler.start_trace(self.folder, profiler_options=options)
             else:
                 jax.profiler.stop_trace()

@@ -101,8 +101,8 @@ def test_files_serve_where_memory_does_not_and_the_next_run(tiny, tmp_path, sour
 
 def test_variants_share_what_is_frozen(tiny, tmp_path, source, capsys):
     table = tiny(**source, strategy="feature_transfer", variant=[
-        {"name": "slow", "optimizer.learning_rate": 0.01},
-        {"name": "fast", "optimizer.learning_rate": 0.1},
+        {"name": "slow", "optimizer": {"learning_rate": 0.01}},
+        {"name": "fast", "optimizer": {"learning_rate": 0.1}},
     ])  # fmt: skip
     capsys.readouterr()
     tlx.run(table, out=tmp_path / "study")

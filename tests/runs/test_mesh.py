@@ -7,6 +7,7 @@ test is a program of its own.
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import jax
 import pytest
@@ -160,7 +161,9 @@ def test_what_cannot_be_shared_is_refused(tiny, asked, batch, words):
 
 
 def test_a_batch_that_does_not_divide_is_refused(monkeypatch):
-    monkeypatch.setattr(jax, "devices", lambda: [object()] * 4)
+    monkeypatch.setattr(
+        jax, "devices", lambda: [SimpleNamespace(process_index=0, id=n) for n in range(4)]
+    )
     with pytest.raises(ConfigError, match="multiple of 4, such as 12"):
         mesh.mesh_of(MeshConfig(data=2, fsdp=2), 11)
 

@@ -55,7 +55,8 @@ def test_what_a_frozen_prefix_says_is_kept_in_it(tiny, tmp_path, monkeypatch, ca
     assert "was computed once" in capsys.readouterr().out
     tlx.run({**low, "cache_gb": 0}, out=tmp_path / "anew")
     once, anew = (steps(tmp_path / name) for name in ("once", "anew"))
-    assert once[0]["divergence/feature_l2"] < 1e-2, "the source computes in it, too"
+    apart = [one[0]["divergence/feature_l2"] for one in (once, anew)]
+    assert apart[0] == pytest.approx(apart[1], rel=0.05, abs=1e-4), "the source computes in it, too"
     for one, other in zip(once, anew, strict=True):
         assert one["loss"] == pytest.approx(other["loss"], rel=0.02)
     assert once[0]["loss"] != steps(tmp_path / "float32")[0]["loss"]

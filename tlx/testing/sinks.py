@@ -61,7 +61,7 @@ class Subject:
 
 
 def check_whole_run(subject: Subject) -> None:
-    """It hears every kind of event of a run and of a study."""
+    """It hears every kind of event of a run, a study and a sweep."""
     kinds = {event.kind for event in whole(subject.folder)}
     assert kinds == set(KINDS), f"the kit tells {sorted(kinds)}, a run {sorted(KINDS)}"
     out = subject.run("whole", whole)
@@ -75,7 +75,9 @@ def check_bare_run(subject: Subject) -> None:
 
 def check_resumed_run(subject: Subject) -> None:
     """It hears a run that is interrupted, and the same run resumed by another process."""
-    events = [event for event in whole(subject.folder / "resumed") if event.kind != "study"]
+    events = [
+        event for event in whole(subject.folder / "resumed") if event.kind not in ("study", "sweep")
+    ]
     before = [event for event in events if event.step <= 2]
     after = [event for event in events if event.step > 2]
     subject.run("resumed", lambda out: iter(before))
@@ -138,7 +140,7 @@ def _start(out: Path) -> dict[str, Any]:
 
 
 def whole(out: Path) -> Iterator[Event]:
-    """A run with everything that an event can hold, and a study around it."""
+    """A run with everything that an event can hold, a study around it and a sweep."""
     weights = {
         "name": "file",
         "loaded": 9,
@@ -217,6 +219,23 @@ def whole(out: Path) -> Iterator[Event]:
         "next": ["Look."],
     }
     yield Event("study", 4, study)
+    points = [
+        {"point": {"seed": 1}, "mean": 0.75, "half": 0.1, "values": [0.7, 0.8]},
+        {"point": {"seed": 2}, "mean": None, "half": None, "values": [None, 0.8]},
+    ]
+    sweep = {
+        "out": str(out),
+        "name": "sweep",
+        "metric": "accuracy",
+        "direction": "max",
+        "axes": [{"key": "seed", "values": [1, 2], "ends": None, "log": False}],
+        "seeds": [0, 1],
+        "points": points,
+        "chosen": {"seed": 1},
+        "test": {"accuracy": 0.7, "half": 0.1, "values": [0.65, 0.75]},
+        "next": ["Look."],
+    }
+    yield Event("sweep", 4, sweep)
 
 
 def bare(out: Path) -> Iterator[Event]:
