@@ -143,7 +143,7 @@ def test_two_processes_with_two_devices_each(whole, here):
 
 @pytest.mark.parametrize(
     "way",
-    [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)],
+    [pytest.param(end, marks=pytest.mark.slow) for end in (signal.SIGKILL, signal.SIGTERM)],
     ids=["killed", "asked to stop"],
 )
 def test_what_stops_one_stops_all_and_they_go_on_to_the_same_bits(whole, here, way):

@@ -134,10 +134,6 @@ def test_every_strategy_steps_alike(tmp_path):
     assert on_eight(STRATEGIES, tmp_path).count("\n") >= 20
 
 
-def test_two_strategies_step_alike(tmp_path):
-    on_eight(STRATEGIES, tmp_path, "finetune", "byol")
-
-
 def test_a_run_on_eight_devices_is_the_run_on_one(tiny, tmp_path):
     table = tiny(
         batch_size=16, steps=6, log_every=3, optimizer={"name": "sgd", "learning_rate": 0.01},
