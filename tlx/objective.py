@@ -70,8 +70,10 @@ class Objective:
         rng: Array,
         progress: Array,
         mode: Mode = "train",
+        total: Array | None = None,
     ) -> tuple[Array, tuple[State, Mapping[str, Any]]]:
-        """(scalar loss, (state after the pass, metrics)).
+        """(scalar loss, (state after the pass, metrics)). The task's losses are divided by `total`,
+        the sum of the batch's weights where None.
 
         Metrics hold `loss`, `task`, per divergence `divergence/<name>` unweighted and
         `divergence/<name>/weighted`, and `measure`, the head's summable measures."""
@@ -86,7 +88,8 @@ class Objective:
             rng=for_forward, mode=mode, progress=progress,
         )  # fmt: skip
         weight = batch["weight"]
-        task = jnp.sum(forward.loss * weight) / jnp.maximum(jnp.sum(weight), 1)
+        total = jnp.maximum(jnp.sum(weight), 1) if total is None else total
+        task = jnp.sum(forward.loss * weight) / total
         metrics: dict[str, Any] = {"task": task}
         loss = task
         for number, term in enumerate(self.terms):

@@ -29,9 +29,12 @@ from tlx.self_supervised import Draws as Draws
 from tlx.self_supervised import Explains as Explains
 from tlx.self_supervised import Maskable as Maskable
 from tlx.self_supervised import SelfSupervised as SelfSupervised
+from tlx.step import Accumulates as Accumulates
+from tlx.step import Step as Step
+from tlx.step import StepFn as StepFn
+from tlx.step import WholeBatch as WholeBatch
 from tlx.types import (
     Batch,
-    Constants,
     Features,
     FeatureSpec,
     InputSpec,
@@ -41,17 +44,13 @@ from tlx.types import (
     Params,
     PyTree,
     State,
-    TrainState,
     Variables,
 )  # fmt: skip
 
 if TYPE_CHECKING:
-    import optax
     from jax import Array
-    from jax.sharding import Mesh
 
     from tlx.model import Model
-    from tlx.objective import Objective
     from tlx.run_config import DivergenceConfig, SourceConfig
 
 
@@ -242,7 +241,7 @@ class Records(Protocol):
         ...
 
 
-# --- min: the strategy and the step -----------------------------------------------------------
+# --- min: the strategy ------------------------------------------------------------------------
 
 
 @runtime_checkable
@@ -312,37 +311,4 @@ class Brings(Protocol):
     @property
     def brings(self) -> Brought:
         """As if they stood in the run file."""
-        ...
-
-
-class StepFn(Protocol):
-    """What `jax.jit` returns for a step: callable, and compilable ahead of its first call."""
-
-    def __call__(
-        self, train: TrainState, constants: Constants, batches: Batch, /
-    ) -> tuple[TrainState, Mapping[str, Any]]:
-        """The state after K updates, and K values of each metric."""
-        ...
-
-    def lower(self, *arguments: Any) -> Any:
-        """`jax.stages.Lowered` for arguments of these shapes."""
-        ...
-
-
-@runtime_checkable
-class Step(Protocol):
-    """How one update is computed."""
-
-    def build(
-        self,
-        objective: Objective,
-        tx: optax.GradientTransformationExtraArgs,
-        trainable: PyTree,
-        mesh: Mesh | None,
-    ) -> StepFn:
-        """A jitted `(TrainState, Constants, batches) -> (TrainState, metrics)`.
-
-        `batches` holds K stacked batches (leading axis K) and each metric is (K,). `trainable`
-        has the structure of the params with a bool per leaf. `tx.update` takes the extra
-        arguments `hyper` (the traced `Constants.hyper`) and `step` (the global step)."""
         ...

@@ -69,6 +69,10 @@ def alone(*, params, source_params):
     return value + jax.pure_callback(np.zeros_like, outside, jax.lax.stop_gradient(value))
 
 
+def crowd(*, features):
+    return jnp.sum(features["pooled"].mean(0) ** 2)
+
+
 class Own:
     def init(self, *, model, source, batch, rng):
         return Variables(clash(), {})
@@ -104,7 +108,7 @@ class Recorded(Own):
         return {"mean": outputs.mean(0)}
 
     def __call__(self, *, outputs, recorded):
-        return jnp.sum((outputs - recorded["mean"]) ** 2)
+        return jnp.mean((outputs - recorded["mean"]) ** 2)
 
 
 DIVERGENCES = {
@@ -116,6 +120,7 @@ DIVERGENCES = {
     "gradient": lambda: kinked,
     "jit_equals_eager": lambda: other_in_jit,
     "vmap": lambda: alone,
+    "adds_up": lambda: crowd,
     "own": Own,
     "prepared": Prepared,
     "recorded": Recorded,
@@ -162,6 +167,11 @@ def noisy_train(found, rng, mode):
     return found._replace(loss=found.loss + (drawn() if mode == "train" else 0))
 
 
+def crowded(found, rng, mode):
+    """Not what it adds to the mean of all: that is the same in parts."""
+    return found._replace(loss=found.loss + jnp.square(found.features["pooled"].mean(0)).sum())
+
+
 def thawed(model, params, state, batch, constants, *, rng, mode, progress):
     return model.with_frozen(0, "train").forward(params, state, batch, rng=rng, mode=mode)
 
@@ -196,6 +206,7 @@ STRATEGIES = {
     ),
     "eval_is_still": lambda: forward_with(noisy_eval),
     "same_key_same_numbers": lambda: forward_with(noisy_train),
+    "adds_up": lambda: forward_with(crowded),
     "gradient": lambda: strategy(own=Variables({"unused": jnp.ones(2)}, {})),
     "frozen_statistics": lambda: strategy(thawed, norm="frozen"),
     "finish": lambda: altered(
@@ -331,3 +342,27 @@ def test_every_check_has_a_toy_that_it_catches(kind):
 def test_a_broken_toy_fails_its_own_check_alone(kind, check):
     found = failures(kind, BROKEN[kind][check])
     assert list(found) == [f"check_{check}"], found
+
+
+@pytest.mark.parametrize("kind", ["divergences", "strategies"])
+def test_a_whole_batch_that_is_not_needed_is_noticed(kind):
+    """Without the mark it is sound."""
+    marked = {
+        "divergences": lambda: Marked(),
+        "strategies": lambda: altered(
+            SimpleNamespace(),
+            init=strategy().init,
+            phases=strategy().phases,
+            whole_batch="it says so",
+        ),
+    }
+    found = failures(kind, marked[kind])
+    assert list(found) == ["check_adds_up"]
+    assert "leave it out" in found["check_adds_up"]
+
+
+class Marked(Own):
+    init, whole_batch = None, "it says so"
+
+    def __call__(self, *, params, source_params):
+        return distance(params, source_params)

@@ -66,3 +66,36 @@ def test_a_source_that_the_strategy_brings_and_the_file_names(tiny, tmp_path):
 def test_a_source_is_a_run_or_a_backbone_with_weights(tiny, source, match):
     with pytest.raises(ConfigError, match=match):
         parse(tiny(sources={"a": source}))
+
+
+IN_PARTS = {
+    "cka": {"divergence": [{"name": "cka", "weight": 1.0}]},
+    "bss": {"divergence": [{"name": "bss", "weight": 1.0}]},
+    "simclr": {"strategy": "simclr", "head": "none"},
+    "dino": {"strategy": "dino", "head": "none"},
+    "wise_ft": {"strategy": {"name": "wise_ft", "of": "vicreg"}, "head": "none"},
+}
+
+
+@pytest.mark.parametrize("name", IN_PARTS)
+def test_what_needs_a_batch_whole(tiny, name):
+    step = {"name": "jit", "accumulate": 2}
+    match = f"in parts, and the .* '{name}' has to see it whole: .*Leave accumulate out"
+    refused(tiny, match, step=step, **IN_PARTS[name])
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"accumulate": 3}, "3 equal parts, and a batch of 10 .* a multiple of 3, such as 9"),
+        ({"accumulate": 0}, "accumulate is the number of parts .* 1 or more, not 0"),
+    ],
+)
+def test_parts_of_a_batch_that_are_none(tiny, options, match):
+    refused(tiny, match, step={"name": "jit", **options})
+
+
+def test_what_adds_up_goes_through_in_parts(tiny):
+    l2 = [{"name": "l2", "weight": 0.1}]
+    found = assemble(parse(tiny(step={"name": "jit", "accumulate": 5}, divergence=l2)))
+    assert found.step.accumulate == 5

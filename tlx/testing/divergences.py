@@ -16,8 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tlx.errors import TlxError
 from tlx.objective import Term
-from tlx.protocols import Divergence, Learns, Prepares, Records
+from tlx.protocols import Divergence, Learns, Prepares, Records, WholeBatch
 from tlx.quantities import PER_EXAMPLE, asked
 from tlx.records import needs
 from tlx.testing.claims import (
@@ -46,6 +47,8 @@ MOVING = (
     "own",
 )
 """The words through which a gradient reaches what is trained."""
+OF_EXAMPLES = (PER_EXAMPLE - {"prepared"}) | {"recorded", "domain_features", "domain_outputs"}
+"""The words that have an entry for each example."""
 
 
 @final
@@ -249,6 +252,38 @@ def check_vmap(subject: Subject) -> None:
     claim_close(grid[0], first, "The first of a grid of runs under vmap")
     second = {**words, **jax.tree.map(lambda leaf: leaf[1], models)}
     claim_close(grid[1], 2 * np.sum(subject.jitted(second)), "The second run of a grid under vmap")
+
+
+def check_adds_up(subject: Subject) -> None:
+    """The mean over two halves of a batch is the value of the whole, or it says why not, so that a
+    step knows whether it may compute a batch in parts (the contract WholeBatch)."""
+    thing, words, half = subject.thing, subject.words, BATCH // 2
+    why = thing.whole_batch if isinstance(thing, WholeBatch) else ""
+
+    def part(rows: slice) -> Any:
+        return {
+            word: jax.tree.map(lambda leaf: leaf[rows] if len(leaf) == BATCH else leaf, value)
+            if word in OF_EXAMPLES
+            else value
+            for word, value in words.items()
+        }
+
+    try:
+        halves = [subject.jitted(part(rows)) for rows in (slice(half), slice(half, None))]
+    except TlxError:  # too few examples
+        halves = [np.inf]
+    whole, mean = float(np.sum(subject.value)), float(np.sum(halves)) / len(halves)
+    adds_up = np.allclose(mean, whole, rtol=1e-3, atol=1e-12, equal_nan=True)
+    claim(
+        adds_up or why,
+        f"Its mean over two halves of a batch is {mean:.6g}, and {whole:.6g} over the whole. Make "
+        f"it a mean per example, or say in `whole_batch` why it is none.",
+    )
+    claim(
+        not (adds_up and why),
+        "It has a `whole_batch`, and its mean over two halves of a batch is the value of the "
+        "whole: leave it out, so that a batch may be computed in parts.",
+    )
 
 
 def check_own(subject: Subject) -> None:

@@ -19,7 +19,15 @@ from tlx import trees
 from tlx.errors import ConfigError
 from tlx.model import MOVING, Model
 from tlx.plan import Planned, plan
-from tlx.protocols import Averages, Draws, Finishes, Reparametrises, Staged, Strategy
+from tlx.protocols import (
+    Averages,
+    Draws,
+    Finishes,
+    Reparametrises,
+    Staged,
+    Strategy,
+    WholeBatch,
+)
 from tlx.testing.claims import (
     NotApplicable,
     claim,
@@ -33,7 +41,7 @@ from tlx.testing.claims import (
 )
 from tlx.testing.compiling import quick_jit
 from tlx.testing.world import BATCH, constants, world
-from tlx.types import Forward, Mode, Variables
+from tlx.types import Forward, Mode, PyTree, Variables
 
 STEPS = 10
 
@@ -92,8 +100,10 @@ class Subject:
         except ConfigError as e:
             fail(str(e))
 
-    def loss(self, planned: Planned, mode: Mode) -> Callable[..., tuple[jax.Array, Forward]]:
-        """(params, state, key) -> (mean loss, Forward) of a phase."""
+    def loss(
+        self, planned: Planned, mode: Mode, rows: slice = slice(None)
+    ) -> Callable[..., tuple[jax.Array, Forward]]:
+        """(params, state, key) -> (mean loss, Forward) of a phase, of some examples."""
 
         def run(params: Any, state: Any, key: jax.Array) -> tuple[jax.Array, Forward]:
             if isinstance(self.thing, Reparametrises):
@@ -102,7 +112,7 @@ class Subject:
                 planned.model,
                 params,
                 state,
-                self.here.batch,
+                jax.tree.map(lambda leaf: leaf[rows], self.here.batch),
                 constants(self.here),
                 rng=key,
                 mode=mode,
@@ -214,6 +224,31 @@ def check_gradient(subject: Subject) -> None:
         )
 
 
+def check_adds_up(subject: Subject) -> None:
+    """In mode 'eval' the loss of an example is the same in half a batch, and training has no state
+    of its own, or it says why not (the contract WholeBatch)."""
+    thing, half = subject.thing, BATCH // 2
+    why = thing.whole_batch if isinstance(thing, WholeBatch) else ""
+    adds_up, keeps = True, True
+    for planned in {planned.phase.forward: planned for planned in subject.phases}.values():
+        run = quick_jit(subject.loss(planned, "eval", slice(half)))
+        part = run(*subject.variables, jax.random.key(3))[1].loss
+        whole = subject.forward(planned, "eval").loss[:half]
+        adds_up &= np.allclose(part, whole, rtol=1e-3, atol=1e-5)
+        before, after = subject.variables.state, subject.forward(planned, "train").state
+        keeps &= _equal(before.get("strategy"), after.get("strategy"))
+    claim(
+        adds_up or why,
+        "The loss of an example depends on the others in its batch. Say in `whole_batch` why, so "
+        "that no batch is computed in parts.",
+    )
+    claim(
+        not (why and adds_up and keeps),
+        "It has a `whole_batch`, and neither the loss of an example depends on the others nor has "
+        "training a state of its own: leave it out, so that a batch may be computed in parts.",
+    )
+
+
 def check_frozen_statistics(subject: Subject) -> None:
     """Batch statistics of frozen stages, and all of them under norm 'frozen', do not move."""
     backbone, checked = subject.model.backbone, 0
@@ -292,6 +327,10 @@ def check_draw(subject: Subject) -> None:
         claim(low >= 0 and high <= 1, f"{where} are between {low:g} and {high:g}, not 0 and 1.")
     again = subject.thing.draw(model, subject.variables, batch, rng=key)
     claim_same(again, drawn, "The same pictures, drawn again")
+
+
+def _equal(one: PyTree, other: PyTree) -> bool:
+    return all(map(np.array_equal, jax.tree.leaves(one), jax.tree.leaves(other)))
 
 
 def _moves(leaf: jax.Array) -> bool:

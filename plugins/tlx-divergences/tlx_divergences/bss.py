@@ -7,7 +7,7 @@ the smallest towards zero suppresses them. It knows nothing of the source.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +35,7 @@ class BSS:
         k: how many singular values are pressed.
     """
 
+    whole_batch: ClassVar[str] = "its singular values are those of all examples together"
     feature: str = "pooled"
     k: int = 1
 

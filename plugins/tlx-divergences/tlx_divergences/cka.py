@@ -7,7 +7,7 @@ features themselves, so that rotating or scaling a feature changes nothing and w
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +41,7 @@ class CKA:
         source_features: their names in the source, in the same order; by default the same.
     """
 
+    whole_batch: ClassVar[str] = "it compares all pairs of examples"
     features: tuple[str, ...] = ("pooled",)
     source_features: tuple[str, ...] = ()
 

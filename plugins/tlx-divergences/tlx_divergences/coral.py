@@ -7,7 +7,7 @@ shift by itself.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import jax.numpy as jnp
 from jax import Array
@@ -31,6 +31,7 @@ class Coral:
         feature: the feature to compare, d channels; positions of a map or of tokens are averaged.
     """
 
+    whole_batch: ClassVar[str] = "its covariances are those of all examples together"
     feature: str = "pooled"
 
     def __call__(self, *, features: Features, domain_features: Features) -> Array:

@@ -7,7 +7,7 @@ down look alike in both domains in every moment, not only in their mean.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +43,7 @@ class MMD:
         multiples: factors of the median σ², without meaning where `bandwidths` are given.
     """
 
+    whole_batch: ClassVar[str] = "it compares all pairs of examples"
     feature: str = "pooled"
     estimator: Literal["biased", "unbiased"] = "biased"
     bandwidths: tuple[float, ...] = ()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +43,7 @@ class Sinkhorn:
         iterations: it ends after so many at the latest, with what it has.
     """
 
+    whole_batch: ClassVar[str] = "its plan goes from all examples to all others"
     feature: str = "pooled"
     epsilon: float = 0.05
     threshold: float = 1e-3

@@ -7,7 +7,7 @@ to converge.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +37,7 @@ class SlicedWasserstein:
         projections: how many directions a step looks along.
     """
 
+    whole_batch: ClassVar[str] = "it sorts all examples"
     feature: str = "pooled"
     projections: int = 128
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import jax
 import jax.numpy as jnp
@@ -56,6 +56,7 @@ def barlow_twins(
 class BarlowTwins:
     """Train backbone and projector to say the same of both views and nothing twice."""
 
+    whole_batch: ClassVar[str] = "its correlations are those of all pictures together"
     views: Views
     off_diagonal: float = 5e-3
     projector: tuple[int, ...] = (2048, 2048, 2048)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import jax
 import jax.numpy as jnp
@@ -105,6 +105,7 @@ def dino(
 class DINO:
     """Train backbone, projector and prototypes towards a teacher that follows them."""
 
+    whole_batch: ClassVar[str] = "its centre moves with every pass"
     views: Views
     local_views: Views
     prototypes: int = 1024

@@ -22,7 +22,7 @@ from tlx.saved import load
 from tlx.statistics import recomputed
 from tlx.trees import flat
 from tlx.types import Batch, Variables
-from tlx_strategies.inner_strategy import inner
+from tlx_strategies.inner_strategy import inner, needs_whole
 
 PARTS = ("backbone", "head")
 
@@ -54,6 +54,11 @@ class GreedySoup:
 
     strategy: Strategy
     runs: tuple[str, ...]
+
+    @property
+    def whole_batch(self) -> str:
+        """As the inner strategy."""
+        return needs_whole(self.strategy)
 
     def init(self, rng: Array, model: Model, batch: Batch) -> Variables:
         """What the inner strategy has."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from tlx import registry
 from tlx.errors import ConfigError
-from tlx.protocols import Brings, Finishes, Reparametrises, Strategy
+from tlx.protocols import Brings, Finishes, Reparametrises, Strategy, WholeBatch
 
 
 def inner(of: str, options: Mapping[str, Any] | None, outer: str) -> Strategy:
@@ -31,3 +31,8 @@ def inner(of: str, options: Mapping[str, Any] | None, outer: str) -> Strategy:
                 f"another strategy that moves the backbone."
             )
     return strategy
+
+
+def needs_whole(strategy: Strategy) -> str:
+    """Why the inner strategy has to see a batch whole; '' where it does not."""
+    return strategy.whole_batch if isinstance(strategy, WholeBatch) else ""

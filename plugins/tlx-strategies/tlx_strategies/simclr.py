@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import jax
 import jax.numpy as jnp
@@ -56,6 +56,7 @@ def simclr(
 class SimCLR:
     """Train backbone and projector to tell the views of one picture from all others."""
 
+    whole_batch: ClassVar[str] = "the negatives of a picture are all others"
     views: Views
     temperature: float = 0.5
     projector: tuple[int, ...] = (512, 128)

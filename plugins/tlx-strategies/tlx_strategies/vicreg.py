@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import jax
 import jax.numpy as jnp
@@ -62,6 +62,7 @@ def vicreg(
 class VICReg:
     """Train backbone and projector under three terms: invariance, variance, covariance."""
 
+    whole_batch: ClassVar[str] = "its variances are those of all pictures together"
     views: Views
     invariance: float = 25.0
     variance: float = 25.0

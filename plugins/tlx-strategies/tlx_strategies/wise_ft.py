@@ -20,7 +20,7 @@ from tlx.model import Model
 from tlx.protocols import Finished, Phase, Strategy
 from tlx.statistics import recomputed
 from tlx.types import Batch, Params, Variables
-from tlx_strategies.inner_strategy import inner
+from tlx_strategies.inner_strategy import inner, needs_whole
 
 ALPHAS = tuple(np.linspace(0, 1, 11).round(1).tolist())
 """From among these the validation split chooses; section 4 of the paper has the same."""
@@ -56,6 +56,11 @@ class WiseFT:
     strategy: Strategy
     alphas: tuple[float, ...] = ALPHAS
     head: bool = False
+
+    @property
+    def whole_batch(self) -> str:
+        """As the inner strategy."""
+        return needs_whole(self.strategy)
 
     def init(self, rng: Array, model: Model, batch: Batch) -> Variables:
         """What the inner strategy has."""
