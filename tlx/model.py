@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple, final
 
 import jax
@@ -19,6 +20,7 @@ from jax import Array
 
 from tlx.precision import lowered, raised
 from tlx.protocols import Backbone, Head, Maskable, Staged
+from tlx.rematerialised import in_one_piece, rematerialised
 from tlx.types import (
     Batch,
     Features,
@@ -87,7 +89,8 @@ class Model:
     `frozen` counts the leading stages of a `Staged` backbone that neither move nor update their
     statistics (1 freezes the whole of any other backbone). `norm` is the batch-norm policy of the
     rest while training. In `precision` the backbone computes, on float32 parameters and state to
-    float32 features and state."""
+    float32 features and state. `remat` has it compute activations again for the backward pass
+    (`tlx.rematerialised`)."""
 
     backbone: Backbone
     head: Head | None
@@ -95,6 +98,7 @@ class Model:
     frozen: int = 0
     norm: NormPolicy = "train"
     precision: Precision = "float32"
+    remat: bool = False
 
     @property
     def depth(self) -> int:
@@ -130,19 +134,30 @@ class Model:
         own, stats = lowered(params["backbone"], self.precision), state["backbone"]
         moving: Mode = MOVING[self.norm] if mode == "train" else mode
         if self.frozen == 0 or (mode == "eval" and prefix is None):
-            features, stats = self.backbone.apply(
-                own, stats, self._fed(image), rng=rng, mode=moving
-            )
-            return raised(features, self.precision), stats
+            return self._run(own, stats, self._fed(image), start=0, rng=rng, mode=moving)
         below = self.prefix(params, state, image, rng=rng) if prefix is None else prefix
         carry, features = jax.lax.stop_gradient((below.carry, below.features))
         if self.frozen < self.depth:
-            assert isinstance(self.backbone, Staged)
-            _, upper, stats = self.backbone.apply_stages(
-                own, stats, carry, start=self.frozen, stop=self.depth, rng=rng, mode=moving
-            )
-            features = {**features, **raised(upper, self.precision)}
+            upper, stats = self._run(own, stats, carry, start=self.frozen, rng=rng, mode=moving)
+            features = {**features, **upper}
         return features, stats
+
+    def _run(
+        self, params: Params, state: State, carry: PyTree, *, start: int, rng: Array, mode: Mode
+    ) -> tuple[Features, State]:
+        """The stages from `start` on, of parameters and a carry that the body computes on."""
+        backbone = self.backbone
+        if self.remat and mode != "eval":
+            found = rematerialised(backbone, params, state, carry, start=start, rng=rng, mode=mode)
+        elif start == 0:
+            found = backbone.apply(params, state, carry, rng=rng, mode=mode)
+        else:
+            assert isinstance(backbone, Staged)
+            _, *found = backbone.apply_stages(
+                params, state, carry, start=start, stop=self.depth, rng=rng, mode=mode
+            )
+        features, state = found
+        return raised(features, self.precision), state
 
     def _fed(self, image: Array) -> Array:
         """Raw pictures as the body computes on them."""
@@ -170,9 +185,9 @@ class Model:
         assert isinstance(self.backbone, Maskable)
         moving: Mode = MOVING[self.norm] if mode == "train" else mode
         own, stats = lowered(params["backbone"], self.precision), state["backbone"]
-        features, stats = self.backbone.apply_visible(
-            own, stats, self._fed(image), visible, count=count, rng=rng, mode=moving
-        )
+        run = partial(self.backbone.apply_visible, count=count, mode=moving)
+        run = in_one_piece(run) if self.remat and mode != "eval" else run
+        features, stats = run(own, stats, self._fed(image), visible, rng=rng)
         return raised(features, self.precision), stats
 
     def prefix(self, params: Params, state: State, image: Array, *, rng: Array) -> Prefix:

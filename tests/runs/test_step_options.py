@@ -10,7 +10,7 @@ from tlx.testing.toys import ToyBackbone
 from tlx.train_state import fresh_state
 from tlx.trees import flat
 
-OPTIONS = [{}, {"accumulate": 2}, {"accumulate": 5}]
+OPTIONS = [{}, {"remat": True}, {"accumulate": 2}, {"accumulate": 5, "remat": True}]
 
 
 def still():
@@ -43,6 +43,6 @@ def test_the_old_state_is_donated_and_the_loss_the_same(tiny, recwarn):
 
 
 def test_a_run_in_parts_learns(tiny, tmp_path):
-    table = tiny(steps=60, eval_every=10, step={"name": "jit", "accumulate": 2})
+    table = tiny(steps=60, eval_every=10, step={"name": "jit", "accumulate": 2, "remat": True})
     found = tlx.run({**table, "precision": "bf16"}, out=tmp_path / "parts")
     assert found["test"]["accuracy"] > 0.8

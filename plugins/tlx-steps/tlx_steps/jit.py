@@ -7,7 +7,7 @@ state. The old state's memory is donated; learning rates and weights are traced 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import jax
@@ -39,9 +39,12 @@ class Jit:
         accumulate: compute a batch in so many equal parts, one after another, and take one update
             with the mean of their gradients: the memory of a smaller batch. Batch norm sees a part
             at a time. What has to see a batch whole is refused.
+        remat: compute the network's activations again for the backward pass instead of keeping
+            them: less memory, about a third more time. On the CPU, XLA undoes it.
     """
 
     accumulate: int = 1
+    remat: bool = False
 
     def __post_init__(self) -> None:
         """Refuse options without a meaning."""
@@ -59,6 +62,8 @@ class Jit:
         mesh: Mesh | None,
     ) -> StepFn:
         """See `tlx.protocols.Step`."""
+        if self.remat:
+            objective = replace(objective, model=replace(objective.model, remat=True))
 
         def one(
             train: TrainState, constants: Constants, batch: Batch
