@@ -176,7 +176,7 @@ def in_keras(splits: Split, weights: Path) -> Once:
         net.compile(
             keras.optimizers.SGD(RATE, momentum=MOMENTUM),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            ["accuracy"],
+            metrics=["accuracy"],
         )
         net.fit(
             images["train"], splits["train"].label, batch_size=BATCH, epochs=epochs, verbose=0,

@@ -32,11 +32,11 @@ VAL, TEST = 32, 32
 FROZEN = ["stem", "stage1", "stage2", "stage3"]
 
 
-def table(pictures: Path, size: int, epochs: int, cache_gb: float) -> dict[str, Any]:
+def table(pictures: Path, epochs: int, cache_gb: float) -> dict[str, Any]:
     return {
         "name": "partial", "backbone": "resnet18", "epochs": epochs, "batch_size": 16, "sink": [],
         "weights": "none", "strategy": {"name": "finetune", "frozen": FROZEN, "norm": "frozen"},
-        "data": {"name": "npz", "path": str(pictures), "val": VAL, "size": size},
+        "data": {"name": "npz", "path": str(pictures), "val": VAL},
         "cache_gb": cache_gb, "cache_disk_gb": 0,
         "optimizer": {"name": "sgd", "learning_rate": 0.01},
     }  # fmt: skip
@@ -62,7 +62,7 @@ def main() -> None:
         for number in range(given.rounds + 1):
             for name, cache_gb in (("cached", 2.0), ("recomputed", 0.0)):
                 epochs = given.epochs if number else 2  # the first round warms up
-                whole = assemble(configs.parse(table(pictures, given.size, epochs, cache_gb)))
+                whole = assemble(configs.parse(table(pictures, epochs, cache_gb)))
                 begun, before = time.perf_counter(), compiling.seconds
                 with tempfile.TemporaryDirectory() as out:
                     train(whole, Path(out), Sinks([]), resume=False)
