@@ -178,9 +178,9 @@ def assemble(config: RunConfig) -> Experiment:
     model = Model(backbone, head, inputs)
     refusals.features(model)
     size = canvas(info, inputs)
-    sample = as_arrays(next(iter(evaluation(
+    sample = meshes.shared(next(iter(evaluation(
         parts.train, batch_size=min(2, len(parts.train)), canvas=size, inputs=inputs
-    ))))  # fmt: skip
+    ))), None)  # fmt: skip
 
     root = jax.random.key(config.seed)
     variables = jax.jit(model.init)(jax.random.fold_in(root, 0), sample)
@@ -205,7 +205,7 @@ def assemble(config: RunConfig) -> Experiment:
 
     def every() -> Any:
         batches = evaluation(parts.train, batch_size=config.batch_size, canvas=size, inputs=inputs)
-        return map(as_arrays, batches)
+        return (meshes.shared(batch, None) for batch in batches)
 
     prepared: dict[str, Any] = {}
     for number, term in enumerate(terms):
@@ -254,11 +254,6 @@ def assemble(config: RunConfig) -> Experiment:
         constants=meshes.placed(constants, mesh),
         mesh=mesh,
     )
-
-
-def as_arrays(batch: Mapping[str, Any]) -> Batch:
-    """A batch of the stream on the device."""
-    return jax.tree.map(jnp.asarray, dict(batch))
 
 
 def _cut(data: Any, config: DataConfig) -> Splits:

@@ -119,7 +119,7 @@ class Checkpoints:
         target, saving = self.folder(step), self.root / f"{HIDDEN[0]}{step:08d}"
         free = hosts.once(lambda: self._cleared(saving))
         try:
-            hosts.once(lambda: saving.mkdir())
+            hosts.once(saving.mkdir)
             if arrays:
                 import orbax.checkpoint as ocp
 

@@ -43,8 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _keep_compiled() -> None:
     """Let jax keep compiled programs in the user's cache folder, unless told otherwise."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache / "tlx" / "compiled"))
+    from tlx.cache_folder import cache_folder
+
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder() / "compiled"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 
