@@ -128,41 +128,14 @@ def in_torch(splits: Split, weights: Path) -> Once:
 
 
 def in_keras(splits: Split, weights: Path) -> Once:
-    """`fit` with a frozen backbone; the network is rebuilt from keras layers."""
+    """`fit` with a frozen backbone."""
     os.environ["KERAS_BACKEND"] = "jax"
     import keras
     from keras import layers
+    from keras_resnet20 import resnet20
 
     saved = torch.load(weights, map_location="cpu", weights_only=True)["state_dict"]
     arrays = {key.removeprefix("module."): value.numpy() for key, value in saved.items()}
-
-    def convolved(x: Any, name: str, filters: int, stride: int = 1) -> Any:
-        padded = layers.ZeroPadding2D(1)(x)
-        layer = layers.Conv2D(filters, 3, stride, use_bias=False)
-        y = layer(padded)
-        layer.set_weights([arrays[f"{name}.weight"].transpose(2, 3, 1, 0)])
-        return y
-
-    def normed(x: Any, name: str) -> Any:
-        layer = layers.BatchNormalization(epsilon=1e-5)
-        y = layer(x)
-        stored = ("weight", "bias", "running_mean", "running_var")
-        layer.set_weights([arrays[f"{name}.{each}"] for each in stored])
-        return y
-
-    def backbone() -> Any:
-        begin = x = keras.Input((32, 32, 3))
-        x = layers.ReLU()(normed(convolved(x, "conv1", 16), "bn1"))
-        for stage, out in enumerate((16, 32, 64), 1):
-            for block in range(3):
-                name, stride = f"layer{stage}.{block}", 2 if stage > 1 and block == 0 else 1
-                y = layers.ReLU()(normed(convolved(x, f"{name}.conv1", out, stride), f"{name}.bn1"))
-                y = normed(convolved(y, f"{name}.conv2", out), f"{name}.bn2")
-                if stride == 2:
-                    x = x[:, ::2, ::2]
-                    x = keras.ops.pad(x, [(0, 0)] * 3 + [(out // 4, out // 4)])
-                x = layers.ReLU()(layers.Add()([x, y]))
-        return keras.Model(begin, layers.GlobalAveragePooling2D()(x))
 
     def ready(image: np.ndarray) -> np.ndarray:
         return ((image / np.float32(255) - np.float32(MEAN)) / np.float32(STD)).astype(np.float32)
@@ -170,7 +143,7 @@ def in_keras(splits: Split, weights: Path) -> Once:
     images = {name: ready(part.image) for name, part in splits.items()}
 
     def once(epochs: int) -> float:
-        trunk = backbone()
+        trunk = resnet20(arrays)
         trunk.trainable = False
         net = keras.Sequential([trunk, layers.Dense(10)])
         net.compile(

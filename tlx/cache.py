@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import jaxlib.version
 import numpy as np
 
+from tlx.compiled import compiled
 from tlx.model import Model, Prefix
 from tlx.objective import altered
 from tlx.phase import Examples
@@ -148,7 +149,7 @@ def ordered(
     first = next(iter(read(Subset(subset.split, subset.indices[:size], subset.name), size)))
     rest = {k: v for k, v in first.items() if k not in ("image", "weight")}
     arguments = (variables, first["image"], first["index"], np.int32(0))
-    lowered = jax.jit(recipe).lower(*arguments)
+    lowered = compiled(recipe).lower(*arguments)
     needed = jax.tree.leaves(reads(recipe, *arguments)[0])
     found = jax.eval_shape(recipe, *arguments)
     count = recipe.views * len(subset)

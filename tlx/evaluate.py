@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tlx.compiled import compiled
 from tlx.mesh import fetched
 from tlx.model import Model
 from tlx.protocols import ForwardFn
@@ -42,8 +43,14 @@ class Sample(NamedTuple):
 def evaluator(
     model: Model, forward: ForwardFn
 ) -> Callable[[Params, State, Batch, Constants], Totals]:
-    """A jitted pass over one batch that returns summable totals; the same one for the same model,
-    so that a run compiles it once."""
+    """`summable` compiled; the same program for the same model, so that a run compiles it once."""
+    return compiled(summable(model, forward))
+
+
+def summable(
+    model: Model, forward: ForwardFn
+) -> Callable[[Params, State, Batch, Constants], Totals]:
+    """A pass over one batch that returns totals which may be added up."""
 
     def totals(params: Params, state: State, batch: Batch, constants: Constants) -> Totals:
         key = jax.random.key(0)
@@ -60,7 +67,7 @@ def evaluator(
             found["measure"] = model.head.measure(passed.outputs, batch)
         return found
 
-    return jax.jit(totals)
+    return totals
 
 
 def evaluate(

@@ -18,7 +18,7 @@ from tlx import hosts, mesh
 from tlx.assemble import Experiment
 from tlx.cache import Order, Recipe, ordered
 from tlx.cache_store import Budget, Kept, Store
-from tlx.evaluate import evaluator
+from tlx.evaluate import summable
 from tlx.objective import Objective
 from tlx.plan import Planned
 from tlx.reads import reads
@@ -171,7 +171,7 @@ def _pictures_are_read(experiment: Experiment, planned: Planned, objective: Obje
             seen["domain"] = {k: v for k, v in seen.items() if k != "label"}
         rng, half = jax.random.key(0), jnp.float32(0.5)
         step = objective(own.params, own.state, seen, constants, rng=rng, progress=half)
-        passed = evaluator(model, planned.phase.forward)(own.params, own.state, seen, constants)
+        passed = summable(model, planned.phase.forward)(own.params, own.state, seen, constants)
         return step, passed
 
     return any(jax.tree.leaves(reads(passes, batch["image"])))

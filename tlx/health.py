@@ -19,6 +19,7 @@ from jax import Array
 
 from tlx import hosts
 from tlx.assemble import Experiment
+from tlx.compiled import compiled
 from tlx.evaluate import as_uint8
 from tlx.feed import eval_batches
 from tlx.knn import knn_classes
@@ -145,7 +146,7 @@ def _look(model: Model) -> Any:
         features, _ = model.features(params, state, image, rng=jax.random.key(0), mode="eval")
         return representation(model.backbone.features, features)
 
-    return jax.jit(look)
+    return compiled(look)
 
 
 def _some(split: Subset, count: int) -> Subset:

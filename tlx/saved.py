@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tlx import decode, registry
+from tlx.compiled import compiled
 from tlx.errors import DataError, TlxError, WeightsError, did_you_mean
 from tlx.matching import match
 from tlx.model import Model
@@ -94,7 +95,7 @@ class Saved:
 
     @cached_property
     def _features(self) -> Callable[[Variables, jax.Array], Features]:
-        return jax.jit(lambda variables, image: self._body(variables, image)[0])
+        return compiled(lambda variables, image: self._body(variables, image)[0])
 
     @cached_property
     def _predict(self) -> Callable[[Variables, jax.Array], Mapping[str, jax.Array]]:
@@ -107,7 +108,7 @@ class Saved:
             outputs, _ = self.model.answer(*variables, features, size=size, rng=key, mode="eval")
             return head.predict(outputs)
 
-        return jax.jit(predict)
+        return compiled(predict)
 
     def _body(self, variables: Variables, image: jax.Array) -> tuple[Features, jax.Array]:
         """The same pass as `Model.forward`, which needs labels for its loss."""

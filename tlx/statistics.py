@@ -19,6 +19,7 @@ import numpy as np
 from jax import Array
 
 from tlx import trees
+from tlx.compiled import compiled
 from tlx.errors import ConfigError, DataError
 from tlx.mesh import fetched
 from tlx.model import Model
@@ -85,7 +86,7 @@ def _passes(model: Model) -> Callable[[Params, Mapping[str, Any], Array, State],
         after = {"backbone": body} if model.head is None else {"backbone": body, "head": top}
         return after, jax.tree.map(lambda x: jnp.abs(x).mean(), (features, outputs))
 
-    return jax.jit(run)
+    return compiled(run)
 
 
 def _whole(batches: Iterable[Batch]) -> Iterator[Mapping[str, Any]]:

@@ -22,7 +22,7 @@ from tlx.assemble import Experiment
 from tlx.best_step import ahead
 from tlx.cache import Table
 from tlx.cache_store import Store
-from tlx.evaluate import evaluator, metrics_of
+from tlx.evaluate import metrics_of, summable
 from tlx.feed import eval_batches
 from tlx.plan import Planned
 from tlx.protocols import Averages, Finishes, Learns, Prepares, Records, Reparametrises
@@ -137,7 +137,7 @@ def evaluated_together(
     count: tuple[int, int],
 ) -> list[list[dict[str, float]]]:
     """Metrics of every run on a split behind the prefix."""
-    one = evaluator(planned.model, planned.phase.forward)
+    one = summable(planned.model, planned.phase.forward)
 
     def totals(own: PyTree, rest: PyTree, batch: Any) -> Any:
         params, state = trees.merge(own, rest)

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from tlx.compiled import compiled
 from tlx.errors import ConfigError
 from tlx.model import Model, pictures
 from tlx.newton_cg import minimise
@@ -74,7 +75,7 @@ def sites(model: Model, variables: Variables, image: Array) -> dict[str, Site]:
             stages.append((carry, features))
         return stages
 
-    found, stages = {}, jax.jit(run)(variables, image)
+    found, stages = {}, compiled(run)(variables, image)
     # Only within its stage: a layer that does nothing yet passes on what the one before it gave.
     for number, (carry, features) in enumerate(stages, 1):
         read = [name for name in (model.head.needs if model.head else ()) if name in features]

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from tlx.compiled import compiled
 from tlx.errors import ConfigError, did_you_mean, listed
 from tlx.model import Model
 from tlx.types import Batch, Network, Variables
@@ -69,7 +70,7 @@ class CoTuning:
         """`relation` (Ct,Cs), every row adds up to 1: p(y_s | y_t) of the training pictures.
         Raises ConfigError where a head is missing or a picture has not one label."""
         assert source is not None, "it asks for source_head_outputs"
-        believed = jax.jit(partial(_believed, source.model, "the source's", self.temperature))
+        believed = compiled(partial(_believed, source.model, "the source's", self.temperature))
         answered = partial(_believed, model, "the model's", 1.0)
         probabilities, labels, classes = [], [], 0
         for batch in batches:

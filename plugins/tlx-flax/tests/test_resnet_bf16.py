@@ -1,6 +1,7 @@
 """A ResNet that computes in bfloat16: the same gradient up to its digits, float32 all around."""
 
 import re
+from collections import Counter
 from dataclasses import replace
 
 import jax
@@ -85,14 +86,15 @@ def test_batch_statistics_are_float32(both):
 
 
 @pytest.mark.parametrize("how", ["bf16", "float32"])
-def test_every_convolution_takes_operands_of_the_precision(setting, how):
+def test_every_product_takes_operands_of_the_precision(setting, how):
     model, batch = setting
     function, variables = slope(replace(model, precision=how), batch)
     text = jax.jit(function).lower(*variables).as_text()
-    operands = re.findall(r"stablehlo\.convolution.*: \(tensor<\S*x(\w+)>, tensor<\S*x(\w+)>", text)
-    forward = 9  # one before, two in each of three blocks, two projections
-    assert len(operands) == 3 * forward - 1, "the picture has no gradient"
-    assert {kind for pair in operands for kind in pair} == {"bf16" if how == "bf16" else "f32"}
+    found = r"stablehlo\.(?:convolution|dot_general).*: \(tensor<\S*x(\w+)>, tensor<\S*x(\w+)>"
+    operands = re.findall(found, text)
+    backbone = 3 * 9 - 1  # one before, two in each of three blocks, two projections; no picture's
+    own, head = ("bf16" if how == "bf16" else "f32",) * 2, ("f32",) * 2
+    assert Counter(operands) == Counter([own] * backbone + [head] * 3)
 
 
 @pytest.mark.parametrize(

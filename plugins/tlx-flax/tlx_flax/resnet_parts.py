@@ -14,6 +14,7 @@ from flax import nnx
 from jax import Array
 
 from tlx_flax.batch_norm import BatchNorm
+from tlx_flax.pointwise_conv import PointwiseConv
 from tlx_flax.visible import Visible
 
 Shortcut: TypeAlias = Literal["A", "B", "D"]
@@ -24,8 +25,12 @@ he_normal = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
 """He et al. 2015, 'Delving Deep into Rectifiers', section 2.2, the backward case."""
 
 
-def conv(cin: int, cout: int, size: int, stride: int, rngs: nnx.Rngs, groups: int = 1) -> nnx.Conv:
+def conv(
+    cin: int, cout: int, size: int, stride: int, rngs: nnx.Rngs, groups: int = 1
+) -> nnx.Conv | PointwiseConv:
     """A `size` x `size` convolution without bias, padded by half its size on every side."""
+    if size == 1 and groups == 1:
+        return PointwiseConv(cin, cout, stride, he_normal, rngs)
     pad = (size // 2, size // 2)
     return nnx.Conv(
         cin,

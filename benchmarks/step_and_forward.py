@@ -1,0 +1,255 @@
+"""A fine-tuning step and a forward pass beside PyTorch, transformers and Keras, interleaved.
+
+    python benchmarks/step_and_forward.py {resnet20,resnet18,resnet50} [--batch N] [--rounds 7]
+
+ResNet-20 reads 32 pixels and its peers are written out here; ResNet-18 and 50 read 224 and their
+peer in PyTorch is transformers' ResNet, for ResNet-50 keras.applications' on jax as well. PyTorch
+runs channels_last, eager and under `torch.compile`. A step takes a batch that is there already,
+SGD with Nesterov momentum and weight decay, batch statistics in use, and is waited for; tlx also
+normalises inside of it. Forward is logits in evaluation. Compile time is told apart. Writes
+results/step_and_forward_NETWORK.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from torch.nn import functional
+from torch_resnet20 import ResNet20
+
+from tlx import registry, trees
+from tlx.compiled import compiled
+from tlx.config import OptimizerConfig
+from tlx.describe import device, versions
+from tlx.model import Model
+from tlx.objective import Objective
+from tlx.optimizer import transform
+from tlx.plan import plan
+from tlx.types import Constants, TrainState
+
+HERE = Path(__file__).resolve().parent
+RATE, DECAY = 0.01, 5e-4
+Once = Callable[[], Any]
+
+
+class Network(NamedTuple):
+    """What is timed of it: pictures of `size` pixels, `batch` of them."""
+
+    size: int
+    batch: int
+    classes: int
+
+
+NETWORKS = {
+    "resnet20": Network(32, 128, 10),
+    "resnet18": Network(224, 16, 1000),
+    "resnet50": Network(224, 8, 1000),
+}
+
+
+class Peer(NamedTuple):
+    """Something to time: one step, one forward pass, and what compiling both took."""
+
+    step: Once
+    forward: Once
+    compile_seconds: float
+
+
+def in_tlx(name: str, network: Network, batch: int) -> Peer:
+    backbone = registry.build("backbones", name)
+    head = registry.build("heads", "softmax", {"classes": network.classes})
+    model = Model(backbone, head, backbone.inputs)
+    rng, shape = np.random.default_rng(0), (batch, network.size, network.size, 3)
+    data = {
+        "image": jnp.asarray(rng.integers(0, 256, shape, np.uint8)),
+        "label": jnp.arange(batch) % network.classes,
+        "index": jnp.arange(batch),
+        "weight": jnp.ones(batch),
+    }
+    variables = jax.jit(model.init)(jax.random.key(0), data)
+    (planned,) = plan(registry.build("strategies", "finetune"), model, variables.params, 1000)
+    objective = Objective(planned.model, planned.phase.forward, (), (), ())
+    config = OptimizerConfig(name="sgd", momentum=0.9, nesterov=True, schedule="constant")
+    tx = transform(config, start=0, steps=1000, multipliers=planned.multipliers)
+    step = registry.build("steps", "jit").build(objective, tx, planned.trainable, None)
+    moving, _ = trees.partition(variables.params, planned.trainable)
+    still = jax.tree.map(jnp.copy, variables)  # the step takes its state's memory
+    state = TrainState(
+        jnp.int32(0), variables.params, variables.state, tx.init(moving), jax.random.key(1), {}
+    )
+    hyper = {
+        "learning_rate": jnp.float32(RATE),
+        "weight_decay": jnp.float32(DECAY),
+        "divergence": {},
+        "steps": jnp.float32(1000),
+    }
+    constants = Constants({}, {}, {}, hyper)
+    stacked = {key: value[None] for key, value in data.items()}
+
+    def logits(variables: Any, image: Any) -> Any:
+        key = jax.random.key(0)
+        features, _ = model.features(*variables, image, rng=key, mode="eval")
+        return model.answer(*variables, features, size=image.shape[1:3], rng=key, mode="eval")[0]
+
+    begun = time.perf_counter()
+    one = step.lower(state, constants, stacked).compile()
+    pass_ = compiled(logits).lower(still, data["image"]).compile()
+    seconds = time.perf_counter() - begun
+
+    def stepped() -> None:
+        nonlocal state
+        state, _ = one(state, constants, stacked)
+        jax.block_until_ready(state.params)
+
+    return Peer(stepped, lambda: jax.block_until_ready(pass_(still, data["image"])), seconds)
+
+
+def torch_network(name: str, network: Network) -> torch.nn.Module:
+    """Logits of channels-first pictures."""
+    if name == "resnet20":
+        return ResNet20()
+    from transformers import ResNetConfig, ResNetForImageClassification
+
+    kind = {
+        "resnet18": {"layer_type": "basic", "depths": [2, 2, 2, 2]}
+        | {"hidden_sizes": [64, 128, 256, 512]},
+        "resnet50": {"layer_type": "bottleneck", "depths": [3, 4, 6, 3]},
+    }[name]
+    return ResNetForImageClassification(ResNetConfig(num_labels=network.classes, **kind))
+
+
+def in_torch(name: str, network: Network, batch: int, inductor: bool) -> Peer:
+    torch.manual_seed(0)
+    where = "cuda" if torch.cuda.is_available() else "cpu"
+    net = torch_network(name, network).to(where).to(memory_format=torch.channels_last)
+    frozen = torch_network(name, network).to(where).to(memory_format=torch.channels_last).eval()
+    optimizer = torch.optim.SGD(
+        net.parameters(), lr=RATE, momentum=0.9, nesterov=True, weight_decay=DECAY
+    )
+    x = torch.rand(batch, 3, network.size, network.size, device=where)
+    x = x.to(memory_format=torch.channels_last)
+    y = (torch.arange(batch) % network.classes).to(where)
+
+    def logits(net: torch.nn.Module) -> torch.Tensor:
+        found = net(x)
+        return found if isinstance(found, torch.Tensor) else found.logits
+
+    def loss() -> torch.Tensor:
+        return functional.cross_entropy(logits(net), y)
+
+    @torch.inference_mode()
+    def passed() -> torch.Tensor:
+        return logits(frozen)
+
+    if inductor:
+        loss, passed = torch.compile(loss), torch.compile(passed)
+
+    def waited() -> None:
+        if where == "cuda":
+            torch.cuda.synchronize()
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss().backward()
+        optimizer.step()
+        waited()
+
+    def forward() -> None:
+        passed()
+        waited()
+
+    return _warmed(step, forward)
+
+
+def in_keras(name: str, network: Network, batch: int) -> Peer:
+    os.environ["KERAS_BACKEND"] = "jax"
+    import keras
+
+    if name == "resnet20":
+        from keras_resnet20 import resnet20
+
+        arrays = {key: value.numpy() for key, value in ResNet20().state_dict().items()}
+        net = keras.Sequential([resnet20(arrays), keras.layers.Dense(network.classes)])
+    else:
+        net = keras.applications.ResNet50(weights=None, classifier_activation=None)
+    optimizer = keras.optimizers.SGD(RATE, momentum=0.9, nesterov=True, weight_decay=DECAY)
+    net.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    x = np.random.default_rng(0).random((batch, network.size, network.size, 3), np.float32)
+    y = np.arange(batch) % network.classes
+    return _warmed(lambda: net.train_on_batch(x, y), lambda: net.predict_on_batch(x))
+
+
+def _warmed(step: Once, forward: Once) -> Peer:
+    """Its first calls compile."""
+    begun = time.perf_counter()
+    step(), forward()
+    first = time.perf_counter() - begun
+    begun = time.perf_counter()
+    step(), forward()
+    return Peer(step, forward, max(first - (time.perf_counter() - begun), 0.0))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("network", choices=NETWORKS)
+    parser.add_argument("--batch", type=int)
+    parser.add_argument("--rounds", type=int, default=7)
+    given = parser.parse_args()
+    network = NETWORKS[given.network]
+    batch = given.batch or network.batch
+    peers = {
+        "tlx": in_tlx(given.network, network, batch),
+        "torch": in_torch(given.network, network, batch, inductor=False),
+        "torch.compile": in_torch(given.network, network, batch, inductor=True),
+    }
+    if given.network != "resnet18":  # keras.applications has none
+        peers["keras"] = in_keras(given.network, network, batch)
+    found: dict[str, dict[str, list[float]]] = {}
+    for what in ("step", "forward"):
+        found[what] = {name: [] for name in peers}
+        for number in range(given.rounds + 1):
+            for name, peer in peers.items():
+                begun = time.perf_counter()
+                getattr(peer, what)()
+                if number:  # the first round warms up
+                    found[what][name].append(1e3 * (time.perf_counter() - begun))
+    result = {
+        "what": f"{given.network}, {network.size} pixels, batch {batch}, float32",
+        "ms": {
+            what: {name: round(statistics.median(each), 1) for name, each in times.items()}
+            for what, times in found.items()
+        },
+        "speed_of_tlx_over": {
+            what: {
+                name: round(
+                    statistics.median(b / a for a, b in zip(times["tlx"], each, strict=True)), 2
+                )
+                for name, each in times.items()
+                if name != "tlx"
+            }
+            for what, times in found.items()
+        },
+        "compile_seconds": {name: round(peer.compile_seconds, 1) for name, peer in peers.items()},
+        "rounds": given.rounds,
+        "device": device(),
+        "versions": versions() | {"torch": torch.__version__},
+        "date": time.strftime("%Y-%m-%d"),
+    }
+    print(json.dumps(result, indent=2))
+    into = HERE / "results" / f"step_and_forward_{given.network}.json"
+    into.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
