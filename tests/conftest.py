@@ -1,7 +1,6 @@
 """A run small enough for a test, real in every part: pictures in a file, a network with batch
 statistics and dropout, everything by name."""
 
-import jax
 import numpy as np
 import pytest
 
@@ -60,11 +59,3 @@ def own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TLX_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def compiled_once(tmp_path_factory):
-    """Programs that several tests compile are compiled by the first of them."""
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

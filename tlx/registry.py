@@ -8,6 +8,7 @@ distributions alone. Opens without importing jax.
 from __future__ import annotations
 
 import functools
+import os
 import re
 import sys
 import traceback
@@ -70,7 +71,21 @@ def find(kind: str | None = None) -> tuple[Plugin, ...]:
             f"There is no kind of plugin {kind!r}.{did_you_mean(kind, KINDS)} "
             f"Kinds: {listed(KINDS)}."
         )
-    kinds = KINDS if kind is None else (kind,)
+    every = _claims(tuple(map(_last_change, sys.path)))
+    return tuple(plugin for plugin in every if kind in (None, plugin.kind))
+
+
+def _last_change(folder: str) -> tuple[str, int]:
+    """What installing, or taking away, a distribution there changes."""
+    try:
+        return folder, os.stat(folder or ".").st_mtime_ns
+    except OSError:
+        return folder, 0
+
+
+@functools.lru_cache(maxsize=1)
+def _claims(_: tuple[tuple[str, int], ...]) -> tuple[Plugin, ...]:
+    """Every plugin; a run asks hundreds of times, and the metadata is read for the first."""
     found: dict[tuple[str, str, str], Plugin] = {}
     seen: set[str] = set()
     for dist in metadata.distributions():
@@ -80,7 +95,7 @@ def find(kind: str | None = None) -> tuple[Plugin, ...]:
         seen.add(_normal(dist.name))
         for point in dist.entry_points:
             group = point.group.removeprefix("tlx.")
-            if group in kinds and group != point.group:
+            if group in KINDS and group != point.group:
                 claim = Plugin(group, point.name, point.value, dist.name, dist.version)
                 found.setdefault((group, point.name, point.value), claim)
     return tuple(sorted(found.values(), key=lambda p: (KINDS.index(p.kind), p.name, p.reference)))

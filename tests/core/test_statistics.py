@@ -17,7 +17,7 @@ from tlx.errors import ConfigError, DataError
 from tlx.matching import match
 from tlx.model import Model
 from tlx.statistics import recomputed
-from tlx.testing.compiling import compiled_once, quick_jit
+from tlx.testing.compiling import quick_jit
 from tlx.testing.toys import ToyBackbone
 from tlx.testing.world import world
 from tlx.trees import flat
@@ -26,13 +26,6 @@ from tlx.types import InputSpec, Tensors, Variables
 KEY = jax.random.key(0)
 PICTURES = np.random.default_rng(0).random((24, 8, 8, 3), np.float32)
 BATCHES = 3
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled(tmp_path_factory):
-    """Compiling is what these tests do most."""
-    with compiled_once(tmp_path_factory.mktemp("compiled")):
-        yield
 
 
 def batches(pictures=PICTURES, weight=None):

@@ -14,35 +14,12 @@ from flax import nnx
 from jax import Array
 
 from tlx_flax.batch_norm import BatchNorm
-from tlx_flax.pointwise_conv import PointwiseConv
+from tlx_flax.convolution import Conv
 from tlx_flax.visible import Visible
 
 Shortcut: TypeAlias = Literal["A", "B", "D"]
 """He et al. 2015, section 3.3: A pads new channels with zeros, B projects them. He et al. 2018,
 'Bag of Tricks', section 4.2: D averages the pixels that a stride would skip, then projects."""
-
-he_normal = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
-"""He et al. 2015, 'Delving Deep into Rectifiers', section 2.2, the backward case."""
-
-
-def conv(
-    cin: int, cout: int, size: int, stride: int, rngs: nnx.Rngs, groups: int = 1
-) -> nnx.Conv | PointwiseConv:
-    """A `size` x `size` convolution without bias, padded by half its size on every side."""
-    if size == 1 and groups == 1:
-        return PointwiseConv(cin, cout, stride, he_normal, rngs)
-    pad = (size // 2, size // 2)
-    return nnx.Conv(
-        cin,
-        cout,
-        (size, size),
-        strides=stride,
-        padding=(pad, pad),
-        feature_group_count=groups,
-        use_bias=False,
-        kernel_init=he_normal,
-        rngs=rngs,
-    )
 
 
 class Stem(nnx.Module):
@@ -52,7 +29,7 @@ class Stem(nnx.Module):
     def __init__(self, layers: tuple[tuple[int, int, int], ...], channels: int, rngs: nnx.Rngs):
         self.layers = len(layers)
         for number, (size, cout, stride) in enumerate(layers, 1):
-            setattr(self, f"conv{number}", conv(channels, cout, size, stride, rngs))
+            setattr(self, f"conv{number}", Conv(channels, cout, size, stride, rngs))
             setattr(self, f"bn{number}", BatchNorm(cout))
             channels = cout
 
@@ -70,7 +47,7 @@ class Projection(nnx.Module):
 
     def __init__(self, cin: int, cout: int, stride: int, pooled: bool, rngs: nnx.Rngs):
         self.window = stride if pooled else 1
-        self.conv = conv(cin, cout, 1, stride // self.window, rngs)
+        self.conv = Conv(cin, cout, 1, stride // self.window, rngs)
         self.bn = BatchNorm(cout)
 
     def __call__(self, x: Array, visible: Visible | None = None) -> Array:
@@ -138,9 +115,9 @@ class BasicBlock(nnx.Module):
     """Two 3x3 convolutions and a shortcut (He et al. 2015, figure 5 left)."""
 
     def __init__(self, cin: int, cout: int, stride: int, shortcut: Any, rngs: nnx.Rngs):
-        self.conv1 = conv(cin, cout, 3, stride, rngs)
+        self.conv1 = Conv(cin, cout, 3, stride, rngs)
         self.bn1 = BatchNorm(cout)
-        self.conv2 = conv(cout, cout, 3, 1, rngs)
+        self.conv2 = Conv(cout, cout, 3, 1, rngs)
         self.bn2 = BatchNorm(cout)
         self.shortcut = shortcut
 
@@ -167,11 +144,11 @@ class Bottleneck(nnx.Module):
         shortcut: Any,
         rngs: nnx.Rngs,
     ):
-        self.conv1 = conv(cin, inner, 1, 1, rngs)
+        self.conv1 = Conv(cin, inner, 1, 1, rngs)
         self.bn1 = BatchNorm(inner)
-        self.conv2 = conv(inner, inner, 3, stride, rngs, groups)
+        self.conv2 = Conv(inner, inner, 3, stride, rngs, groups)
         self.bn2 = BatchNorm(inner)
-        self.conv3 = conv(inner, cout, 1, 1, rngs)
+        self.conv3 = Conv(inner, cout, 1, 1, rngs)
         self.bn3 = BatchNorm(cout)
         self.shortcut = shortcut
 

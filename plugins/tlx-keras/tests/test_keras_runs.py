@@ -12,16 +12,9 @@ from tlx_keras.on_jax import keras
 import tlx
 from tlx import loop
 from tlx.errors import Interrupted
-from tlx.testing.compiling import compiled_once
 from tlx.types import InputSpec
 
 layers = keras.layers
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled(tmp_path_factory):
-    with compiled_once(tmp_path_factory.mktemp("compiled")):
-        yield
 
 
 def model(width):

@@ -19,7 +19,6 @@ from tlx.testing.world import world
 from tlx.trees import flat
 from tlx.types import InputSpec
 
-pytestmark = pytest.mark.usefixtures("compiled")
 KEY = jax.random.key(0)
 HERE = world(8)
 RNG = np.random.default_rng(0)
@@ -61,7 +60,7 @@ def test_beside_a_convolution_is_at_its_centre(groups, size, stride, front):
 
 
 @pytest.fixture(scope="module")
-def resnet(compiled):
+def resnet():
     backbone = registry.build("backbones", "resnet20")
     model = Model(backbone, None, InputSpec())
     image = jnp.asarray(RNG.random((2, 16, 16, 3), np.float32))

@@ -21,7 +21,6 @@ from tlx.testing.world import world
 from tlx.trees import flat
 from tlx.types import Variables
 
-pytestmark = pytest.mark.usefixtures("compiled")
 KEY = jax.random.key(0)
 HERE = world(8)
 BACKBONE = f"{Path(toys.__file__)}:ToyBackbone"
@@ -113,7 +112,7 @@ class Runs(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory, compiled):
+def runs(tmp_path_factory):
     """A source, two fine-tunings of it, one of another width and one of other classes."""
     folder = tmp_path_factory.mktemp("runs")
     table = {

@@ -22,7 +22,6 @@ from tlx.testing.world import world
 from tlx.trees import flat
 from tlx.types import FeatureSpec, InputSpec, LeafInfo, Variables
 
-pytestmark = pytest.mark.usefixtures("compiled")
 KEY = jax.random.key(0)
 HERE = world(8)
 RNG = np.random.default_rng(0)

@@ -12,7 +12,6 @@ from tlx_strategies.permutations import distant
 from tlx.testing.compiling import quick_jit
 
 KEY = jax.random.key(0)
-pytestmark = pytest.mark.usefixtures("compiled")
 
 
 @pytest.mark.parametrize(("places", "count"), [(3, 6), (4, 7), (4, 24), (5, 20)])

@@ -19,7 +19,6 @@ from tlx.testing.world import world
 from tlx.trees import flat
 from tlx.types import Variables
 
-pytestmark = pytest.mark.usefixtures("compiled")
 KEY = jax.random.key(0)
 HERE = world(8)
 START, END = HERE.source, HERE.variables

@@ -1,0 +1,25 @@
+"""A pytest plugin: what tests compile is not optimised, and compiled once for all of them.
+
+Tests compile more than they compute. `-p tlx.testing.quick_programs` makes a folder of compiled
+programs that all workers of a session share; programs are as precise as optimised ones, up to
+rounding. A test of speed has no place in a test suite.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tlx.testing.compiling import compiled_once
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """For the whole session."""
+    base = tmp_path_factory.getbasetemp()
+    # A worker of pytest-xdist has a folder of its own in the session's.
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "compiled"
+    with compiled_once(folder):
+        yield
