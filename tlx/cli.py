@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tlx import cli_weights
+from tlx import cli_data, cli_weights
 
 FINE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 """Exit codes: done; failed while running; refused before that; stopped by a signal."""
@@ -253,6 +253,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("image", nargs="+", metavar="IMAGE")
     _as_json(made)
 
+    cli_data.add(verb)
     cli_weights.add(verb)
 
     made = verb("plugins", plugins)

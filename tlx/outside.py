@@ -36,6 +36,15 @@ class Labelled(Protocol):
 
 
 @runtime_checkable
+class Named(Protocol):
+    """Optional for a Split: where an example came from, to be named in what is said of it."""
+
+    def called(self, index: int) -> str:
+        """A file, or whatever its owner finds it by."""
+        ...
+
+
+@runtime_checkable
 class DataSource(Protocol):
     """A data set with named splits out of 'train', 'val', 'test' (a lone 'train' is cut)."""
 

@@ -38,7 +38,8 @@ class Part:
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """The data. `shots`: labelled training examples a class; `val`, `test`: what is cut from the
-    training split where the source has none, a fraction or a count."""
+    training split where the source has none, a fraction or a count. `check`: pictures that are
+    looked at before the first step, 0 for none."""
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -46,6 +47,7 @@ class DataConfig:
     val: _Share | None = None
     test: _Share | None = None
     split_seed: _Seed = 0
+    check: Annotated[int, Field(strict=True, ge=0)] = 20_000
 
 
 @final

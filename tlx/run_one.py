@@ -24,6 +24,7 @@ from tlx.domain import Domain
 from tlx.errors import ConfigError
 from tlx.evaluate import counted, samples
 from tlx.feed import eval_batches
+from tlx.first_look import first_look
 from tlx.gallery import gallery
 from tlx.health import watch
 from tlx.loop import Trained, train
@@ -59,9 +60,12 @@ def run_one(
     try:
         with clock.part("setup"):
             experiment = assemble(config)
+            oddities = hosts.once(lambda: first_look(experiment))
         sinks.emit(
             Event("start", 0, {**described(experiment), "out": str(out), "variant": variant})
         )
+        for text in oddities:
+            sinks.emit(Event("warning", 0, {"text": text}))
         if isinstance(experiment.strategy, Explains):
             for text in experiment.strategy.notes(experiment.model):
                 sinks.emit(Event("note", 0, {"text": text}))

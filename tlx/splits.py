@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, final
 import numpy as np
 
 from tlx.errors import ConfigError, DataError, listed
-from tlx.protocols import DataSource, Labelled, Noted, Split
+from tlx.protocols import DataSource, Labelled, Named, Noted, Split
 
 VAL, TEST = 0.1, 0.2
 """The shares of `train` that become validation and test where neither is there nor asked for."""
@@ -26,7 +26,7 @@ VAL, TEST = 0.1, 0.2
 @dataclass(frozen=True, eq=False)
 class Subset:
     """Some examples of a split, in order: `indices` (N,) are their numbers in the split, which is
-    called `name` in its source. Itself a Split, and Labelled."""
+    called `name` in its source. Itself a Split, Labelled, and Named."""
 
     split: Split
     indices: np.ndarray
@@ -37,6 +37,13 @@ class Subset:
 
     def __getitem__(self, index: int) -> Mapping[str, Any]:
         return self.split[int(self.indices[index])]
+
+    def called(self, index: int) -> str:
+        """The file of an example, where the split knows it, or its place in the source."""
+        number = int(self.indices[index])
+        return (
+            self.split.called(number) if isinstance(self.split, Named) else f"{self.name}[{number}]"
+        )
 
     @cached_property
     def labels(self) -> np.ndarray:

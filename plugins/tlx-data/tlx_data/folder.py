@@ -31,7 +31,7 @@ HEAD = 4096
 @final
 @dataclass(frozen=True, eq=False)
 class Files:
-    """Paths of pictures and their labels (N,) int32. A Split, and Labelled."""
+    """Paths of pictures and their labels (N,) int32. A Split, Labelled, and Named."""
 
     paths: tuple[Path, ...]
     labels: np.ndarray
@@ -41,6 +41,10 @@ class Files:
 
     def __getitem__(self, index: int) -> Mapping[str, Any]:
         return {"image": read(self.paths[index]), "label": self.labels[index]}
+
+    def called(self, index: int) -> str:
+        """The file."""
+        return str(self.paths[index])
 
 
 @final

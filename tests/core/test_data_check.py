@@ -1,0 +1,169 @@
+"""What is wrong with data is found before anything is trained on them, and named."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import tlx
+from tlx import cli, registry
+from tlx.data_check import SPLITS, check
+from tlx.errors import DataError
+from tlx.splits import cut
+from tlx.types import InputSpec
+
+CLASSES = ("ant", "bee")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two classes of noise in two splits."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 12), ("test", 6)):
+        for name in CLASSES:
+            place = tmp_path / "photos" / split / name
+            place.mkdir(parents=True)
+            for number in range(count):
+                noise = rng.integers(0, 256, (4, 4, 3), np.uint8)
+                picture = Image.fromarray(noise).resize((40, 30), Image.Resampling.BICUBIC)
+                picture.save(place / f"{number}.png")
+    return tmp_path / "photos"
+
+
+def checked(folder, **how):
+    source = registry.build("datasets", "folder", {"path": str(folder)})
+    return check(parts(cut(source, val=4, seed=0)), source.info.classes, **how)
+
+
+def parts(splits):
+    return {name: getattr(splits, name) for name in SPLITS}
+
+
+def only(found):
+    (finding,) = found.findings
+    return finding
+
+
+def test_nothing_is_said_of_good_data(folder):
+    found = checked(folder, canvas=(40, 30), inputs=InputSpec())
+    assert found.findings == ()
+    assert (found.looked, found.pictures) == (36, 36)
+    assert {name: sum(each.values()) for name, each in found.counts.items()} == {
+        "train": 20, "val": 4, "test": 12,
+    }  # fmt: skip
+
+
+def test_pictures_that_cannot_be_read(folder):
+    whole = (folder / "train" / "bee" / "3.png").read_bytes()
+    (folder / "train" / "bee" / "3.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "test" / "ant" / "1.png").write_text("not a picture")
+    finding = only(checked(folder))
+    assert (finding.level, finding.text) == ("broken", "2 pictures cannot be read.")
+    assert [name in " ".join(finding.files) for name in ("bee/3.png", "ant/1.png")] == [True, True]
+
+
+def test_a_decompression_bomb(folder, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    finding = only(checked(folder))
+    assert finding.text == "36 pictures cannot be read."
+    assert "too large" in finding.files[0]
+    assert finding.files[-1] == "31 more"
+
+
+def test_pictures_in_two_splits(folder):
+    (folder / "test" / "ant" / "0.png").write_bytes((folder / "train/ant/5.png").read_bytes())
+    near = Image.open(folder / "train" / "bee" / "7.png").resize((80, 60))
+    near.save(folder / "test" / "bee" / "2.png")
+    error, warning = checked(folder).findings
+    assert error.level == "error"
+    assert "is in 'train', too" in error.text or "is in 'val', too" in error.text
+    assert "test/ant/0.png" in error.files[0]
+    assert "train/ant/5.png" in error.files[0]
+    assert warning.level == "warning"
+    assert "nearly" in warning.text
+    assert "test/bee/2.png" in warning.files[0]
+    assert "train/bee/7.png" in warning.files[0]
+
+
+def test_a_picture_in_two_classes(folder):
+    (folder / "train" / "ant" / "0.png").write_bytes((folder / "train/bee/0.png").read_bytes())
+    found = [f for f in checked(folder).findings if "two classes" in f.text]
+    assert found[0].level == "error"
+    assert "ant/0.png (ant)" in found[0].files[0]
+    assert "bee/0.png (bee)" in found[0].files[0]
+
+
+def test_pictures_that_show_nothing_and_more_than_once(folder):
+    for number in (0, 1):
+        Image.new("RGB", (9, 9), "red").save(folder / "train" / "ant" / f"{number}.png")
+    (folder / "train" / "bee" / "1.png").write_bytes((folder / "train/bee/0.png").read_bytes())
+    found = {f.text: f for f in checked(folder).findings}
+    assert "2 pictures of one colour show nothing." in found
+    assert all("two classes" not in text for text in found)
+    assert any("more than once" in text or "in 'train', too" in text for text in found)
+
+
+def test_a_class_in_one_split_only(tmp_path):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (30, 8, 8, 3), np.uint8)
+    path = tmp_path / "lop.npz"
+    np.savez(
+        path, x_train=image[:20], y_train=np.arange(20) % 2, x_val=image[20:25],
+        y_val=np.arange(5) % 2, x_test=image[25:], y_test=np.arange(5) % 3,
+        class_names=np.array(["a", "b", "c"]),
+    )  # fmt: skip
+    source = registry.build("datasets", "npz", {"path": str(path)})
+    found = check(parts(cut(source, seed=0)), source.info.classes).findings
+    texts = {f.text: f.level for f in found}
+    assert texts["1 class of no picture in 'train' cannot be learnt."] == "error"
+    assert texts["1 class of no picture in 'val' have no say in what is selected."] == "warning"
+    assert all(f.files == ("c",) for f in found)
+
+
+def test_pictures_unlike_what_the_network_expects(folder):
+    dark = InputSpec(mean=(0.01,) * 3, std=(0.01,) * 3)
+    assert all(f.level == "warning" for f in checked(folder, canvas=(32, 32), inputs=dark).findings)
+    assert checked(folder, canvas=(32, 32), inputs=dark).findings
+
+
+def test_a_few_of_many(folder):
+    found = checked(folder, limit=9)
+    assert (found.looked, found.pictures) == (9, 36)
+
+
+def test_the_command_prints_a_table_and_draws_a_sheet(folder, tmp_path, capsys):
+    sheet = tmp_path / "sheet.png"
+    assert cli.main(["data", "check", str(folder), "--sheet", str(sheet)]) == 0
+    said = capsys.readouterr().out
+    assert "Nothing is wrong with the 36 pictures" in said
+    page = np.asarray(Image.open(sheet))
+    assert page.shape[0] > 2 * 96
+    assert (page != 255).any(-1).mean() > 0.4
+    (folder / "train" / "bee" / "3.png").write_bytes(b"")
+    assert cli.main(["data", "check", str(folder), "--json"]) == 2
+    said = capsys.readouterr()
+    assert json.loads(said.out)["findings"][0]["level"] == "broken"
+    assert "1 error makes a result on these data wrong" in said.err
+
+
+def test_a_run_is_refused_before_its_first_step(folder, tiny, tmp_path):
+    (folder / "train" / "bee" / "3.png").write_bytes(b"")
+    data = {"name": "folder", "path": str(folder), "val": 4}
+    table = tiny(data=data, backbone="resnet20")
+    with pytest.raises(DataError, match=r"(?s)1 picture cannot be read.*bee/3\.png"):
+        tlx.run(table, out=tmp_path / "out")
+
+
+def test_a_run_says_what_it_found_and_looks_once(tiny, pictures, tmp_path, monkeypatch, capsys):
+    with np.load(pictures) as file:
+        arrays = dict(file)
+    arrays["x_test"][0] = arrays["x_train"][0]
+    np.savez(tmp_path / "leaky.npz", **arrays)
+    table = tiny(data={"name": "npz", "path": str(tmp_path / "leaky.npz"), "val": 21}, steps=1)
+    tlx.run(table, out=tmp_path / "one")
+    assert "1 picture of 'test' is in 'train', too" in (said := capsys.readouterr().out)
+    assert "test[0] = train[0]" in said
+    monkeypatch.setattr("tlx.first_look.check", None)  # is not called a second time
+    tlx.run(table, out=tmp_path / "two")
+    assert "1 picture of 'test' is in 'train', too" in capsys.readouterr().out
