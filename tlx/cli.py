@@ -176,6 +176,18 @@ def plugins(args: argparse.Namespace) -> None:
         raise PluginError("\n  ".join([f"{len(broken)} of {len(found)} are broken:", *broken]))
 
 
+def doctor(args: argparse.Namespace) -> None:
+    """Say what this installation is made of, and whether ten seconds of training work."""
+    from tlx import doctor
+    from tlx.errors import TlxError
+    from tlx.wording import as_json
+
+    found = doctor.diagnosed()
+    print(as_json(found._asdict()) if args.json else "\n".join(doctor.lines(found)))
+    if not found.well:
+        raise TlxError("Something is wrong with this installation; see above.")
+
+
 def new_plugin(args: argparse.Namespace) -> None:
     """Write the skeleton of a plugin."""
     from tlx import scaffold
@@ -255,6 +267,8 @@ def parser() -> argparse.ArgumentParser:
 
     cli_data.add(verb)
     cli_weights.add(verb)
+
+    _as_json(verb("doctor", doctor))
 
     made = verb("plugins", plugins)
     made.add_argument("kind", nargs="?", metavar="KIND", help="such as backbones or divergences")
