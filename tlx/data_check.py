@@ -133,7 +133,8 @@ def _shared(looks: Sequence[_Look]) -> Iterator[Finding]:
                 continue
             names = [f"{second[b].name} = {first[a].name}" for a, b in places]
             what = f"{_many(names, 'picture')} of {other!r} {_are(names)} {how}in {one!r}, too"
-            why = ": what is measured on them was trained on." if level == "error" else "."
+            use = "trained on" if one == "train" else "selected by"
+            why = f": what is measured on them was {use}." if level == "error" else "."
             yield Finding(level, what + why, _few(names))
 
 
@@ -171,16 +172,16 @@ def _flat(looks: Sequence[_Look]) -> Iterator[Finding]:
 
 def _one_sided(parts: Mapping[str, Subset], classes: tuple[str, ...]) -> Iterator[Finding]:
     """Classes without examples to learn from, or to be measured by."""
-    for name, why, level in (
-        ("train", "cannot be learnt", "error"),
-        ("val", "have no say in what is selected", "warning"),
-        ("test", "are not measured", "warning"),
+    for name, why in (
+        ("train", "cannot be learnt"),
+        ("val", "have no say in what is selected"),
+        ("test", "are not measured"),
     ):
         counts = _counts(parts[name], classes)
         empty = [label for label, count in counts.items() if not count]
         if empty and len(empty) < len(classes):
             text = f"{_many(empty, 'class', 'classes')} of no picture in {name!r} {why}."
-            yield Finding(level, text, _few(empty))
+            yield Finding("error" if name == "train" else "warning", text, _few(empty))
 
 
 def _counts(part: Subset, classes: tuple[str, ...]) -> dict[str, int]:

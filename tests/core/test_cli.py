@@ -43,7 +43,12 @@ def test_help_imports_next_to_nothing(arguments, tmp_path):
     code, modules, _ = modules_after(*arguments, cwd=tmp_path)
     assert code == 0
     assert not modules & set(HEAVY)
-    assert {m for m in modules if m.startswith("tlx")} == {"tlx", "tlx.cli", "tlx.cli_weights"}
+    assert {m for m in modules if m.startswith("tlx")} == {
+        "tlx",
+        "tlx.cli",
+        "tlx.cli_data",
+        "tlx.cli_weights",
+    }
 
 
 def test_plugins_are_listed_without_importing_them(tmp_path):

@@ -30,7 +30,7 @@ def test_it_says_what_is_there(capsys, tmp_path, monkeypatch):
 def test_training_that_goes_wrong(fault, said, capsys, monkeypatch):
     monkeypatch.setattr(doctor.study, "run", fault)
     monkeypatch.setattr(doctor, "load", lambda _: Nobody())
-    assert cli.main(["doctor"]) == 1
+    assert cli.main(["doctor"]) == 2
     shown = capsys.readouterr()
     assert said in shown.out
     assert "Something is wrong with this installation" in shown.err
@@ -54,5 +54,5 @@ def test_a_broken_plugin_is_named(capsys, monkeypatch):
 
     monkeypatch.setattr(registry, "status", status)
     monkeypatch.setattr(doctor, "self_test", lambda: "")
-    assert cli.main(["doctor"]) == 1
+    assert cli.main(["doctor"]) == 2
     assert "it cannot be imported" in capsys.readouterr().out
