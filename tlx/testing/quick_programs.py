@@ -14,6 +14,16 @@ import pytest
 
 from tlx.testing.compiling import compiled_once
 
+FLAG = "--xla_cpu_use_fusion_emitters=false"
+"""Without optimisation, the CPU's older code generator takes half the time."""
+
+
+def pytest_configure() -> None:
+    """Before the first device is asked for, when jax reads the flags."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    if FLAG not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {FLAG}".strip()
+
 
 @pytest.fixture(scope="session", autouse=True)
 def quick_programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:

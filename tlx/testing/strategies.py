@@ -234,7 +234,8 @@ def check_adds_up(subject: Subject) -> None:
         run = quick_jit(subject.loss(planned, "eval", slice(half)))
         part = run(*subject.variables, jax.random.key(3))[1].loss
         whole = subject.forward(planned, "eval").loss[:half]
-        adds_up &= np.allclose(part, whole, rtol=1e-3, atol=1e-5)
+        # An augmentation may have a threshold, at which rounding makes another pixel.
+        adds_up &= np.allclose(part, whole, rtol=0.02, atol=1e-3)
         before, after = subject.variables.state, subject.forward(planned, "train").state
         keeps &= _equal(before.get("strategy"), after.get("strategy"))
     claim(
