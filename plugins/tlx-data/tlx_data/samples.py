@@ -1,0 +1,38 @@
+"""Tiny data sets in the formats that are read here, written on the spot: what the conformance kit
+reads. Each function writes one below a folder and returns the options that read it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+CLASSES = ("dark", "bright")
+SIZES = {"train": 8, "test": 4}
+
+
+def picture(number: int) -> bytes:
+    """A PNG of (6,4,3) in one shade; odd numbers are bright."""
+    png = io.BytesIO()
+    shade = np.full((6, 4, 3), number % 2 * 200 + number, np.uint8)
+    Image.fromarray(shade).save(png, "PNG")
+    return png.getvalue()
+
+
+def table(folder: Path) -> dict[str, Any]:
+    """A CSV and its pictures."""
+    home = folder / "table"
+    home.mkdir(parents=True, exist_ok=True)
+    rows = [("image", "label", "split")]
+    for split, size in SIZES.items():
+        for number in range(size):
+            rows.append((f"{split}{number}.png", CLASSES[number % 2], split))
+            (home / rows[-1][0]).write_bytes(picture(number))
+    with (home / "pictures.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return {"path": str(home / "pictures.csv")}
