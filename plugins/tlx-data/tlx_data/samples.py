@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import csv
 import io
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -36,3 +37,19 @@ def table(folder: Path) -> dict[str, Any]:
     with (home / "pictures.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows(rows)
     return {"path": str(home / "pictures.csv")}
+
+
+def webdataset(folder: Path) -> dict[str, Any]:
+    """Two shards to train on and one to test."""
+    home = folder / "webdataset"
+    home.mkdir(parents=True, exist_ok=True)
+    for split, size in SIZES.items():
+        for shard in range(size // 4):
+            with tarfile.open(home / f"{split}-{shard}.tar", "w") as archive:
+                for number in range(4 * shard, 4 * shard + 4):
+                    parts = {"png": picture(number), "cls": CLASSES[number % 2].encode()}
+                    for ending, content in parts.items():
+                        member = tarfile.TarInfo(f"{number:03d}.{ending}")
+                        member.size = len(content)
+                        archive.addfile(member, io.BytesIO(content))
+    return {"path": str(home / "train-{0..1}.tar"), "test_path": str(home / "test-*.tar")}
