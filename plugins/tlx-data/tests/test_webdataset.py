@@ -6,6 +6,7 @@ import json
 import shutil
 import tarfile
 
+import datasets
 import numpy as np
 import pytest
 from PIL import Image
@@ -82,6 +83,22 @@ def test_members_are_those_that_tarfile_finds(tmp_path, ending, form):
     assert split.labels.tolist() == [1, 0, 0, 1][: len(split)]
     assert split.keys[2] == "./folder.v1/0007"
     assert source.notes == ()
+
+
+def test_examples_are_those_of_datasets(tmp_path, monkeypatch):
+    """Another reader of the same format."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    for shard, labels in enumerate(([1, 0, 2], [2, 0])):
+        pack(tmp_path / f"{shard}.tar", pairs(labels, start=3 * shard))
+    theirs = datasets.load_dataset(
+        "webdataset", data_files=[str(tmp_path / f"{n}.tar") for n in range(2)], split="train"
+    )
+    split = WebDataset(str(tmp_path / "{0..1}.tar")).split("train")
+    assert list(split.keys) == theirs["__key__"][:]
+    assert split.labels.tolist() == theirs["cls"][:] == [1, 0, 2, 2, 0]
+    for index in range(5):
+        np.testing.assert_array_equal(split[index]["image"], theirs[index]["png"])
 
 
 def test_splits_have_shards_of_their_own(tmp_path):

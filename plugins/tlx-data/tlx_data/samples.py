@@ -53,3 +53,20 @@ def webdataset(folder: Path) -> dict[str, Any]:
                         member.size = len(content)
                         archive.addfile(member, io.BytesIO(content))
     return {"path": str(home / "train-{0..1}.tar"), "test_path": str(home / "test-*.tar")}
+
+
+def hfds(folder: Path) -> dict[str, Any]:
+    """What `save_to_disk` writes."""
+    import datasets
+
+    features = datasets.Features(
+        {"image": datasets.Image(), "label": datasets.ClassLabel(names=list(CLASSES))}
+    )
+    tables = {}
+    for split, size in SIZES.items():
+        pictures = [{"bytes": picture(number), "path": None} for number in range(size)]
+        labels = [number % 2 for number in range(size)]
+        columns = {"image": pictures, "label": labels}
+        tables[split] = datasets.Dataset.from_dict(columns, features=features)
+    datasets.DatasetDict(tables).save_to_disk(folder / "hfds")
+    return {"dataset": str(folder / "hfds")}
