@@ -164,7 +164,7 @@ def test_a_text_label_goes_before_json_and_other_members_are_counted(tmp_path):
     source = WebDataset(str(pack(tmp_path / "a.tar", [*pairs([0, 1]), *extra])))
     assert source.info.splits == {"train": 2}
     (note,) = source.notes
-    assert note.startswith("5 files in the shards with other endings (.txt, ")
+    assert note.startswith("5 files in the shards with other endings ('.txt', ")
     assert ".seg.png" in note
 
 

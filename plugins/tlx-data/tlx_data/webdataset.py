@@ -112,7 +112,7 @@ class WebDataset:
         others = self._read[3]
         if not others:
             return ()
-        kinds = listed([e for e, _ in others.most_common(5)] + ["..."] * (len(others) > 5))
+        kinds = listed([repr(e) for e, _ in others.most_common(5)] + ["..."] * (len(others) > 5))
         return (f"{others.total()} files in the shards with other endings ({kinds}) were ignored.",)
 
     @cached_property
