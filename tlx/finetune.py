@@ -18,6 +18,14 @@ RATES = {"feature_transfer": 0.03}
 """Where the run file's own default would not do: a head alone has far to go on features that are
 small numbers. On ants and bees 1e-3 ends at 73.9 %, 0.03 and 0.1 at 87.6 %."""
 AUGMENTATION = ("flip", "crop")
+FILES = {
+    ".npz": "npz",
+    ".csv": "table",
+    ".tsv": "table",
+    ".parquet": "table",
+    ".tar": "webdataset",
+}
+"""What reads a file of data, by its ending."""
 
 
 def table(
@@ -34,8 +42,9 @@ def table(
 ) -> dict[str, Any]:
     """The table of a run on `folder`; what is None is left to the run file's defaults.
 
-    `folder` may also be an .npz file or any reference to a dataset (`tfds:cifar10`), `weights`
-    a file, a run's folder or a reference."""
+    `folder` may also be an .npz file, a table of pictures (.csv, .tsv, .parquet), tar shards (.tar)
+    or any reference to a dataset (`tfds:cifar10`), `weights` a file, a run's folder or a
+    reference."""
     rate = RATES.get(strategy or "") if lr is None else lr
     chosen = {
         "name": name or _slug(folder),
@@ -53,9 +62,9 @@ def table(
 
 
 def _data(folder: str) -> str:
-    if folder.endswith(".npz"):
-        return f"npz:{folder}"
-    return folder if ":" in folder and not Path(folder).exists() else f"folder:{folder}"
+    if ":" in folder and not Path(folder).exists():
+        return folder
+    return f"{FILES.get(Path(folder).suffix, 'folder')}:{folder}"
 
 
 def _slug(folder: str) -> str:

@@ -237,6 +237,8 @@ def test_finetune_knows_the_folder_of_a_run(tmp_path, monkeypatch):
 def test_finetune_takes_other_data_too():
     assert finetune.table("a/b.npz")["data"] == "npz:a/b.npz"
     assert finetune.table("a/b.npz")["name"] == "b"
+    assert finetune.table("a/b.csv")["data"] == "table:a/b.csv"
     assert finetune.table("tfds:cifar10")["data"] == "tfds:cifar10"
+    assert finetune.table("table:a/b.csv")["data"] == "table:a/b.csv"
     assert finetune.table("tfds:cifar10")["name"] == "cifar10"
     assert finetune.table(".")["name"] == Path.cwd().name

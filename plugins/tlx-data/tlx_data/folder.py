@@ -67,7 +67,7 @@ class Folder:
             shape=None,
             classes=classes,
             splits={name: len(split) for name, split in splits.items()},
-            fingerprint=_fingerprint(Path(self.path), splits, classes),
+            fingerprint=fingerprint(Path(self.path), splits, classes),
         )
 
     def split(self, name: str) -> Files:
@@ -157,9 +157,9 @@ def _files(place: Path, classes: tuple[str, ...]) -> tuple[Files, int]:
     return Files(tuple(paths), np.asarray(labels, np.int32)), ignored
 
 
-def _fingerprint(root: Path, splits: Mapping[str, Files], classes: tuple[str, ...]) -> str:
-    """Over the classes in order and each file's place, size and first bytes; not over its times,
-    so that a copy has the same fingerprint."""
+def fingerprint(root: Path, splits: Mapping[str, Files], classes: tuple[str, ...]) -> str:
+    """sha256 over the classes in order and each file's place below `root`, size and first bytes;
+    not over its times, so that a copy has the same fingerprint."""
     digest = hashlib.sha256(repr(classes).encode())
     for name, split in splits.items():
         for path in split.paths:

@@ -1,0 +1,279 @@
+"""A data set of the Hugging Face hub, read by `datasets`.
+
+`datasets` fetches it once and keeps it as Arrow tables, which are read at random. The pictures in
+them stay encoded and are decoded by tlx like any other, so that a picture looks the same here and
+in a folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, final
+
+import numpy as np
+
+from tlx.decode import read
+from tlx.errors import DataError, did_you_mean, listed
+from tlx.types import DataInfo
+from tlx_data.folder import SPLITS
+from tlx_data.labels import class_list, numbered
+
+SAVED = ("dataset_dict.json", "state.json")
+"""What lies in a folder that `save_to_disk` wrote: several splits, or one."""
+HEAD = 4096
+"""Bytes of each picture that go into the fingerprint, beside its size."""
+AT_ONCE = 1000
+"""Pictures that are looked at together for it."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """A split of `datasets` whose pictures are still encoded. A Split, and Labelled."""
+
+    table: Any
+    name: str
+    image: str
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        where = f"Example {index} of {self.name}"
+        stored = self.table[int(index)][self.image]
+        if stored is None:
+            raise DataError(f"{where} has no picture.")
+        picture = stored["bytes"]
+        image = read(stored["path"]) if picture is None else read(picture, where)
+        return {"image": image, "label": self.labels[index]}
+
+
+class _Found(NamedTuple):
+    splits: dict[str, Rows]
+    classes: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@final
+@dataclass(frozen=True)
+class Hfds:
+    """The data set called `dataset` on the hub, or a local folder: one laid out like a repository
+    of the hub, or one that `save_to_disk` wrote.
+
+    `config` chooses one of several subsets, `revision` a commit, tag or branch, `data_dir` a folder
+    within it. `image` and `label` are the columns that are read; None: the only Image and the only
+    ClassLabel. Another label may be a name, a class number from 0, called by `class_names`, or a
+    decimal number, the target of a regression. Its
+    split 'validation' is 'val'; a split without labels is left out. DataError where the set cannot
+    be had or has no such columns, and where `datasets` is not installed."""
+
+    dataset: str
+    config: str | None = None
+    image: str | None = None
+    label: str | None = None
+    revision: str | None = None
+    data_dir: str | None = None
+    class_names: tuple[str, ...] | None = None
+
+    @staticmethod
+    def sample(folder: Path) -> dict[str, Any]:
+        """Options of a small data set below `folder`, for the conformance kit."""
+        from tlx_data.samples import hfds
+
+        return hfds(folder)
+
+    @cached_property
+    def info(self) -> DataInfo:
+        """Classes, sizes and fingerprint; pictures may differ in shape."""
+        splits, classes, _ = self._read
+        return DataInfo(
+            name=Path(self.dataset).name,
+            shape=None,
+            classes=classes,
+            splits={name: len(split) for name, split in splits.items()},
+            fingerprint=_fingerprint(splits, classes),
+        )
+
+    def split(self, name: str) -> Rows:
+        """The split `name`."""
+        return self._read.splits[name]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was left out, if anything was."""
+        return self._read.notes
+
+    @cached_property
+    def _read(self) -> _Found:
+        datasets = self._package
+        every: Mapping[str, Any] = self._opened
+        theirs: dict[str, str] = {}
+        for name in filter(SPLITS.__contains__, every):
+            if (other := theirs.setdefault(SPLITS[name], name)) != name:
+                raise DataError(
+                    f"{self._where} has the splits {other!r} and {name!r}, which are both "
+                    f"{SPLITS[name]!r}; choose one of its configs, or remove one."
+                )
+        if not theirs:
+            raise DataError(
+                f"{self._where} has no split called {listed(SPLITS)}; it has {listed(every)}."
+            )
+        notes = [
+            f"The split {name!r} ({len(table)} examples) of {self.dataset!r} is not used."
+            for name, table in every.items()
+            if name not in SPLITS
+        ]
+        features = every[theirs.get("train") or next(iter(theirs.values()))].features
+        image = self._column(features, "image", (datasets.Image,), datasets.Image)
+        kinds = (datasets.ClassLabel, datasets.Value)
+        label = self._column(features, "label", kinds, datasets.ClassLabel)
+        named = isinstance(features[label], datasets.ClassLabel)
+        if named and self.class_names is not None:
+            raise DataError(
+                f"{self._where} names the classes of {label!r} itself; leave class_names out."
+            )
+        tables, labels = {}, {}
+        for name in (n for n in ("train", "val", "test") if n in theirs):
+            table = every[theirs[name]]
+            if image not in table.features:
+                raise DataError(f"{self._where} has no column {image!r} in {theirs[name]!r}.")
+            if table.features.get(label, features[label]) != features[label]:
+                raise DataError(
+                    f"{self._where} has other classes, or the same in another order, in "
+                    f"{theirs[name]!r} than in its other splits."
+                )
+            # As saved, a table may be set to give tensors.
+            written = table.with_format(None)[label][:] if label in table.features else []
+            # Sets of competitions keep the labels of their test split to themselves.
+            if name != "train" and all(v is None or (named and v == -1) for v in written):
+                notes.append(
+                    f"The split {theirs[name]!r} of {self.dataset!r} has no labels and is left out."
+                )
+                continue
+            raw = table.select_columns([image]).with_format(None)
+            tables[name] = raw.cast_column(image, datasets.Image(decode=False))
+            labels[name] = written
+
+        def place(name: str, i: int) -> str:
+            return f"Example {i} of {self.dataset} {theirs[name]!r}"
+
+        if named:
+            classes = tuple(features[label].names)
+            for name, i, value in ((n, i, v) for n, vs in labels.items() for i, v in enumerate(vs)):
+                if value is None or value < 0:
+                    raise DataError(f"{place(name, i)} has no label, while others have one.")
+            values = {name: np.asarray(written, np.int32) for name, written in labels.items()}
+        else:
+            names = self.class_names
+            if names is not None:
+                names = class_list(names, "class_names")
+            classes, values = numbered(labels, place, names)
+        splits = {
+            name: Rows(table, f"{self.dataset} {theirs[name]!r}", image, values[name])
+            for name, table in tables.items()
+        }
+        return _Found(splits, classes, tuple(notes))
+
+    @property
+    def _where(self) -> str:
+        return f"The data set {self.dataset!r}"
+
+    @cached_property
+    def _package(self) -> Any:
+        try:
+            import datasets  # slow to import
+        except ImportError as error:
+            raise DataError(
+                f"{self._where} is read by the package datasets: pip install datasets."
+            ) from error
+        return datasets
+
+    @cached_property
+    def _opened(self) -> Mapping[str, Any]:
+        """Every split by its own name."""
+        datasets, local = self._package, Path(self.dataset)
+        saved = any((local / name).is_file() for name in SAVED)
+        chosen = {"config": self.config, "data_dir": self.data_dir, "revision": self.revision}
+        there = ("revision",) if local.exists() else ()
+        for key in chosen if saved else there:
+            if chosen[key] is not None:
+                raise DataError(
+                    f"{self._where} is a local folder, so it has no {key} {chosen[key]!r}; leave "
+                    f"it out."
+                )
+        try:
+            if saved:
+                found = datasets.load_from_disk(self.dataset)
+            else:
+                found = datasets.load_dataset(
+                    self.dataset, self.config, data_dir=self.data_dir, revision=self.revision
+                )
+        except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise DataError(f"{self._where} cannot be had: {reason}") from error
+        return found if isinstance(found, Mapping) else {"train": found}
+
+    def _column(
+        self, features: Mapping[str, Any], option: str, kinds: tuple[type, ...], guess: type
+    ) -> str:
+        """The column that an option names, or the only one of the kind that is guessed."""
+        named = getattr(self, option)
+        there = listed(f"{name} ({_kind(feature)})" for name, feature in features.items())
+        if named is not None:
+            if not isinstance(features.get(named), kinds):
+                raise DataError(
+                    f"{self._where} has no column {named!r} that can be its {option}."
+                    f"{did_you_mean(named, features)} Its columns are {there}."
+                )
+            return named
+        fitting = [name for name, feature in features.items() if isinstance(feature, guess)]
+        if len(fitting) != 1:
+            raise DataError(
+                f"{self._where} has {len(fitting) or 'no'} columns of the kind {guess.__name__}; "
+                f'say which one is its {option}: {option} = "...". Its columns are {there}.'
+            )
+        return fitting[0]
+
+
+def _kind(feature: Any) -> str:
+    kind = type(feature).__name__
+    return feature.dtype if kind == "Value" else kind
+
+
+def _fingerprint(splits: Mapping[str, Rows], classes: tuple[str, ...]) -> str:
+    """sha256 over the classes in order and each example's label, size and first bytes.
+
+    The fingerprint that `datasets` keeps itself depends on times and places of local files, and
+    does not notice a file that was exchanged."""
+    digest = hashlib.sha256(repr(classes).encode())
+    for name, split in splits.items():
+        digest.update(f"{name}/{split.labels.dtype}/".encode() + split.labels.tobytes())
+        for size, head in _heads(split):
+            digest.update(f"{size}/".encode() + head)
+    return digest.hexdigest()
+
+
+def _heads(split: Rows) -> Iterator[tuple[int, bytes]]:
+    """Size and first bytes of every encoded picture; of the others nothing is read."""
+    import pyarrow.compute as pc  # comes with datasets
+
+    calls: Any = pc
+    batches = split.table.with_format("arrow").iter(AT_ONCE)
+    for stored in (chunk for batch in batches for chunk in batch[split.image].chunks):
+        content = calls.struct_field(stored, "bytes")
+        sizes = calls.binary_length(content).to_pylist()
+        heads = calls.binary_slice(content, 0, HEAD).to_pylist()
+        paths = calls.struct_field(stored, "path").to_pylist()
+        for size, head, path in zip(sizes, heads, paths, strict=True):
+            if size is None and path is not None:
+                try:
+                    with Path(path).open("rb") as file:
+                        head, size = file.read(HEAD), Path(path).stat().st_size
+                except OSError as error:
+                    raise DataError(f"The picture {path!r} cannot be read: {error}") from error
+            yield size or 0, head or b""

@@ -1,0 +1,264 @@
+"""WebDataset's tar shards, read at random.
+
+Members that share a key, `KEY.jpg` and `KEY.cls`, are an example (Aizman, Maltby and Breuel 2019,
+"High performance I/O for large scale deep learning"). The format is meant for reading in order;
+here an index of the headers is built once, and a picture is then read where it lies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO, final
+
+import numpy as np
+
+from tlx.decode import read
+from tlx.errors import DataError, listed
+from tlx.types import DataInfo
+from tlx_data.labels import class_list, numbered
+from tlx_data.shards import Member, found, members
+
+PICTURES = ("jpg", "jpeg", "png", "webp")
+LABELS = ("cls", "json")
+CLASSES = "classes.txt"
+HEAD = 4096
+"""Bytes of each picture that go into the fingerprint, beside its name and size."""
+LONGEST = 2**20
+"""Bytes of a label that are read."""
+KEY = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)", re.DOTALL)
+"""A member's name: the key up to the first dot of the last part, and the ending after it."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Members:
+    """Pictures of shards: picture i is `sizes[i]` bytes from `offsets[i]` on of
+    `shards[which[i]]`. A Split, and Labelled."""
+
+    shards: tuple[Path, ...]
+    keys: tuple[str, ...]
+    which: np.ndarray
+    offsets: np.ndarray
+    sizes: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        shard, size = self.shards[self.which[index]], int(self.sizes[index])
+        name = _place(self.keys[index], shard)
+        try:
+            with shard.open("rb") as file:
+                file.seek(int(self.offsets[index]))
+                picture = file.read(size)
+        except OSError as error:
+            raise DataError(f"{name} cannot be read: {error}") from error
+        if len(picture) < size:
+            raise DataError(f"{name} is cut short; the shard was changed while it was read.")
+        return {"image": read(picture, name), "label": self.labels[index]}
+
+
+@final
+@dataclass(frozen=True)
+class WebDataset:
+    """The tar files that `path` means, and for validation and test `val_path` and `test_path`.
+
+    A path is a glob (`shards/*.tar`) or holds a range (`shards/{000..009}.tar`). An example is a
+    picture KEY.jpg, .jpeg, .png or .webp with its label in KEY.cls (text) or in KEY.json (under
+    'label'): a class name, a class number from 0, or a decimal number, the target of a regression.
+    `class_names`, or a line each of a file `classes.txt` beside the first shard, are the classes
+    in order. The headers are read on first use; DataError for a shard that is missing, compressed
+    or damaged, and for examples that lack a part."""
+
+    path: str
+    val_path: str | None = None
+    test_path: str | None = None
+    class_names: tuple[str, ...] | None = None
+
+    @staticmethod
+    def sample(folder: Path) -> dict[str, Any]:
+        """Options of small shards below `folder`, for the conformance kit."""
+        from tlx_data.samples import webdataset
+
+        return webdataset(folder)
+
+    @cached_property
+    def info(self) -> DataInfo:
+        """Classes, sizes and fingerprint; pictures may differ in shape."""
+        splits, classes, digest, _ = self._read
+        return DataInfo(
+            name=Path(self.path).resolve().parent.name,
+            shape=None,
+            classes=classes,
+            splits={name: len(split) for name, split in splits.items()},
+            fingerprint=digest,
+        )
+
+    def split(self, name: str) -> Members:
+        """The split `name`."""
+        return self._read[0][name]
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What was left out, if anything was."""
+        others = self._read[3]
+        if not others:
+            return ()
+        kinds = listed([repr(e) for e, _ in others.most_common(5)] + ["..."] * (len(others) > 5))
+        return (f"{others.total()} files in the shards with other endings ({kinds}) were ignored.",)
+
+    @cached_property
+    def _read(self) -> tuple[dict[str, Members], tuple[str, ...], str, Counter[str]]:
+        paths = {"train": self.path, "val": self.val_path, "test": self.test_path}
+        shards = {name: found(path) for name, path in paths.items() if path is not None}
+        home: dict[Path, str] = {}
+        for name, shard in ((n, s) for n, every in shards.items() for s in every):
+            if (other := home.setdefault(shard.resolve(), name)) != name:
+                raise DataError(
+                    f"The shard {str(shard)!r} is in {other!r} and in {name!r}; a picture belongs "
+                    f"to one split."
+                )
+        digest = hashlib.sha256()
+        indices = {name: _index(name, every, digest) for name, every in shards.items()}
+
+        def place(name: str, i: int) -> str:
+            index = indices[name]
+            return _place(index.keys[i], shards[name][index.which[i]])
+
+        names = self._names(shards["train"][0])
+        written = {name: index.labels for name, index in indices.items()}
+        classes, values = numbered(written, place, names)
+        digest.update(repr(classes).encode())
+        splits = {}
+        for name, index in indices.items():
+            digest.update(f"{values[name].dtype}".encode() + values[name].tobytes())
+            splits[name] = Members(
+                tuple(shards[name]),
+                tuple(index.keys),
+                np.asarray(index.which, np.int32),
+                np.asarray(index.offsets, np.int64),
+                np.asarray(index.sizes, np.int64),
+                values[name],
+            )
+        others = sum((index.others for index in indices.values()), Counter[str]())
+        return splits, classes, digest.hexdigest(), others
+
+    def _names(self, shard: Path) -> tuple[str, ...] | None:
+        beside = shard.with_name(CLASSES)
+        if self.class_names is not None:
+            return class_list(self.class_names, "class_names")
+        if not beside.is_file():
+            return None
+        try:
+            lines = beside.read_text(encoding="utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise DataError(f"The file {str(beside)!r} is no UTF-8 text: {error}.") from error
+        names = [line.strip() for line in lines]
+        while names and not names[-1]:
+            names.pop()
+        return class_list(names, f"The file {str(beside)!r}")
+
+
+@final
+@dataclass(frozen=True)
+class _Index:
+    """The examples of a split while they are being found; all lists have an item for each.
+    `others` counts what is not read, by ending."""
+
+    keys: list[str] = field(default_factory=list)
+    which: list[int] = field(default_factory=list)
+    offsets: list[int] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    labels: list[Any] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
+
+
+def _index(name: str, shards: list[Path], digest: Any) -> _Index:
+    """Every example of the shards, in their order. Their names, sizes and first bytes go into
+    `digest`; the shards' own names do not, so that a copy has the same."""
+    index = _Index()
+    for which, shard in enumerate(shards):
+        with shard.open("rb") as file:
+            for key, parts in _grouped(shard, file, index.others).items():
+                picture, label = _pair(key, parts, shard)
+                if picture is None:
+                    continue
+                index.keys.append(key)
+                index.which.append(which)
+                index.offsets.append(picture.offset)
+                index.sizes.append(picture.size)
+                index.labels.append(_label(_place(key, shard), label, file))
+                file.seek(picture.offset)
+                digest.update(f"{name}/{picture.name}/{picture.size}/".encode(errors="replace"))
+                digest.update(file.read(min(HEAD, picture.size)))
+    if not index.keys:
+        raise DataError(
+            f"The shards of {name!r}, {str(shards[0])!r} and so on, hold no picture. An example is "
+            f"KEY with one of {listed(f'.{e}' for e in PICTURES)}, and KEY.cls or KEY.json."
+        )
+    return index
+
+
+def _grouped(shard: Path, file: BinaryIO, others: Counter[str]) -> dict[str, dict[str, Member]]:
+    """Key -> ending -> member, of the endings that are read; other endings go into `others`."""
+    groups: dict[str, dict[str, Member]] = {}
+    for member in members(shard, file):
+        match = KEY.fullmatch(member.name)
+        if match is None or (ending := match[2].lower()) not in (*PICTURES, *LABELS):
+            others[f".{match[2]}" if match else member.name] += 1
+            continue
+        if not member.regular:
+            raise DataError(
+                f"The shard {str(shard)!r} holds {member.name!r} as a link, device or sparse "
+                f"file. Only plain files are read; pack it anew, with what a link leads to."
+            )
+        if groups.setdefault(match[1], {}).setdefault(ending, member) is not member:
+            raise DataError(f"The shard {str(shard)!r} holds {member.name!r} twice; keep one.")
+    return groups
+
+
+def _pair(key: str, parts: Mapping[str, Member], shard: Path) -> tuple[Member | None, Member]:
+    """The picture and the label of an example; no picture for what is not one at all."""
+    pictures = [parts[ending] for ending in PICTURES if ending in parts]
+    labels = [parts[ending] for ending in LABELS if ending in parts]
+    if len(pictures) > 1:
+        raise DataError(
+            f"The shard {str(shard)!r} holds {listed(repr(p.name) for p in pictures)} under one "
+            f"key; an example has one picture."
+        )
+    if not pictures and "cls" not in parts:
+        return None, labels[0]  # a JSON file may be about anything
+    if not pictures or not labels:
+        lacks = f"{key}.cls or {key}.json" if pictures else f"picture {key!r}"
+        has = (pictures or labels)[0].name
+        raise DataError(f"The shard {str(shard)!r} holds {has!r}, but no {lacks} beside it.")
+    return pictures[0], labels[0]
+
+
+def _label(place: str, member: Member, file: BinaryIO) -> Any:
+    """What a label's file says, a text or a number."""
+    if member.size > LONGEST:
+        raise DataError(f"{place} has a label {member.name!r} of {member.size} bytes.")
+    file.seek(member.offset)
+    try:
+        text = file.read(member.size).decode("utf-8-sig")
+        if member.name.lower().endswith(".cls"):
+            return text
+        return json.loads(text)["label"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DataError(
+            f"{place} has no label that can be read in {member.name!r} ({type(error).__name__}: "
+            f"{error}). A .cls is a name or a number, a .json an object with a 'label'."
+        ) from error
+
+
+def _place(key: str, shard: Path) -> str:
+    return f"The picture {key!r} of {str(shard)!r}"
