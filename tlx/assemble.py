@@ -158,6 +158,7 @@ def assemble(config: RunConfig) -> Experiment:
     step = registry.build("steps", config.step.name, config.step.options)
     things: dict[str, object] = {f"the divergence {t.name!r}": t.divergence for t in terms}
     things[f"the strategy {config.strategy.name!r}"] = strategy
+    refusals.skipping(step, config.optimizer.on_nan)
     refusals.accumulation(step, config.batch_size, mesh.size if mesh else 1, things)
     augmentations = tuple(
         registry.build("augmentations", part.name, part.options) for part in config.augmentation

@@ -19,7 +19,8 @@ def ahead(direction: str, value: Any, loss: Any, best: Any, best_loss: Any) -> b
     Of equals the one with the lower loss is better: an accuracy on a few dozen pictures has few
     values, and the first step to reach one is rarely the best of them."""
     further = value > best if direction == "max" else value < best
-    return bool(np.isfinite(value)) and bool(further or (value == best and loss < best_loss))
+    sound = np.isfinite(value) and not np.isnan(loss)  # an accuracy is finite whatever it is of
+    return bool(sound) and bool(further or (value == best and loss < best_loss))
 
 
 def entered(

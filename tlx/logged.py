@@ -1,38 +1,29 @@
-"""What is logged of some steps: the means of their metrics, and a stop where one is not finite."""
+"""What is logged of some steps: the means of their metrics, without updates that were left out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
-from tlx.errors import DivergedError
+from tlx.diverged import out_of
+from tlx.not_finite import TOTAL
 from tlx.protocols import Head
 
 
-def logged(
-    found: Sequence[Mapping[str, Any]], head: Head | None, *, until: int, advice: str
-) -> dict[str, float]:
-    """The metrics of the steps up to `until`, each entry (K,) for K of them: their means, and what
-    the head reports of its summed measures. Raises DivergedError for a mean that is not finite;
-    `advice` is what the sentence ends with."""
-    means = {
-        name: float(np.mean([entry[name] for entry in found]))
-        for name in found[0]
-        if name != "measure"
-    }
-    for name, value in means.items():
-        if not np.isfinite(value):
-            part = "task loss" if name in ("task", "loss") else name
-            first = until - len(found) + 1
-            raise DivergedError(f"The {part} is {value} between step {first} and {until}. {advice}")
-    if head is not None and "measure" in found[0]:
-        totals = jax.tree.map(
-            lambda *leaves: np.sum(np.concatenate(leaves), axis=0),
-            *[entry["measure"] for entry in found],
-        )
+def logged(found: Mapping[str, Any], head: Head | None) -> dict[str, float]:
+    """The metrics (K,) of K steps: their means, and what the head reports of its summed measures,
+    over the updates that were taken (nan where there is none); how many were not since the run
+    began, where they are counted."""
+    taken = ~out_of(found)
+    names = [name for name in found if name not in ("measure", "skipping")]
+    means = {name: float(np.mean(found[name][taken])) if taken.any() else np.nan for name in names}
+    if "skipping" in found:
+        means[TOTAL] = int(found["skipping"][TOTAL][-1])
+    if head is not None and "measure" in found and taken.any():
+        totals = jax.tree.map(lambda leaf: np.sum(leaf[taken], axis=0), found["measure"])
         name, report = head.selection[0], head.report(totals)
         means |= {name: report[name]} if name in report else {}
     return means

@@ -22,11 +22,13 @@ from tlx.assemble import Experiment
 from tlx.best_step import ahead, entered
 from tlx.cache_store import Store
 from tlx.checkpoint import Checkpoints, Restored
-from tlx.errors import CollapsedError, Interrupted
+from tlx.diverged import advice, left_out, refuse_lost, stopping
+from tlx.errors import CollapsedError, DivergedError, Interrupted
 from tlx.feed import Feed, eval_batches, feeding, solving
 from tlx.health import watch
 from tlx.interrupt import interruptible
 from tlx.logged import cut, logged
+from tlx.not_finite import FACTOR, TOTAL
 from tlx.optimizer import schedule
 from tlx.plan import Planned
 from tlx.profile import Clock
@@ -38,13 +40,15 @@ from tlx.types import Batch, Constants, Event, TrainState, Variables
 
 
 class Trained(NamedTuple):
-    """What training left: the best variables with their validation metrics, and the costs."""
+    """What training left: the best variables with their validation metrics, and the costs;
+    `skipped`: how many updates were left out, where they are counted."""
 
     variables: Variables
     val: Mapping[str, float]
     best_step: int
     steps: int
     compile_seconds: float
+    skipped: int | None = None
 
 
 def train(
@@ -52,8 +56,8 @@ def train(
     clock: Clock | None = None,
 ) -> Trained:  # fmt: skip
     """Run every phase; `store` holds what other runs computed of the same pictures, `clock` is told
-    what takes how long. Raises DivergedError when a loss is not finite and Interrupted when a
-    signal asked to stop; both leave a checkpoint behind."""
+    what takes how long. Raises DivergedError when a loss is not finite, with the last checkpoint
+    before that left, and Interrupted when a signal asked to stop, with one of that step."""
     with Checkpoints(out / folder.CHECKPOINTS) as checkpoints, interruptible() as asked_to_stop:
         own = store or Store(), clock or Clock()
         return _Loop(experiment, checkpoints, sinks, asked_to_stop, *own).run(resume)
@@ -89,10 +93,9 @@ class _Loop:
             if step >= planned.stop:
                 continue
             if step == planned.start:
-                train = train._replace(
-                    opt_state=optimizer_state(experiment, planned, train),
-                    ledger={**train.ledger, "since": jnp.int32(0)},
-                )
+                opt_state = optimizer_state(experiment, planned, train)
+                ledger = {**train.ledger, "since": jnp.int32(0)}
+                train = train._replace(opt_state=opt_state, ledger=ledger)
             if not self._out_of_patience(planned, train):
                 run = self._steps if planned.phase.solve is None else self._solved
                 train, best = run(planned, train, best)
@@ -101,7 +104,8 @@ class _Loop:
         with self.clock.part("evaluation"):
             val = evaluated(experiment, final, used, experiment.splits.val).metrics
         best_step, steps = int(train.ledger["best_step"]), int(train.step)
-        return Trained(best, val, best_step, steps, self.compile_seconds)
+        skipped = int(train.ledger[TOTAL]) if TOTAL in train.ledger else None
+        return Trained(best, val, best_step, steps, self.compile_seconds, skipped)
 
     def _start(self, resume: bool) -> tuple[TrainState, Variables]:
         """A fresh state, or the newest whole checkpoint."""
@@ -217,6 +221,8 @@ class _Loop:
                     ))  # fmt: skip
                     break
             if self._stops(fetching):
+                if waiting:
+                    self._log(planned, number, waiting, since, rest=True)
                 self._save(train, best, force=True)
                 raise Interrupted(
                     f"Stopped at step {number} of {experiment.steps} and saved. "
@@ -260,8 +266,7 @@ class _Loop:
     ) -> list[Any]:
         """Fetch what accumulated on the device until step `number` and log it, `log_every` steps at
         a time; stop if it is not finite. What is left over is returned, or logged with `rest`."""
-        experiment = self.experiment
-        optimizer = experiment.config.optimizer
+        experiment, optimizer = self.experiment, self.experiment.config.optimizer
         found = jax.tree.map(lambda *leaves: np.concatenate(leaves), *jax.device_get(waiting))
         count = len(found["loss"])
         rate = count * experiment.config.batch_size / max(time.perf_counter() - since, 1e-9)
@@ -269,20 +274,22 @@ class _Loop:
         until = number - count
         for some in pieces:
             until += len(some["loss"])
-            means = logged(
-                [some],
-                experiment.model.head,
-                until=until,
-                advice=f"Lower [optimizer] learning_rate (now {optimizer.learning_rate:g}) or set "
-                f"clip; the last checkpoint is from step {max(self.saved[0], 0)}.",
-            )
+            if text := left_out(some, until):
+                self._tell("warning", until, text=text)
+            if why := stopping(some, until):
+                raise DivergedError(f"{why} {self._advice()}")
+            means = logged(some, experiment.model.head)
             share = schedule(optimizer, jnp.int32(until - 1 - planned.start), planned.phase.steps)
+            share = float(share) * some.get("skipping", {}).get(FACTOR, [1.0])[-1]
             self._tell(
                 "train", until,
                 **means, learning_rate=optimizer.learning_rate * float(share),
                 images_per_second=rate,
             )  # fmt: skip
         return over
+
+    def _advice(self) -> str:
+        return advice(self.experiment.config.optimizer, self.saved[0])
 
     def _select(
         self, planned: Planned, train: TrainState, best: Variables, val: Iterable[Batch]
@@ -291,6 +298,8 @@ class _Loop:
         experiment = self.experiment
         used = experiment.used(Variables(train.params, train.state))
         metrics = evaluated(experiment, planned, used, val).metrics
+        if not np.isfinite(list(metrics.values())).all():
+            refuse_lost(train, self.experiment.variables, self._advice())
         if self.watch is not None:
             metrics |= self.watch.measure(used)
             train = train._replace(ledger=self.watch.followed(train.ledger, metrics))
@@ -298,7 +307,7 @@ class _Loop:
         so_far, its_loss = np.asarray(train.ledger["best"]), np.asarray(train.ledger["best_loss"])
         better = ahead(self.direction, value, loss, so_far, its_loss)
         if self.keeps == "last":
-            better = bool(np.isfinite(value))
+            better = bool(np.isfinite([value, loss]).all())
         step = int(train.step)
         if better:
             best = jax.tree.map(jnp.copy, Variables(train.params, train.state))
@@ -328,6 +337,7 @@ class _Loop:
         due = time.perf_counter() - self.saved[1] >= self.experiment.config.checkpoint_seconds
         with self.clock.part("checkpoint"):
             if step != self.saved[0] and (force or hosts.anywhere(due)):
+                refuse_lost(train, self.experiment.variables, self._advice())
                 tree = {"train": train, "best": best}
                 self.checkpoints.begin(step, mesh.placed(tree, self.experiment.mesh))
                 self.saved = (step, time.perf_counter())

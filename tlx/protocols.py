@@ -31,6 +31,7 @@ from tlx.self_supervised import Explains as Explains
 from tlx.self_supervised import Maskable as Maskable
 from tlx.self_supervised import SelfSupervised as SelfSupervised
 from tlx.step import Accumulates as Accumulates
+from tlx.step import Skips as Skips
 from tlx.step import Step as Step
 from tlx.step import StepFn as StepFn
 from tlx.step import WholeBatch as WholeBatch

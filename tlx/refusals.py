@@ -19,7 +19,8 @@ from tlx.model import MOVING, Model, pictures
 from tlx.objective import Term
 from tlx.plan import Planned
 from tlx.precision import DTYPE, lowered
-from tlx.protocols import Accumulates, Augmentation, Step, WholeBatch
+from tlx.protocols import Accumulates, Augmentation, Skips, Step, WholeBatch
+from tlx.run_config import OnNan
 from tlx.types import Batch, DataInfo, Features, Mode, Params, State, Variables
 
 
@@ -103,6 +104,15 @@ def accumulation(step: Step, batch_size: int, devices: int, things: Mapping[str,
                 f"whole: {thing.whole_batch}. Leave accumulate out and lower batch_size, or "
                 f"replace {name}."
             )
+
+
+def skipping(step: Step, on_nan: OnNan) -> None:
+    """The step can leave updates out where the run file asks for it."""
+    if on_nan != "stop" and not (isinstance(step, Skips) and step.skips):
+        raise ConfigError(
+            f"[optimizer] on_nan = {on_nan!r} leaves out updates that are not finite, which the "
+            f"step of this run cannot. Leave on_nan out, or take the step 'jit'."
+        )
 
 
 MOVED_BY: Mapping[str, frozenset[str]] = {

@@ -21,6 +21,7 @@ _NotNegative = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 _Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 _Fraction = Annotated[float, Field(strict=True, ge=0, lt=1)]
 WeightSchedule: TypeAlias = Literal["constant", "warmup", "linear", "cosine", "dann"]
+OnNan: TypeAlias = Literal["stop", "skip", "reduce_lr"]
 _Share = Annotated[float, Field(strict=True, gt=0, lt=1)] | _Count
 """Of a split: a fraction, or a number of examples."""
 
@@ -102,7 +103,9 @@ class DivergenceConfig:
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
     """How parameters move. `warmup`: share of a phase in which the rate rises from 0; `clip`:
-    greatest norm of a gradient."""
+    greatest norm of a gradient. `on_nan`: what happens where a loss or a gradient is not finite:
+    the run stops; or the update is left out, for 20 in a row; or that, and the learning rate is
+    halved for the rest of the run."""
 
     name: Literal["sgd", "adam", "adamw"] = "adamw"
     learning_rate: _Positive = 1e-3
@@ -112,6 +115,7 @@ class OptimizerConfig:
     schedule: Literal["constant", "cosine", "linear", "one_cycle"] = "cosine"
     warmup: _Fraction = 0.0
     clip: _Positive | None = None
+    on_nan: OnNan = "stop"
 
 
 @final

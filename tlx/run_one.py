@@ -177,6 +177,7 @@ def _result(
         "selection": list(experiment.selection),
         "best_step": trained.best_step,
         "steps": trained.steps,
+        **({} if trained.skipped is None else {"skipped": trained.skipped}),
         "examples": experiment.sizes,
         "weights": experiment.config.weights.name if experiment.config.weights else None,
         "weights_sha256": experiment.report.sha256 if experiment.report else None,

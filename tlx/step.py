@@ -63,6 +63,18 @@ class Accumulates(Protocol):
 
 
 @runtime_checkable
+class Skips(Protocol):
+    """Optional for a Step: where the ledger asks for it, an update whose loss or gradient is not
+    finite is left out and counted, and learning rates are as far down as the ledger says: it calls
+    `tlx.not_finite.reduced` before an update and `tlx.not_finite.guarded` after it."""
+
+    @property
+    def skips(self) -> bool:
+        """Whether it does."""
+        ...
+
+
+@runtime_checkable
 class WholeBatch(Protocol):
     """Optional for a Divergence or a Strategy: parts of a batch do not say what the batch says. For
     one without this the mean over equal parts is the value of the whole, as for any mean per

@@ -64,6 +64,8 @@ def reason(experiment: Experiment, seeds: Sequence[int]) -> str:
     strategy, terms = experiment.strategy, experiment.terms
     if isinstance(strategy, Averages | Finishes | Reparametrises):
         return f"the strategy {experiment.config.strategy.name!r} works on one run at a time"
+    if experiment.config.optimizer.on_nan != "stop":
+        return "updates that are left out ([optimizer] on_nan) are counted for one run at a time"
     if experiment.domain is not None:
         return "a second stream of pictures is read"
     for planned in experiment.phases:

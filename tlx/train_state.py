@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from tlx import mesh, trees
 from tlx.assemble import Experiment
+from tlx.not_finite import counters
 from tlx.plan import Planned
 from tlx.protocols import SelfSupervised
 from tlx.types import TrainState
@@ -35,6 +36,7 @@ def fresh_state(experiment: Experiment, planned: Planned) -> TrainState:
             "best_loss": jnp.float32(jnp.inf),
             "best_step": jnp.int32(0),
             "since": jnp.int32(0),
+            **counters(experiment.config.optimizer.on_nan),
             **({"spread": jnp.float32(0), "fallen": jnp.int32(0)} if watched else {}),
         },
     )

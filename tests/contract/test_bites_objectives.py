@@ -314,6 +314,7 @@ STEPS = {
     "frozen": lambda: step(after=nudged),
     "stacked_equals_calls": lambda: step(order=lambda counts: reversed(counts)),
     "same_twice": lambda: step(update=lambda u: jax.tree.map(lambda leaf: leaf + drawn(), u)),
+    "skips": lambda: altered(SimpleNamespace(), build=step().build, skips=True),
     "learning_rate_is_traced": lambda: step(jit=False),
     "compiles_ahead": plain,
     "constants_survive": greedy,

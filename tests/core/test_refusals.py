@@ -1,6 +1,7 @@
 """What cannot work is said before the first step, in a sentence."""
 
 import re
+from dataclasses import dataclass
 
 import pytest
 
@@ -99,3 +100,17 @@ def test_what_adds_up_goes_through_in_parts(tiny):
     l2 = [{"name": "l2", "weight": 0.1}]
     found = assemble(parse(tiny(step={"name": "jit", "accumulate": 5}, divergence=l2)))
     assert found.step.accumulate == 5
+
+
+@dataclass(frozen=True)
+class Headlong:
+    """A step that takes every update."""
+
+    def build(self, objective, tx, trainable, mesh):
+        raise NotImplementedError
+
+
+def test_a_step_that_cannot_leave_updates_out(tiny):
+    optimizer = {"name": "sgd", "on_nan": "skip"}
+    match = r"on_nan = 'skip' leaves out .* the step of this run cannot\. Leave on_nan out"
+    refused(tiny, match, step=f"{__file__}:Headlong", optimizer=optimizer)

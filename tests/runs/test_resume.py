@@ -6,6 +6,8 @@ import os
 import signal
 from contextlib import contextmanager
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
@@ -57,13 +59,42 @@ ONCE = {
 }
 # Rows by number, several steps in a call: a signal is heard where a call ends.
 NUMBERED = {"strategy": "feature_transfer", "eval_every": 0.25}
+
+
+def stumbling(*, head_params, progress):
+    """Not a number in the 2nd, the 6th and the 9th of 12 steps."""
+    step = jnp.round(progress * 12)
+    length = sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(head_params))
+    return length + jnp.where((step == 1) | (step == 5) | (step == 8), jnp.nan, 0)
+
+
+REDUCED = {
+    "optimizer": {"name": "adam", "learning_rate": 0.01, "on_nan": "reduce_lr"},
+    "divergence": [{"name": f"{__file__}:stumbling", "weight": 0.1}],
+}
 SOLVED = {"strategy": {**STRATEGY, "solver": "newton"}}
 
 
 @pytest.mark.parametrize(
     ("changes", "stops"),
-    [(AUGMENTED, [3]), (AUGMENTED, [5, 1, 4]), (ONCE, [5]), (NUMBERED, [3]), (SOLVED, [3])],
-    ids=["in the probe", "thrice", "cached", "numbered", "after a solved probe"],
+    [
+        (AUGMENTED, [3]),
+        (AUGMENTED, [5, 1, 4]),
+        (ONCE, [5]),
+        (NUMBERED, [3]),
+        (SOLVED, [3]),
+        (REDUCED, [2, 4]),
+        (NUMBERED | REDUCED, [2]),
+    ],
+    ids=[
+        "in the probe",
+        "thrice",
+        "cached",
+        "numbered",
+        "after a solved probe",
+        "reduced",
+        "reduced and numbered",
+    ],
 )
 def test_resumed_equals_uninterrupted(tiny, pictures, tmp_path, monkeypatch, changes, stops):
     domain = {"name": "npz", "path": str(pictures)}
@@ -81,6 +112,7 @@ def test_resumed_equals_uninterrupted(tiny, pictures, tmp_path, monkeypatch, cha
     result = tlx.run(table, out=out, resume=True)
     assert digests(out) == digests(tmp_path / "whole")
     assert result["steps"] == 12
+    assert result.get("skipped") == (3 if "optimizer" in changes else None)
 
 
 def test_a_damaged_checkpoint_is_passed_over(tiny, tmp_path, monkeypatch):

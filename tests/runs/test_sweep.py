@@ -197,6 +197,7 @@ def test_why_runs_cannot_share_a_program(tiny, source):
     assert said() == ""
     assert "trains the whole network" in said(strategy="finetune")
     assert "cache_gb" in said(cache_gb=0)
+    assert "left out" in said(optimizer={"name": "adam", "on_nan": "skip"})
     assert "augmented" in said(augmentation=["flip"])
     assert "start at random" in said(weights="none")
     assert "solved for" in said(strategy={"name": "feature_transfer", "solver": "newton"})

@@ -18,8 +18,9 @@ import optax
 
 from tlx import trees
 from tlx.model import Model
+from tlx.not_finite import FACTOR, IN_A_ROW, TOTAL, counters
 from tlx.objective import Objective, Term
-from tlx.protocols import Divergence, Step, StepFn
+from tlx.protocols import Divergence, Skips, Step, StepFn
 from tlx.testing.claims import (
     claim,
     claim_alike,
@@ -242,6 +243,32 @@ def check_same_twice(subject: Subject) -> None:
         subject.built(subject.start(), subject.constants(), subject.batches())[0] for _ in range(2)
     )
     claim_same(_same_state(one), _same_state(other), "The state after the same call twice")
+
+
+def check_skips(subject: Subject) -> None:
+    """Where it says `skips` and the ledger asks: an update that is not finite leaves nothing but
+    its count and a lower learning rate."""
+    if not isinstance(subject.thing, Skips) or not subject.thing.skips:
+        return
+    start = subject.start()
+    start = start._replace(ledger={**start.ledger, **counters("reduce_lr")})
+    wanted = jax.tree.map(jnp.copy, (start.params, start.state, start.opt_state))
+    batches = subject.batches(1)
+    batches = {**batches, "image": batches["image"] * jnp.nan}
+    after, _ = subject.built(start, subject.constants(), batches)
+    seen = after.params, after.state, after.opt_state
+    claim_same(seen, wanted, "What an update that is not finite left")
+    counts = {name: float(after.ledger[name]) for name in counters("reduce_lr")}
+    claim(
+        counts == {TOTAL: 1, IN_A_ROW: 1, FACTOR: 0.5} and int(after.step) == 1,
+        f"After one update that is left out the ledger holds {counts} and `step` is "
+        f"{int(after.step)}; see `tlx.not_finite.guarded`.",
+    )
+    before = np.asarray(after.params["head"]["b"])
+    plain, _ = subject.built(subject.start(), subject.constants(), subject.batches(1))
+    after, _ = subject.built(after, subject.constants(), subject.batches(1))
+    moved = [np.asarray(state.params["head"]["b"]) - before for state in (plain, after)]
+    claim_close(2 * moved[1], moved[0], "Twice the next update, at half the learning rate", 1e-4)
 
 
 def check_learning_rate_is_traced(subject: Subject) -> None:

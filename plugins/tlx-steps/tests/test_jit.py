@@ -10,6 +10,7 @@ import pytest
 from tlx import trees
 from tlx.config import OptimizerConfig
 from tlx.model import Model
+from tlx.not_finite import FACTOR, IN_A_ROW, TOTAL, counters
 from tlx.objective import Objective, Term
 from tlx.optimizer import transform
 from tlx.plan import plan
@@ -180,3 +181,67 @@ def test_the_old_state_is_donated(problem):
     step, state, constants, batch = machine(problem)
     step(state, constants, stacked(batch))
     assert state.params["backbone"]["beta"].is_deleted()
+
+
+def begun(problem, policy):
+    step, state, constants, batch = machine(problem)
+    return step, state._replace(ledger=counters(policy)), constants, batch
+
+
+def spoilt(batch):
+    return {**batch, "image": batch["image"].at[3, 0, 1].set(jnp.nan)}
+
+
+def in_a_row(*batches):
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches)
+
+
+def numbers(state):
+    kept = {"params": state.params, "state": state.state, "opt_state": state.opt_state}
+    return {path: np.asarray(leaf).tobytes() for path, leaf in trees.flat(kept).items()}
+
+
+def test_they_leave_the_bits_of_a_run_without_them(problem):
+    step, state, constants, batch = begun(problem, "skip")
+    _, other, _, _ = begun(problem, "skip")
+    for each in (batch, spoilt(batch), batch):
+        state, _ = step(state, constants, stacked(each))
+    for _ in range(2):
+        other, _ = step(other, constants, stacked(batch))
+    assert numbers(state) == numbers(other)
+    assert (int(state.step), int(state.ledger[TOTAL]), int(state.ledger[IN_A_ROW])) == (3, 1, 0)
+
+
+def test_several_in_one_call_are_left_out_one_by_one(problem):
+    step, state, constants, batch = begun(problem, "skip")
+    _, other, _, _ = begun(problem, "skip")
+    bad = spoilt(batch)
+    state, metrics = step(state, constants, in_a_row(batch, bad, bad, batch, bad))
+    np.testing.assert_array_equal(metrics["skipping"][TOTAL], [0, 1, 2, 2, 3])
+    np.testing.assert_array_equal(metrics["skipping"][IN_A_ROW], [0, 1, 2, 0, 1])
+    other, _ = step(other, constants, in_a_row(batch, batch, bad, bad, bad))
+    assert numbers(state) == numbers(other)
+    assert int(state.step) == 5
+
+
+@pytest.mark.parametrize("policy", ["skip", "reduce_lr"])
+def test_the_learning_rate_falls_only_where_that_is_asked_for(problem, policy):
+    """After a bad update the next moves half as far: at the start, momentum is still 0."""
+    step, state, constants, batch = begun(problem, policy)
+    _, other, _, _ = begun(problem, policy)
+    start = np.asarray(problem[2])
+    plain, _ = step(other, constants, stacked(batch))
+    state, _ = step(state, constants, stacked(spoilt(batch)))
+    state, _ = step(state, constants, stacked(batch))
+    moved = [np.asarray(s.params["backbone"]["beta"]) - start for s in (state, plain)]
+    factor = 0.5 if policy == "reduce_lr" else 1.0
+    np.testing.assert_allclose(moved[0], factor * moved[1], rtol=1e-5)
+    assert float(state.ledger.get(FACTOR, 1.0)) == factor
+
+
+def test_nothing_is_added_where_nobody_asks(problem):
+    step, state, constants, batch = begun(problem, "stop")
+    text = step.lower(state, constants, stacked(batch)).as_text()
+    assert "is_finite" not in text
+    _, other, _, _ = begun(problem, "skip")
+    assert "is_finite" in step.lower(other, constants, stacked(batch)).as_text()

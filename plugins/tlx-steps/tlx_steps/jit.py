@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 from tlx.compiled import compiled
 from tlx.errors import ConfigError
 from tlx.mesh import constrained, whole
+from tlx.not_finite import guarded, reduced
 from tlx.objective import Objective
 from tlx.protocols import StepFn
 from tlx.trees import merge, partition
@@ -49,6 +50,11 @@ class Jit:
                 f"accumulate is the number of parts that a batch is computed in, 1 or more, not "
                 f"{self.accumulate}."
             )
+
+    @property
+    def skips(self) -> bool:
+        """See `tlx.protocols.Skips`."""
+        return True
 
     def build(
         self,
@@ -88,14 +94,16 @@ class Jit:
                     slope, self.accumulate, moving, seen, batch, rng=rng
                 )
             updates, opt_state = tx.update(
-                grads, train.opt_state, moving, hyper=constants.hyper, step=train.step
-            )
+                grads, train.opt_state, moving,
+                hyper=reduced(constants.hyper, train.ledger), step=train.step,
+            )  # fmt: skip
             params = merge(optax.apply_updates(moving, updates), still)
             state = objective.updated(params, state, progress)
-            train = train._replace(
+            after = train._replace(
                 step=train.step + 1, params=params, state=state, opt_state=opt_state
             )
-            return constrained(train, mesh), whole(metrics, mesh)
+            after, metrics = guarded(train, after, metrics, grads)
+            return constrained(after, mesh), whole(metrics, mesh)
 
         def several(
             train: TrainState, constants: Constants, batches: Batch
