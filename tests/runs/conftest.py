@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -26,9 +27,11 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     folder = tmp_path_factory.mktemp("first")
     shutil.copytree(EXAMPLES, folder / "examples")
     tlx = Path(sys.executable).with_name("tlx")
+    env = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     done = subprocess.run(
         [tlx, "run", "examples/digits.toml"],
         cwd=folder,
+        env=env,
         capture_output=True,
         encoding="utf-8",
         check=False,
