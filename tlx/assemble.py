@@ -23,6 +23,7 @@ from tlx import mesh as meshes
 from tlx.config import DataConfig, RunConfig
 from tlx.domain import Domain, second
 from tlx.errors import ConfigError
+from tlx.membership import Classed
 from tlx.model import Model
 from tlx.objective import Objective, Term
 from tlx.optimizer import transform
@@ -121,8 +122,17 @@ class Experiment(NamedTuple):
     @property
     def sizes(self) -> dict[str, int]:
         """How many examples train, select and test."""
-        parts = self.splits
-        return {"train": len(parts.train), "val": len(parts.val), "test": len(parts.test)}
+        return {name: len(getattr(self.splits, name)) for name in ("train", "val", "test")}
+
+    @property
+    def subsets(self) -> dict[str, Classed]:
+        """What trains, selects and tests, by name, and of a domain what trains and tests."""
+        classes, domain = self.info.classes, self.domain
+        found = {name: (getattr(self.splits, name), classes) for name in ("train", "val", "test")}
+        if domain is not None:
+            found["domain-train"] = domain.train, classes if domain.test else ()
+            found |= {"domain-test": (domain.test, classes)} if domain.test else {}
+        return found
 
     @property
     def steps_per_epoch(self) -> int:

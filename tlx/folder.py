@@ -18,6 +18,7 @@ from tlx.config import RunConfig
 from tlx.errors import CheckpointError, ConfigError, listed
 
 RUN_FILE = "run.toml"
+SPLIT = "split.csv"
 METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 MODEL = "model"

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tlx import config as configs
-from tlx import folder, hosts, registry, trees
+from tlx import folder, hosts, membership, registry, trees
 from tlx.assemble import Experiment, assemble
 from tlx.cache_store import Store
 from tlx.config import RunConfig
@@ -61,6 +61,7 @@ def run_one(
         with clock.part("setup"):
             experiment = assemble(config)
             oddities = hosts.once(lambda: first_look(experiment))
+            hosts.once(lambda: membership.keep(out / folder.SPLIT, experiment.subsets))
         sinks.emit(
             Event("start", 0, {**described(experiment), "out": str(out), "variant": variant})
         )

@@ -23,7 +23,15 @@ from tlx.run_config import (
 )
 from tlx.validation import joined
 
-_TAKEN = ("checkpoints", "metrics.jsonl", "model", "report.html", "result.json", "run.toml")
+_TAKEN = (
+    "checkpoints",
+    "metrics.jsonl",
+    "model",
+    "report.html",
+    "result.json",
+    "run.toml",
+    "split.csv",
+)
 """What lies in a run's folder, beside the folders of its stages or variants."""
 
 

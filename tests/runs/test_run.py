@@ -31,6 +31,7 @@ def test_leaves_a_folder_that_explains_itself(tiny, tmp_path):
     left = {path.name for path in out.iterdir()}
     assert left == {
         "run.toml",
+        "split.csv",
         "metrics.jsonl",
         "checkpoints",
         "model",

@@ -1,0 +1,104 @@
+"""Which example is in which split, written beside a run and held against the data on a resume.
+
+A run that goes on with other examples than it began with is no run that anybody asked for, and a
+cut that nobody wrote down cannot be looked at later.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+
+from tlx.errors import CheckpointError
+from tlx.protocols import Named
+from tlx.splits import Subset
+
+Classed: TypeAlias = tuple[Subset, tuple[str, ...]]
+"""A split and what its labels are called; nothing where they are no classes, or not known."""
+
+
+COLUMNS = ("split", "source", "index", "label", "file")
+
+
+class Member(NamedTuple):
+    """A row of the table: the split of the run, the source's split that the example is in, its
+    number there, its label in words, and its file where the source knows one."""
+
+    split: str
+    source: str
+    number: str
+    label: str
+    file: str
+
+
+def members(splits: Mapping[str, Classed]) -> Iterator[Member]:
+    """Every example of every split, in the order of the split."""
+    for name, (subset, classes) in splits.items():
+        split, indices = subset.split, subset.indices
+        while isinstance(split, Subset):
+            split, indices = split.split, split.indices[indices]
+        for index, label in zip(indices.tolist(), subset.labels, strict=True):
+            file = split.called(index) if isinstance(split, Named) else ""
+            yield Member(name, subset.name, str(index), _words(label, classes), file)
+
+
+def keep(path: Path, splits: Mapping[str, Classed]) -> None:
+    """Write the table to `path`, whole or not at all; where it is there, hold it against the data.
+    Raises CheckpointError with the first split that is another one."""
+    now = list(members(splits))
+    if path.exists():
+        _compare(path, _read(path), now)
+        return
+    text = io.StringIO(newline="")
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(COLUMNS)
+    rows.writerows(now)
+    written = path.with_suffix(".tmp")
+    written.write_text(text.getvalue(), encoding="utf-8", newline="")
+    written.replace(path)
+
+
+def _read(path: Path) -> list[Member]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            header, *rows = csv.reader(file)
+            if tuple(header) == COLUMNS:
+                return [Member(*row) for row in rows]
+    except (ValueError, TypeError, csv.Error):
+        pass  # said below
+    raise CheckpointError(
+        f"{path} is damaged, so that nobody knows which examples the run was started with. Use "
+        f"--overwrite to start anew."
+    )
+
+
+def _compare(path: Path, then: list[Member], now: list[Member]) -> None:
+    for split in dict.fromkeys(member.split for member in (*then, *now)):
+        before, after = ([m for m in all if m.split == split] for all in (then, now))
+        if before == after:
+            continue
+        was, came = set(before), set(after)
+        changes = [("is gone from it", m) for m in before if m not in came]
+        changes += [("is new in it", m) for m in after if m not in was]
+        how, which = changes[0] if changes else ("is where another one was", after[0])
+        called = which.file or f"{which.source}[{which.number}]"
+        raise CheckpointError(
+            f"Cannot resume: the {split} split is not the one that the run was started with "
+            f"({len(before)} examples then, {len(after)} now; {called!r} with the label "
+            f"{which.label!r} {how}). Bring the data of {path} back, or use --overwrite to start "
+            f"anew."
+        )
+
+
+def _words(label: np.ndarray, classes: tuple[str, ...]) -> str:
+    """The class, the classes of several that are there, or the numbers."""
+    if classes and label.ndim == 0:
+        return classes[int(label)]
+    if classes:
+        return ";".join(name for name, there in zip(classes, label, strict=True) if there)
+    return ";".join(f"{number:.9g}" for number in np.ravel(label))
