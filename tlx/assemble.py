@@ -244,7 +244,8 @@ def assemble(config: RunConfig) -> Experiment:
     phases = plan(strategy, training, variables.params, steps)
     refusals.modes(model, phases)
     refusals.precision(phases, variables, sample)
-    refusals.solved(phases, terms, augmentations)
+    balanced = config.data.sampling == "balanced"
+    refusals.solved(phases, terms, augmentations, balanced)
     refusals.idle(terms, phases)
     experiment = Experiment(
         config, info, parts, size, model, strategy, step, variables, report, phases, terms,
@@ -268,9 +269,19 @@ def assemble(config: RunConfig) -> Experiment:
 
 
 def _cut(data: Any, config: DataConfig) -> Splits:
-    return splits.cut(
-        data, shots=config.shots, val=config.val, test=config.test, seed=config.split_seed
+    parts = splits.cut(
+        data,
+        shots=config.shots,
+        limit=config.limit,
+        val=config.val,
+        test=config.test,
+        seed=config.split_seed,
     )
+    if config.sampling == "natural":
+        return parts
+    refusals.sampling(parts.train.labels, data.info)
+    note = "Training draws every class equally often; an epoch is as many pictures as it has."
+    return parts._replace(notes=(*parts.notes, note))
 
 
 def _begins(experiment: Experiment) -> bytes:

@@ -51,13 +51,16 @@ class Table(NamedTuple):
         """Bytes of all rows."""
         return sum(leaf.nbytes for leaf in jax.tree.leaves(self.rows))
 
-    def numbers(self, batch_size: int, seed: int | str) -> Callable[[int], np.ndarray]:
+    def numbers(
+        self, batch_size: int, seed: int | str, balanced: bool = False
+    ) -> Callable[[int], np.ndarray]:
         """Step -> which rows (B,) its batch holds: epoch e has view e mod `views`."""
-        positions, count = order(len(self), batch_size, seed), len(self)
+        count = len(self)
+        drawn = order(self.rows["label"][:count] if balanced else count, batch_size, seed)
 
         def of(step: int) -> np.ndarray:
-            epochs = np.arange(step * batch_size, (step + 1) * batch_size) // count
-            return positions(step) + count * (epochs % self.views)
+            positions, epochs = drawn(step)
+            return positions + count * (epochs % self.views)
 
         return of
 
@@ -66,10 +69,16 @@ class Table(NamedTuple):
         return {**taken(self.rows, numbers), "weight": weight}
 
     def training(
-        self, batch_size: int, seed: int | str, start: int, own: slice = WHOLE
+        self,
+        batch_size: int,
+        seed: int | str,
+        start: int,
+        own: slice = WHOLE,
+        balanced: bool = False,
     ) -> Iterator[Batch]:
         """As `tlx.stream.training`."""
-        numbers, ones = self.numbers(batch_size, seed), np.ones(batch_size, np.float32)[own]
+        numbers = self.numbers(batch_size, seed, balanced)
+        ones = np.ones(batch_size, np.float32)[own]
         for step in range(start, 2**62):
             yield self.at(numbers(step)[own], ones)
 

@@ -28,8 +28,10 @@ class Domain(NamedTuple):
 def second(config: DataConfig, own: DataInfo) -> Domain:
     """The stream that `[domain]` names: all its training pictures where it has a test split of
     its own, else those that are left when one is cut."""
-    if config.shots is not None:
-        raise ConfigError("domain.shots: the labels of a domain are not used; remove shots.")
+    balanced = config.sampling == "balanced"
+    for key, asked in (("shots", config.shots), ("limit", config.limit), ("sampling", balanced)):
+        if asked:
+            raise ConfigError(f"domain.{key}: the labels of a domain are not used; remove {key}.")
     data: DataSource = registry.build("datasets", config.name, config.options)
     parts = splits.cut(data, val=config.val, test=config.test, seed=config.split_seed)
     train = splits.whole(data, "train") if "test" in data.info.splits else parts.train

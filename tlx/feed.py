@@ -135,7 +135,10 @@ def _numbered(
 ) -> Iterator[Batch]:
     """Training batches that only number their rows, for several steps each."""
     size = experiment.config.batch_size
-    numbers = {name: tables[name].numbers(size, _order(experiment, name)) for name in tables}
+    numbers = {
+        name: table.numbers(size, _order(experiment, name), _balanced(experiment, name))
+        for name, table in tables.items()
+    }
     step, own = start, mesh.own(size, experiment.mesh)
     for many in calls:
         batch = {
@@ -179,7 +182,9 @@ def streams(
         parts["domain"] = experiment.domain.train
     own = mesh.own(size, experiment.mesh)
     opened: dict[str, Any] = {
-        name: tables[name].training(size, _order(experiment, name), start, own)
+        name: tables[name].training(
+            size, _order(experiment, name), start, own, _balanced(experiment, name)
+        )
         if name in tables
         else training(
             subset,
@@ -187,6 +192,7 @@ def streams(
             seed=_order(experiment, name),
             canvas=experiment.canvas,
             inputs=experiment.model.inputs,
+            balanced=_balanced(experiment, name),
             start=start,
             own=own,
         )
@@ -221,6 +227,11 @@ def _order(experiment: Experiment, name: str) -> int | str:
     """What the order of a stream is drawn from."""
     seed = experiment.config.seed
     return seed if name == "train" else f"{name}/{seed}"
+
+
+def _balanced(experiment: Experiment, name: str) -> bool:
+    """Whether a stream draws every class equally often."""
+    return name == "train" and experiment.config.data.sampling == "balanced"
 
 
 def _fed(objective: Objective, sharing: frozenset[str], drawn: bool) -> Objective:

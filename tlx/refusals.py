@@ -21,6 +21,7 @@ from tlx.plan import Planned
 from tlx.precision import DTYPE, lowered
 from tlx.protocols import Accumulates, Augmentation, Skips, Step, WholeBatch
 from tlx.run_config import OnNan
+from tlx.splits import are_classes
 from tlx.types import Batch, DataInfo, Features, Mode, Params, State, Variables
 
 
@@ -115,6 +116,15 @@ def skipping(step: Step, on_nan: OnNan) -> None:
         )
 
 
+def sampling(labels: np.ndarray, info: DataInfo) -> None:
+    """Classes that can be drawn equally often."""
+    if not are_classes(labels, info.classes):
+        raise ConfigError(
+            f'[data] sampling = "balanced" needs one class per example; the labels of '
+            f"{info.name!r} are numbers or several classes at once. Remove sampling."
+        )
+
+
 MOVED_BY: Mapping[str, frozenset[str]] = {
     "params": frozenset({"backbone"}),
     "head_params": frozenset({"head"}),
@@ -145,18 +155,22 @@ def idle(terms: tuple[Term, ...], phases: tuple[Planned, ...]) -> None:
 
 
 def solved(
-    phases: tuple[Planned, ...], terms: tuple[Term, ...], augmentations: tuple[Augmentation, ...]
+    phases: tuple[Planned, ...],
+    terms: tuple[Term, ...],
+    augmentations: tuple[Augmentation, ...],
+    balanced: bool = False,
 ) -> None:
     """What a run asks for must have an effect somewhere."""
     if any(planned.phase.solve is None for planned in phases):
         return
     lost = [f"the divergence {term.name!r}" for term in terms]
     lost += ["the augmentations"] if augmentations else []
+    lost += ['[data] sampling = "balanced"'] if balanced else []
     if lost:
         raise ConfigError(
             f"{lost[0][0].upper()}{lost[0][1:]} would have no effect: every phase of this strategy "
-            f"solves for the head on pictures as they are, without divergences. Set the strategy's "
-            f'solver to "steps", or leave it out.'
+            f"solves for the head on all pictures as they are, without divergences. Set the "
+            f'strategy\'s solver to "steps", or leave it out.'
         )
 
 

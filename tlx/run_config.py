@@ -38,13 +38,16 @@ class Part:
 @final
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """The data. `shots`: labelled training examples a class; `val`, `test`: what is cut from the
-    training split where the source has none, a fraction or a count. `check`: pictures that are
-    looked at before the first step, 0 for none."""
+    """The data. `shots`: labelled training examples a class; `limit`: the same where a class may
+    have fewer; `val`, `test`: what is cut from the training split where the source has none, a
+    fraction or a count. `sampling`: in what proportion training draws the classes, theirs or
+    equally often. `check`: pictures that are looked at before the first step, 0 for none."""
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
     shots: _Count | None = None
+    limit: _Count | None = None
+    sampling: Literal["natural", "balanced"] = "natural"
     val: _Share | None = None
     test: _Share | None = None
     split_seed: _Seed = 0

@@ -74,6 +74,7 @@ def cut(
     source: DataSource,
     *,
     shots: int | None = None,
+    limit: int | None = None,
     val: float | int | None = None,
     test: float | int | None = None,
     seed: int,
@@ -82,7 +83,8 @@ def cut(
 
     `val` and `test` are a share of `train` (below 1) or a number of examples, and are cut
     stratified by label where labels are classes; they default to 0.1 and 0.2. `shots` keeps that
-    many training examples of every class, and as many for validation unless `val` is given.
+    many training examples of every class, and as many for validation unless `val` is given;
+    `limit` keeps at most that many, and changes no other split.
     Raises ConfigError where an option contradicts the source, DataError where the source has too
     few examples or labels that are no class."""
     info = source.info
@@ -94,7 +96,7 @@ def cut(
             f"{listed(info.splits)}."
         )
     pool = found["train"]
-    classed = _are_classes(pool.labels, info.classes)
+    classed = are_classes(pool.labels, info.classes)
     strata = pool.labels if classed else np.zeros(len(pool), np.int64)
 
     key = f"{info.fingerprint}/{seed}"
@@ -129,12 +131,23 @@ def cut(
     elif shots is None or val is not None:
         chosen, rest = take(VAL if val is None else val, "validation", rest)
         validation = Subset(pool, chosen)
-    if shots is not None:
-        if not classed:
+    for name, asked in (("shots", shots), ("limit", limit)):
+        if asked is not None and not classed:
             raise ConfigError(
-                f"shots = {shots} needs one class per example; the labels of {info.name!r} are "
-                f"numbers or several classes at once. Remove shots."
+                f"{name} = {asked} needs one class per example; the labels of {info.name!r} are "
+                f"numbers or several classes at once. Remove {name}."
             )
+    if limit is not None:
+        if shots is not None:
+            raise ConfigError(
+                f"shots = {shots} and limit = {limit} both say how many training examples a class "
+                f"has. Keep shots where every class has as many, limit where some have fewer."
+            )
+        there, rest = len(rest), _limited(pool.labels, rest, limit, f"{key}/limit")
+        notes.append(
+            f"Training uses {len(rest)} of {there} examples, at most {limit} of each class."
+        )
+    if shots is not None:
         few, more = _balanced(
             pool.labels, rest, shots, info.classes, f"{key}/shots", spare=validation is None
         )
@@ -163,7 +176,8 @@ def whole(source: DataSource, name: str) -> Subset:
     return subset
 
 
-def _are_classes(labels: np.ndarray, classes: tuple[str, ...]) -> bool:
+def are_classes(labels: np.ndarray, classes: tuple[str, ...]) -> bool:
+    """Whether every label (N,) is the number of a class."""
     return bool(classes) and labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer)
 
 
@@ -174,7 +188,7 @@ def _check_labels(subset: Subset, classes: tuple[str, ...]) -> None:
         np.issubdtype(labels.dtype, np.floating) and np.isnan(labels).any()
     ):
         raise DataError(f"The split {subset.name!r} has labels that are missing or no numbers.")
-    if not _are_classes(labels, classes):
+    if not are_classes(labels, classes):
         return
     wrong = np.flatnonzero((labels < 0) | (labels >= len(classes)))
     if wrong.size:
@@ -224,6 +238,17 @@ def _stratified(labels: np.ndarray, many: int, key: str) -> np.ndarray:
         for members in [np.flatnonzero(labels == label)]
     ]
     return np.sort(np.concatenate(chosen))
+
+
+def _limited(labels: np.ndarray, pool: np.ndarray, limit: int, key: str) -> np.ndarray:
+    """At most `limit` examples of every class out of `pool`, at random; fewer with the same key are
+    a subset of more."""
+    kept = [
+        members[shuffled(len(members), f"{key}/{label}")[:limit]]
+        for label in np.unique(labels[pool])
+        for members in [pool[labels[pool] == label]]
+    ]
+    return np.sort(np.concatenate(kept))
 
 
 def _balanced(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import grain
 import numpy as np
@@ -38,6 +38,7 @@ def training(
     seed: int | str,
     canvas: tuple[int, int],
     inputs: InputSpec = PLAIN,
+    balanced: bool = False,
     start: int = 0,
     own: slice = WHOLE,
     threads: int | None = None,
@@ -46,7 +47,8 @@ def training(
 
     Each is `image` (B,H,W,3) uint8, or float32 0..1 where the source gives floats, on a canvas of
     (H,W), cropped and resized as `inputs` says; `label`; `index` (B,) int32, the example's number
-    in the source's own split; `weight` (B,) float32, all 1. Only the rows `own` of each are read
+    in the source's own split; `weight` (B,) float32, all 1. `balanced`: every class is drawn
+    equally often, whatever it has. Only the rows `own` of each are read
     and given. `close()` stops the threads. Raises DataError for an empty subset and for examples
     that do not go together."""
     if len(subset) == 0:
@@ -54,27 +56,64 @@ def training(
     count = len(subset)
     weight = np.ones(batch_size, np.float32)
 
-    positions = order(count, batch_size, seed)
+    drawn = order(subset.labels if balanced else count, batch_size, seed)
 
     def at(step: int) -> dict[str, np.ndarray]:
-        return _batch(subset, positions(step)[own], weight[own], canvas, inputs)
+        return _batch(subset, drawn(step).positions[own], weight[own], canvas, inputs)
 
     return _ahead(grain.MapDataset.range(start, ENDLESS).map(at), threads)
 
 
-def order(count: int, batch_size: int, seed: int | str) -> Callable[[int], np.ndarray]:
-    """Step -> which of `count` examples its batch holds: every one once an epoch, wrapping around,
-    in a new order each time."""
+class Drawn(NamedTuple):
+    """Which examples a batch holds, `positions` (B,), and how often each was drawn before,
+    `epochs` (B,)."""
+
+    positions: np.ndarray
+    epochs: np.ndarray
+
+
+def order(of: int | np.ndarray, batch_size: int, seed: int | str) -> Callable[[int], Drawn]:
+    """Step -> what is drawn of so many examples: every one once an epoch, wrapping around, in a new
+    order each time. Of labels (N,), every class once a round in a new order each time, and within a
+    class every example in the same way: class-balanced sampling (Kang et al. 2020,
+    arXiv:1910.09217, section 3.1) without its chance."""
+    if isinstance(of, np.ndarray):
+        return _by_class(of, batch_size, seed)
 
     # Not grain's own shuffle: its time per example grows as the subset shrinks, to milliseconds
     # in a few-shot subset.
     @lru_cache(maxsize=4)
-    def of(epoch: int) -> np.ndarray:
-        return shuffled(count, f"order/{seed}/{epoch}")
+    def shuffle(epoch: int) -> np.ndarray:
+        return shuffled(of, f"order/{seed}/{epoch}")
 
-    def at(step: int) -> np.ndarray:
-        epochs, places = np.divmod(np.arange(step * batch_size, (step + 1) * batch_size), count)
-        return np.asarray([of(int(e))[p] for e, p in zip(epochs, places, strict=True)])
+    def at(step: int) -> Drawn:
+        epochs, places = np.divmod(np.arange(step * batch_size, (step + 1) * batch_size), of)
+        pairs = zip(epochs, places, strict=True)
+        return Drawn(np.asarray([shuffle(int(e))[p] for e, p in pairs]), epochs)
+
+    return at
+
+
+def _by_class(labels: np.ndarray, batch_size: int, seed: int | str) -> Callable[[int], Drawn]:
+    members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+
+    @lru_cache(maxsize=4 + batch_size // len(members))
+    def classes(turn: int) -> np.ndarray:
+        return shuffled(len(members), f"classes/{seed}/{turn}")
+
+    @lru_cache(maxsize=2 * len(members))
+    def shuffle(which: int, epoch: int) -> np.ndarray:
+        return shuffled(len(members[which]), f"order/{seed}/{which}/{epoch}")
+
+    def one(number: int) -> tuple[int, int]:
+        turn, place = divmod(number, len(members))
+        which = int(classes(turn)[place])
+        epoch, place = divmod(turn, len(members[which]))
+        return int(members[which][shuffle(which, epoch)[place]]), epoch
+
+    def at(step: int) -> Drawn:
+        found = [one(number) for number in range(step * batch_size, (step + 1) * batch_size)]
+        return Drawn(*np.asarray(found).T)
 
     return at
 

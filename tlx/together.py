@@ -28,7 +28,6 @@ from tlx.plan import Planned
 from tlx.protocols import Averages, Finishes, Learns, Prepares, Records, Reparametrises
 from tlx.rows import taken
 from tlx.split_metrics import evaluated
-from tlx.stream import order
 from tlx.train_state import optimizer_state
 from tlx.types import PyTree, TrainState, Variables
 
@@ -230,7 +229,8 @@ def _phase(
     table, size = tables["train"], experiment.config.batch_size
     rows = jax.tree.map(jnp.asarray, dict(table.rows))
     ones = jnp.ones((1, size), jnp.float32)
-    orders = [order(len(table), size, seed) for seed in seeds]
+    balanced = experiment.config.data.sampling == "balanced"
+    orders = [table.numbers(size, seed, balanced) for seed in seeds]
 
     def state_of(own: Stacked) -> TrainState:
         params, state = trees.merge(own.varies, shared)

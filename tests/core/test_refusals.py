@@ -3,11 +3,14 @@
 import re
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 
+from tlx import refusals
 from tlx.assemble import assemble
 from tlx.config import parse
 from tlx.errors import ConfigError, TlxError
+from tlx.types import DataInfo
 
 
 def words_of(*, outputs, domain_features):
@@ -27,6 +30,8 @@ def test_what_would_have_no_effect(tiny, tmp_path):
     solved = {"strategy": {"name": "feature_transfer", "solver": "newton"}}
     refused(tiny, "divergence 'l2' would have no effect: every phase", **solved, divergence=l2)
     refused(tiny, "The augmentations would have no effect", **solved, augmentation=["flip"])
+    balanced = {**tiny()["data"], "sampling": "balanced"}
+    refused(tiny, r"\[data\] sampling = .balanced. would have no effect", **solved, data=balanced)
     # In a phase after the solved one it has.
     later = {"strategy": {"name": "probe_then_finetune", "solver": "newton"}}
     assert assemble(parse(tiny(**later, divergence=l2))).terms
@@ -37,9 +42,10 @@ def test_a_domain_that_is_not_there(tiny):
     refused(tiny, r"no second stream of pictures. Give it a \[domain\] table", divergence=coral)
 
 
-def test_a_domain_is_not_cut_by_labels(tiny, pictures):
-    domain = {"name": "npz", "path": str(pictures), "shots": 3}
-    refused(tiny, "domain.shots: the labels of a domain are not used", domain=domain)
+@pytest.mark.parametrize(("key", "value"), [("shots", 3), ("limit", 3), ("sampling", "balanced")])
+def test_a_domain_is_not_cut_by_labels(tiny, pictures, key, value):
+    domain = {"name": "npz", "path": str(pictures), key: value}
+    refused(tiny, f"domain.{key}: the labels of a domain are not used", domain=domain)
 
 
 def test_outputs_without_a_head(tiny):
@@ -100,6 +106,15 @@ def test_what_adds_up_goes_through_in_parts(tiny):
     l2 = [{"name": "l2", "weight": 0.1}]
     found = assemble(parse(tiny(step={"name": "jit", "accumulate": 5}, divergence=l2)))
     assert found.step.accumulate == 5
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"), [(np.linspace(0, 1, 5), ()), (np.eye(3, dtype=int), ("a", "b", "c"))]
+)
+def test_classes_that_cannot_be_drawn_equally_often(labels, classes):
+    info = DataInfo("some", (8, 8, 3), classes, {"train": len(labels)}, "f")
+    with pytest.raises(ConfigError, match=r"balanced.* one class per example.*Remove sampling\.$"):
+        refusals.sampling(labels, info)
 
 
 @dataclass(frozen=True)

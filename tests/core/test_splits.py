@@ -159,6 +159,34 @@ def test_shots_are_balanced_and_so_is_their_validation(shots):
     assert len(set(numbers(*splits[:3]))) == 40 + 6 * shots
 
 
+@pytest.mark.parametrize("limit", [1, 15, 1000])
+def test_a_limit_takes_what_a_class_has(limit):
+    """The other splits are those of a run without it."""
+    free, splits = lone(), lone(limit=limit)
+    assert np.bincount(splits.train.labels).tolist() == [
+        min(limit, many) for many in np.bincount(free.train.labels)
+    ]
+    assert set(splits.train.indices) <= set(free.train.indices)
+    for left, right in ((free.val, splits.val), (free.test, splits.test)):
+        np.testing.assert_array_equal(left.indices, right.indices)
+    assert splits.notes[-1] == (
+        f"Training uses {len(splits.train)} of {len(free.train)} examples, at most {limit} of each "
+        f"class."
+    )
+
+
+def test_a_lower_limit_is_among_a_higher_one():
+    assert set(lone(limit=3).train.indices) < set(lone(limit=9).train.indices)
+
+
+def test_a_limit_needs_classes_and_no_shots():
+    with pytest.raises(ConfigError, match=r"shots = 2 and limit = 3 both say"):
+        lone(limit=3, shots=2)
+    numbers = Source({"train": np.linspace(0, 1, 50)}, classes=())
+    with pytest.raises(ConfigError, match=r"limit = 3 needs one class per example"):
+        cut(numbers, limit=3, seed=0)
+
+
 def test_fewer_shots_are_among_more_shots():
     assert set(lone(shots=2).train.indices) < set(lone(shots=5).train.indices)
 

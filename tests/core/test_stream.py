@@ -10,7 +10,7 @@ import pytest
 from tlx.decode import fit
 from tlx.errors import DataError
 from tlx.splits import Subset
-from tlx.stream import evaluation, training
+from tlx.stream import evaluation, order, training
 from tlx.types import InputSpec
 
 
@@ -209,3 +209,58 @@ def test_an_error_in_a_thread_arrives_and_ends_the_threads():
     with pytest.raises(DataError, match=r"a\.jpg"):
         next(training(data, batch_size=4, seed=0, canvas=(4, 4)))
     assert gone()
+
+
+def lopsided(counts=(7, 2, 1)):
+    """So many examples of each class, mixed; a class between them has none."""
+    labels = np.random.default_rng(3).permutation(np.repeat([0, 1, 3], counts))
+    images = np.random.default_rng(0).integers(0, 256, (len(labels), 4, 4, 3), np.uint8)
+    return Subset(Pictures(images, labels), np.random.default_rng(1).permutation(len(labels)))
+
+
+@pytest.mark.parametrize("size", [1, 4, 6, 8])
+def test_balanced_draws_every_class_once_a_round(size):
+    """Whatever the batch size: of any 3 k first draws k are of each of 3 classes."""
+    found = batches(lopsided(), 42, batch_size=size, balanced=True)
+    drawn = np.concatenate([batch["label"] for batch in found])
+    rounds = drawn[: len(drawn) // 3 * 3].reshape(-1, 3)
+    assert (np.sort(rounds, axis=1) == [0, 1, 3]).all()
+    assert len({tuple(one) for one in rounds.tolist()}) > 3, "in a new order each time"
+
+
+def test_within_a_class_balanced_examples_go_round_in_a_new_order():
+    found = batches(lopsided(), 63, balanced=True)
+    label, index = (np.concatenate([batch[key] for batch in found]) for key in ("label", "index"))
+    for which, count in ((0, 7), (1, 2), (3, 1)):
+        own = index[label == which]
+        epochs = own[: len(own) // count * count].reshape(-1, count).tolist()
+        assert len(epochs) >= 12
+        assert all(sorted(epoch) == sorted(epochs[0]) for epoch in epochs)
+        assert len(set(epochs[0])) == count
+        assert count == 1 or len({tuple(epoch) for epoch in epochs}) > 1
+
+
+@pytest.mark.parametrize("start", range(0, 13, 3))
+def test_balanced_is_a_function_of_data_seed_and_step(start):
+    data = lopsided()
+    whole = batches(data, 14, balanced=True, seed=5)
+    same(batches(data, 14 - start, balanced=True, seed=5, start=start), whole[start:])
+    other = batches(data, 14, balanced=True, seed=6)
+    assert any((a["index"] != b["index"]).any() for a, b in zip(whole, other, strict=True))
+
+
+def test_processes_read_their_rows_of_the_same_balanced_batch():
+    whole = batches(lopsided(), 5, balanced=True)
+    halves = [batches(lopsided(), 5, balanced=True, own=slice(k, k + 2)) for k in (0, 2)]
+    for batch, *parts in zip(whole, *halves, strict=True):
+        np.testing.assert_array_equal(batch["index"], np.concatenate([p["index"] for p in parts]))
+
+
+def test_epochs_say_how_often_an_example_was_drawn_before():
+    labels = lopsided().labels
+    for of in (len(labels), labels):
+        drawn, before = order(of, 4, 0), np.zeros(len(labels), int)
+        for step in range(40):
+            for position, epoch in zip(*drawn(step), strict=True):
+                assert before[position] == epoch
+                before[position] += 1

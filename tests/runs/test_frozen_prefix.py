@@ -48,6 +48,8 @@ def test_cached_and_not_cached_end_alike(tiny, tmp_path, source, strategy, diver
         seed=3,
     )
     capsys.readouterr()
+    if not divergence:
+        table["data"]["sampling"] = "balanced"
     once = tlx.run(table, out=tmp_path / "once")
     assert CACHED in capsys.readouterr().out
     anew = tlx.run({**table, "cache_gb": 0}, out=tmp_path / "anew")
@@ -153,6 +155,13 @@ def test_a_few_views_are_drawn_once_and_taken_in_turn(tiny, tmp_path, source, ca
     rows = found.numbers(count, 0)
     epochs = [rows(step) // count for step in range(4)]  # a batch is an epoch
     assert [set(view) for view in epochs] == [{0}, {1}, {0}, {1}]
+
+    rows = found.numbers(3, 0, balanced=True)
+    drawn = np.concatenate([rows(step) for step in range(200)])
+    assert np.bincount(found.rows["label"][drawn]).tolist() == [200] * 3
+    for number in range(count):  # in turn, whenever its own turn comes
+        views = drawn[drawn % count == number] // count
+        np.testing.assert_array_equal(views, np.arange(len(views)) % 2)
 
     # Each view is the network's word on the picture or on its mirror image; both occur.
     batch = next(iter(frozen_tables.host_batches(experiment, experiment.splits.train, count)))

@@ -115,6 +115,19 @@ def test_resumed_equals_uninterrupted(tiny, pictures, tmp_path, monkeypatch, cha
     assert result.get("skipped") == (3 if "optimizer" in changes else None)
 
 
+def test_a_run_with_balanced_classes_goes_on_where_it_stopped(tiny, tmp_path, monkeypatch):
+    table = tiny()
+    table["data"] |= {"sampling": "balanced", "limit": 11}
+    tlx.run(table, out=tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        stopping_after(patch, 5)
+        with pytest.raises(Interrupted):
+            tlx.run(table, out=tmp_path / "stopped")
+    result = tlx.run(table, out=tmp_path / "stopped", resume=True)
+    assert digests(tmp_path / "stopped") == digests(tmp_path / "whole")
+    assert result["examples"]["train"] == 33
+
+
 def test_a_damaged_checkpoint_is_passed_over(tiny, tmp_path, monkeypatch):
     table = tiny()
     tlx.run(table, out=tmp_path / "whole")

@@ -67,6 +67,21 @@ def test_together_is_each_run_by_itself(run_file, tiny, source, tmp_path):
     assert found["chosen"] == best["point"]
 
 
+def test_together_draws_classes_as_a_run_by_itself_does(run_file, tiny, source, tmp_path, capsys):
+    data = {**tiny()["data"], "sampling": "balanced"}
+    over = [f"optimizer.learning_rate={RATES[0]},{RATES[1]}"]
+    found = sweep(run_file(data=data), over, out=tmp_path / "out")
+    assert "one run after another" not in capsys.readouterr().out
+    for row in found["points"]:
+        table = tiny(**PROBE, weights=source, data=data)
+        table["optimizer"] = {
+            **table["optimizer"],
+            "learning_rate": row["point"]["optimizer.learning_rate"],
+        }
+        result = alone(table, tmp_path)
+        assert row["loss"] == pytest.approx(result["val"]["loss"], rel=1e-5)
+
+
 def test_one_after_another_is_each_run_by_itself(run_file, tiny, source, tmp_path, capsys):
     over = ["strategy=finetune,feature_transfer"]
     found = sweep(run_file(steps=4), over, out=tmp_path / "out")
