@@ -34,6 +34,7 @@ from tlx.protocols import (
     Brings,
     Brought,
     Learns,
+    Mixes,
     Prepares,
     Records,
     Reparametrises,
@@ -62,7 +63,7 @@ class Experiment(NamedTuple):
     phases: tuple[Planned, ...]
     terms: tuple[Term, ...]
     source_models: tuple[tuple[str, Model], ...]
-    augmentations: tuple[Augmentation, ...]
+    augmentations: tuple[Augmentation | Mixes, ...]
     constants: Constants
     steps: int
     domain: Domain | None = None
@@ -235,6 +236,7 @@ def assemble(config: RunConfig) -> Experiment:
     refusals.precision(phases, variables, sample)
     refusals.solved(phases, terms, augmentations)
     refusals.idle(terms, phases)
+    refusals.mixing(config, strategy, terms, augmentations)
     experiment = Experiment(
         config, info, parts, size, model, strategy, step, variables, report, phases, terms,
         tuple((name, replace(named[name].model, precision=config.precision)) for name in used),

@@ -26,7 +26,10 @@ def stopping_after(monkeypatch, steps):
     monkeypatch.setattr(loop, "interruptible", interruptible)
 
 
-AUGMENTED = {"strategy": STRATEGY, "augmentation": ["flip", {"name": "crop", "padding": 1}]}
+AUGMENTED = {
+    "strategy": STRATEGY,
+    "augmentation": ["flip", {"name": "crop", "padding": 1}, "mixup"],
+}
 ONCE = {
     # Cached stages, a second stream, quantities computed beforehand, a weight that moves.
     "strategy": {"name": "finetune", "frozen": ["stage1"], "norm": "recompute"},
