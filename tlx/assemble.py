@@ -35,6 +35,7 @@ from tlx.protocols import (
     Brings,
     Brought,
     Learns,
+    Mixes,
     Prepares,
     Records,
     Reparametrises,
@@ -63,7 +64,7 @@ class Experiment(NamedTuple):
     phases: tuple[Planned, ...]
     terms: tuple[Term, ...]
     source_models: tuple[tuple[str, Model], ...]
-    augmentations: tuple[Augmentation, ...]
+    augmentations: tuple[Augmentation | Mixes, ...]
     constants: Constants
     steps: int
     domain: Domain | None = None
@@ -247,6 +248,7 @@ def assemble(config: RunConfig) -> Experiment:
     balanced = config.data.sampling == "balanced"
     refusals.solved(phases, terms, augmentations, balanced)
     refusals.idle(terms, phases)
+    refusals.mixing(config, strategy, terms, augmentations)
     experiment = Experiment(
         config, info, parts, size, model, strategy, step, variables, report, phases, terms,
         tuple((name, replace(named[name].model, precision=config.precision)) for name in used),

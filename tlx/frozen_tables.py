@@ -21,6 +21,7 @@ from tlx.cache_store import Budget, Kept, Store
 from tlx.evaluate import summable
 from tlx.objective import Objective
 from tlx.plan import Planned
+from tlx.protocols import Augmentation
 from tlx.reads import reads
 from tlx.splits import Subset
 from tlx.stream import WHOLE, evaluation
@@ -126,11 +127,13 @@ def order_of(
     """What a phase's frozen prefix says of a split, to be computed."""
     config, info = experiment.config, experiment.info
     views = bool(augment and experiment.augmentations and config.cache_views)
+    # What mixes pictures is refused beside `cache_views`.
+    singles = tuple(a for a in experiment.augmentations if isinstance(a, Augmentation))
     recipe = Recipe(
         planned.model,
         features if features is not None else wanted(experiment, planned),
         pictures,
-        experiment.augmentations if views else (),
+        singles if views else (),
         (config.cache_views or 1) if views else 1,
         config.seed,
     )

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from tlx import mixing
 from tlx.precision import lowered, raised
 from tlx.protocols import Backbone, Head, Maskable, Staged
 from tlx.rematerialised import in_one_piece, rematerialised
@@ -235,7 +236,7 @@ class Model:
         new = {**state, "backbone": body}
         if self.head is None:
             return Forward(jnp.zeros(image.shape[0]), image, features, outputs, new)
-        loss = self.head.loss(outputs, batch)
+        loss = mixing.loss(self.head, outputs, batch)
         return Forward(loss, image, features, outputs, {**new, "head": top})
 
     def with_frozen(self, frozen: int, norm: NormPolicy) -> Model:

@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from tlx.mixing import judged, mixed
 from tlx.model import Model
-from tlx.protocols import Augmentation, Averages, Divergence, ForwardFn
+from tlx.protocols import Augmentation, Averages, Divergence, ForwardFn, Mixes
 from tlx.quantities import asked
 from tlx.rows import fetched
 from tlx.run_config import WeightSchedule
@@ -55,7 +56,7 @@ class Objective:
     forward: ForwardFn
     terms: tuple[Term, ...] = ()
     sources: tuple[tuple[str, Model], ...] = ()
-    augmentations: tuple[Augmentation, ...] = ()
+    augmentations: tuple[Augmentation | Mixes, ...] = ()
     effective: Callable[[Params], Params] | None = None
     sharing: frozenset[str] = frozenset()
     averaging: Averages | None = None
@@ -104,7 +105,7 @@ class Objective:
         metrics["loss"] = loss
         if self.model.head is not None and forward.outputs is not None:
             metrics["measure"] = jax.lax.stop_gradient(
-                self.model.head.measure(forward.outputs, batch)
+                self.model.head.measure(forward.outputs, judged(batch))
             )
         return loss, (forward.state, metrics)
 
@@ -193,17 +194,18 @@ def _looked_up(table: Mapping[str, PyTree] | None, batch: Batch) -> PyTree:
     return jax.tree.map(lambda leaf: leaf[rows], table["values"])
 
 
-def augmented(augmentations: tuple[Augmentation, ...], batch: Batch, rng: Array) -> Batch:
+def augmented(augmentations: tuple[Augmentation | Mixes, ...], batch: Batch, rng: Array) -> Batch:
     """The batch with every picture changed, each by a key of its own; float 0..1."""
     if not augmentations:
         return batch
-    count = batch["image"].shape[0]
-    image = altered(
-        augmentations,
-        batch["image"],
-        lambda number: jax.random.split(jax.random.fold_in(rng, number), count),
-    )
-    changed = {**batch, "image": image}
+    changed = {**batch, "image": _floats(batch["image"])}
+    for number, change in enumerate(augmentations):
+        key = jax.random.fold_in(rng, number)
+        if isinstance(change, Mixes):
+            changed = dict(mixed(change, changed, key))
+        else:
+            keys = jax.random.split(key, len(changed["image"]))
+            changed["image"] = jax.vmap(change)(keys, changed["image"])
     if "domain" in batch:
         key = jax.random.fold_in(rng, len(augmentations))
         changed["domain"] = augmented(augmentations, batch["domain"], key)
@@ -215,7 +217,11 @@ def altered(
 ) -> Array:
     """Pictures (B,H,W,C) changed by each augmentation in turn; `keys` gives those (B,) of the one
     with a number. Float 0..1."""
-    image = image.astype(jnp.float32) / 255 if image.dtype == jnp.uint8 else image
+    image = _floats(image)
     for number, change in enumerate(augmentations):
         image = jax.vmap(change)(keys(number), image)
     return image
+
+
+def _floats(image: Array) -> Array:
+    return image.astype(jnp.float32) / 255 if image.dtype == jnp.uint8 else image

@@ -69,6 +69,18 @@ class Augmentation(Protocol):
 
 
 @runtime_checkable
+class Mixes(Protocol):
+    """In place of an Augmentation: makes one picture of two training pictures. The core draws the
+    partners within a batch and weighs the losses for both labels (`tlx.mixing`)."""
+
+    def mix(self, rng: Array, image: Array, other: Array) -> tuple[Array, Array]:
+        """The picture (H,W,C) float 0..1 that becomes of two like it, and a scalar from 0 to 1: how
+        much the label of `image` counts, the rest being that of `other`. Runs in jit on the device
+        under `vmap`; the same key gives the same."""
+        ...
+
+
+@runtime_checkable
 class WeightSource(Protocol):
     """Somebody's numbers for a model."""
 

@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from tlx.augmentation_presets import written_out
 from tlx.errors import ConfigError, did_you_mean, listed
 
 Table = dict[str, Any]
@@ -27,7 +28,8 @@ def expanded(table: Mapping[str, Any]) -> Table:
     """A run's table with its short forms written out.
 
     A bare string stands for a table with only `name` (a source's, for one with only `run`), a
-    single table for a list of one, 'none' for an empty list. Whatever is wrong is left as is."""
+    single table for a list of one, 'none' for an empty list, a preset for its augmentations.
+    Whatever is wrong is left as is."""
     long = dict(table)
     for key in TABLES:
         if key in long:
@@ -37,6 +39,8 @@ def expanded(table: Mapping[str, Any]) -> Table:
             long[key] = [] if long[key] == "none" else [long[key]]
         if isinstance(long.get(key), (list, tuple)):
             long[key] = [_with_name(entry) for entry in long[key]]
+    if isinstance(long.get("augmentation"), list):
+        long["augmentation"] = written_out(long["augmentation"])
     if isinstance(sources := long.get("sources"), Mapping):
         long["sources"] = {
             key: {"run": source} if isinstance(source, str) else _with_names(source)

@@ -14,6 +14,7 @@ from tlx.dialect import Dialect
 from tlx.outside import Augmentation as Augmentation
 from tlx.outside import DataSource as DataSource
 from tlx.outside import Labelled as Labelled
+from tlx.outside import Mixes as Mixes
 from tlx.outside import Named as Named
 from tlx.outside import Noted as Noted
 from tlx.outside import Sink as Sink

@@ -19,8 +19,17 @@ from tlx.model import MOVING, Model, pictures
 from tlx.objective import Term
 from tlx.plan import Planned
 from tlx.precision import DTYPE, lowered
-from tlx.protocols import Accumulates, Augmentation, Skips, Step, WholeBatch
-from tlx.run_config import OnNan
+from tlx.protocols import (
+    Accumulates,
+    Augmentation,
+    Mixes,
+    SelfSupervised,
+    Skips,
+    Step,
+    Strategy,
+    WholeBatch,
+)
+from tlx.run_config import OnNan, RunConfig
 from tlx.splits import are_classes
 from tlx.types import Batch, DataInfo, Features, Mode, Params, State, Variables
 
@@ -157,7 +166,7 @@ def idle(terms: tuple[Term, ...], phases: tuple[Planned, ...]) -> None:
 def solved(
     phases: tuple[Planned, ...],
     terms: tuple[Term, ...],
-    augmentations: tuple[Augmentation, ...],
+    augmentations: tuple[Augmentation | Mixes, ...],
     balanced: bool = False,
 ) -> None:
     """What a run asks for must have an effect somewhere."""
@@ -172,6 +181,44 @@ def solved(
             f"solves for the head on all pictures as they are, without divergences. Set the "
             f'strategy\'s solver to "steps", or leave it out.'
         )
+
+
+def mixing(
+    config: RunConfig,
+    strategy: Strategy,
+    terms: tuple[Term, ...],
+    augmentations: tuple[Augmentation | Mixes, ...],
+) -> None:
+    """Pictures are mixed at most once, where both labels count, and nobody wants one of them."""
+    names = [
+        part.name
+        for part, change in zip(config.augmentation, augmentations, strict=True)
+        if isinstance(change, Mixes)
+    ]
+    if not names:
+        return
+    what = f"The augmentation {names[0]!r} makes one picture of two"
+    if len(names) > 1:
+        raise ConfigError(
+            f"{what}, and {names[1]!r} would mix the result again; an example has room for two "
+            f"labels. Keep one of them."
+        )
+    if config.head is None or isinstance(strategy, SelfSupervised):
+        raise ConfigError(
+            f"{what} and mixes their labels, and the strategy {config.strategy.name!r} learns "
+            f"without labels. Leave {names[0]!r} out."
+        )
+    if config.cache_views:
+        raise ConfigError(
+            f"{what}, which are drawn anew at every step; cache_views keeps what the network says "
+            f"of each picture by itself. Leave out one of the two."
+        )
+    for term in terms:
+        if single := sorted(term.words & {"batch", "recorded"}):
+            raise ConfigError(
+                f"{what}, and the divergence {term.name!r} asks for {single[0]!r}, which is about "
+                f"the first of them alone. Leave out one of the two."
+            )
 
 
 def divergences(

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from tlx.augmentation_presets import misused
 from tlx.errors import did_you_mean, listed
 from tlx.overrides import PARTS
 from tlx.run_config import (
@@ -90,6 +91,7 @@ def contradictions(long: Mapping[str, Any]) -> list[str]:
                 f"{did_you_mean(source, ['source', *sources])} Sources: "
                 f"{listed(['source', *sources])}."
             )
+    problems += misused(entries(long.get("augmentation")))
     return problems + _names(long) + _backbones(long)
 
 

@@ -26,8 +26,9 @@ Batch: TypeAlias = Mapping[str, Any]
 """`image` (B,H,W,C) uint8 or float 0..1 RGB, or `tokens` (B,T) with `mask`; `label`;
 `index` (B,) the example's number in its split; `weight` (B,), 0 marks padding; `prefix`, where it
 is known, what the frozen stages say of the pictures (`tlx.model.Prefix`); `domain`, where there is
-one, a batch of the second stream, without `label`. Or only `at` (B,), numbers of rows (`tlx.rows`),
-and `weight`."""
+one, a batch of the second stream, without `label`; `label_b` and `share` (B,), where pictures are
+mixed, the other picture's label and how much `label` counts (`tlx.mixing`). Or only `at` (B,),
+numbers of rows (`tlx.rows`), and `weight`."""
 Features: TypeAlias = "Mapping[str, Array]"
 
 Mode: TypeAlias = Literal["train", "tune", "eval", "stochastic"]

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tlx.testing import checks, failures
+from tlx.testing import check, checks, failures
 from tlx.testing.altered import altered, loose
 from tlx.testing.samples import weights
 from tlx.types import DataInfo, Tensors
@@ -103,6 +103,14 @@ def _(size, batched, rng, image):
     return jax.vmap(dim, axes)(rng, image) / 2, True
 
 
+def blended(share):
+    def mix(rng, image, other):
+        own = jax.random.uniform(rng)
+        return own * image + (1 - own) * other, share(own)
+
+    return altered(SimpleNamespace(), mix=mix)
+
+
 AUGMENTATIONS = {
     "value": lambda: lambda rng, image: dim(rng, image),
     "shape": lambda: grey,
@@ -110,6 +118,7 @@ AUGMENTATIONS = {
     "same_key_same_picture": lambda: restless_picture,
     "keys_differ": lambda: mirrored,
     "vmap_equals_single": lambda: other_in_vmap,
+    "share": lambda: blended(lambda own: 1 + own),
 }
 
 
@@ -226,6 +235,12 @@ SOUND = {
 @pytest.mark.parametrize("kind", BROKEN)
 def test_sound_toy_passes(kind):
     assert failures(kind, SOUND[kind]) == {}
+
+
+def test_a_sound_mixture_passes():
+    assert failures("augmentations", lambda: blended(lambda own: own)) == {}
+    assert "check_share" in check("augmentations", lambda: blended(lambda own: own))
+    assert "check_share" in failures("augmentations", lambda: blended(lambda own: own[None]))
 
 
 @pytest.mark.parametrize("kind", BROKEN)

@@ -196,7 +196,7 @@ def test_finetune_starts_from_the_source_that_ships_unless_told_otherwise(tmp_pa
         "data": "folder:pictures/Ants & bees",
         "backbone": finetune.BACKBONE,
         "weights": finetune.WEIGHTS,
-        "augmentation": list(finetune.AUGMENTATION),
+        "augmentation": finetune.AUGMENTATION,
     }
     assert "weights" not in finetune.table("x", backbone="resnet50"), "they would not fit"
     probe = finetune.table("x", strategy="feature_transfer")

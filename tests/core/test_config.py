@@ -209,6 +209,7 @@ def test_reading_files(tmp_path):
         (["divergence.l2.weight=0.1"], {"divergence": [{"name": "l2", "weight": 0.1}]}),
         (["divergence.l2.name=kl"], {"divergence": [{"name": "kl"}]}),
         (['augmentation=["flip"]'], {"augmentation": [{"name": "flip"}]}),
+        (["augmentation=light"], {"augmentation": [{"name": "flip"}, {"name": "crop"}]}),
         (["weights=none"], {"weights": "none"}),
         (["weights=run:runs/a=b"], {"weights": {"name": "run:runs/a=b"}}),
         (["out=2024-01-01"], {"out": "2024-01-01"}),

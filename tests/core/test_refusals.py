@@ -17,6 +17,18 @@ def words_of(*, outputs, domain_features):
     return outputs.mean()
 
 
+def of_labels(*, outputs, batch):
+    return outputs.mean()
+
+
+class Recorded:
+    def record(self, *, features):
+        return features["pooled"]
+
+    def __call__(self, *, features, recorded):
+        return (features["pooled"] - recorded).mean()
+
+
 def refused(tiny, match, **changes):
     with pytest.raises(TlxError, match=match) as caught:
         assemble(parse(tiny(**changes)))
@@ -35,6 +47,21 @@ def test_what_would_have_no_effect(tiny, tmp_path):
     # In a phase after the solved one it has.
     later = {"strategy": {"name": "probe_then_finetune", "solver": "newton"}}
     assert assemble(parse(tiny(**later, divergence=l2))).terms
+
+
+def test_mixed_pictures_beside_what_wants_one_label_or_one_picture(tiny):
+    twice = ["flip", "mixup", "cutmix"]
+    refused(tiny, "'mixup' makes one picture of two, and 'cutmix' would", augmentation=twice)
+    mixup = {"augmentation": ["mixup"]}
+    blind = {"strategy": {"name": "masked", "patch": 4}, "head": "none"}
+    refused(tiny, "the strategy 'masked' learns without labels", **mixup, **blind)
+    refused(tiny, "cache_views keeps what the network says", **mixup, cache_views=2)
+    recorded = [{"name": f"{__file__}:Recorded", "weight": 0.1}]
+    refused(tiny, "asks for 'recorded', which is about the first", **mixup, divergence=recorded)
+    labels = [{"name": f"{__file__}:of_labels", "weight": 0.1}]
+    refused(tiny, "asks for 'batch', which is about the first", **mixup, divergence=labels)
+    solved = {"strategy": {"name": "feature_transfer", "solver": "newton"}}
+    refused(tiny, "The augmentations would have no effect", **solved, **mixup)
 
 
 def test_a_domain_that_is_not_there(tiny):

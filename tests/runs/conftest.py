@@ -1,15 +1,23 @@
-"""The README's first command, run once a session for every test that looks at what it left."""
+"""What tests of whole runs share: the README's first command, run once a session for all that look
+at what it left, and the digests of what a run left."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+import orbax.checkpoint as ocp
 import pytest
+
+from tlx.checkpoint import Checkpoints
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -38,3 +46,25 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return Ran(folder, done.stdout)
+
+
+def digests_of(out: Path) -> dict[str, str]:
+    """sha256 of the model's tensors and of every leaf of the last checkpoint."""
+    found = {"model": hashlib.sha256((out / "model/model.safetensors").read_bytes()).hexdigest()}
+    with Checkpoints(out / "checkpoints") as checkpoints:
+        folder = checkpoints.folder(checkpoints.steps()[-1])
+    names = json.loads((folder / "step.json").read_text())["leaves"]
+    arrays = [name for name, leaf in names.items() if 0 not in leaf["shape"]]
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+        as_numpy = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in arrays}
+        args = ocp.args.PyTreeRestore(item=dict.fromkeys(arrays, 0), restore_args=as_numpy)
+        leaves = reader.restore(folder / "arrays", args=args)
+    for name, value in leaves.items():
+        found[name] = hashlib.sha256(np.asarray(value).tobytes()).hexdigest()
+    return found
+
+
+@pytest.fixture
+def digests() -> Callable[[Path], dict[str, str]]:
+    """`digests_of`."""
+    return digests_of

@@ -138,6 +138,7 @@ def test_a_run_on_eight_devices_is_the_run_on_one(tiny, tmp_path):
     table = tiny(
         batch_size=16, steps=6, log_every=3, optimizer={"name": "sgd", "learning_rate": 0.01},
         divergence=[{"name": "l2", "weight": 0.1}, {"name": "bss", "weight": 0.1}],
+        augmentation=["cutmix"],
     )  # fmt: skip
     (tmp_path / "run.toml").write_text(tomli_w.dumps(table))
     said = on_eight(RUNS, tmp_path / "run.toml", tmp_path)

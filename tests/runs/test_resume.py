@@ -1,15 +1,11 @@
 """A run that was interrupted and resumed ends bit-identical to one that was not."""
 
-import hashlib
-import json
 import os
 import signal
 from contextlib import contextmanager
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 
 import tlx
@@ -19,22 +15,6 @@ from tlx.errors import DataError, Interrupted
 from tlx.profile import Clock
 
 STRATEGY = {"name": "probe_then_finetune", "probe": 0.4}
-
-
-def digests(out):
-    """sha256 of the model's tensors and of every leaf of the last checkpoint."""
-    found = {"model": hashlib.sha256((out / "model/model.safetensors").read_bytes()).hexdigest()}
-    with Checkpoints(out / "checkpoints") as checkpoints:
-        folder = checkpoints.folder(checkpoints.steps()[-1])
-    names = json.loads((folder / "step.json").read_text())["leaves"]
-    arrays = [name for name, leaf in names.items() if 0 not in leaf["shape"]]
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-        as_numpy = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in arrays}
-        args = ocp.args.PyTreeRestore(item=dict.fromkeys(arrays, 0), restore_args=as_numpy)
-        leaves = reader.restore(folder / "arrays", args=args)
-    for name, value in leaves.items():
-        found[name] = hashlib.sha256(np.asarray(value).tobytes()).hexdigest()
-    return found
 
 
 def stopping_after(monkeypatch, steps):
@@ -48,7 +28,10 @@ def stopping_after(monkeypatch, steps):
     monkeypatch.setattr(loop, "interruptible", interruptible)
 
 
-AUGMENTED = {"strategy": STRATEGY, "augmentation": ["flip", {"name": "crop", "padding": 1}]}
+AUGMENTED = {
+    "strategy": STRATEGY,
+    "augmentation": ["flip", {"name": "crop", "padding": 1}, "mixup"],
+}
 ONCE = {
     # Cached stages, a second stream, quantities computed beforehand, a weight that moves.
     "strategy": {"name": "finetune", "frozen": ["stage1"], "norm": "recompute"},
@@ -96,7 +79,9 @@ SOLVED = {"strategy": {**STRATEGY, "solver": "newton"}}
         "reduced and numbered",
     ],
 )
-def test_resumed_equals_uninterrupted(tiny, pictures, tmp_path, monkeypatch, changes, stops):
+def test_resumed_equals_uninterrupted(
+    tiny, pictures, tmp_path, monkeypatch, changes, stops, digests
+):
     domain = {"name": "npz", "path": str(pictures)}
     changes = {**changes, "domain": domain} if changes is ONCE else changes
     table = tiny(**changes, checkpoint_seconds=60.0)
@@ -115,7 +100,7 @@ def test_resumed_equals_uninterrupted(tiny, pictures, tmp_path, monkeypatch, cha
     assert result.get("skipped") == (3 if "optimizer" in changes else None)
 
 
-def test_a_run_with_balanced_classes_goes_on_where_it_stopped(tiny, tmp_path, monkeypatch):
+def test_a_run_with_balanced_classes_goes_on_where_it_stopped(tiny, tmp_path, monkeypatch, digests):
     table = tiny()
     table["data"] |= {"sampling": "balanced", "limit": 11}
     tlx.run(table, out=tmp_path / "whole")
@@ -128,7 +113,7 @@ def test_a_run_with_balanced_classes_goes_on_where_it_stopped(tiny, tmp_path, mo
     assert result["examples"]["train"] == 33
 
 
-def test_a_damaged_checkpoint_is_passed_over(tiny, tmp_path, monkeypatch):
+def test_a_damaged_checkpoint_is_passed_over(tiny, tmp_path, monkeypatch, digests):
     table = tiny()
     tlx.run(table, out=tmp_path / "whole")
     out = tmp_path / "stopped"

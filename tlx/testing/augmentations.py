@@ -1,4 +1,5 @@
-"""What every augmentation must do: change one picture at random, in jit, under vmap."""
+"""What every augmentation must do: change one picture, or mix it with another, at random, in jit,
+under vmap."""
 
 from __future__ import annotations
 
@@ -11,8 +12,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tlx.protocols import Augmentation
-from tlx.testing.claims import claim, claim_close, claim_finite, claim_same, claim_value
+from tlx.protocols import Augmentation, Mixes
+from tlx.testing.claims import (
+    NotApplicable,
+    claim,
+    claim_close,
+    claim_finite,
+    claim_same,
+    claim_value,
+)
 from tlx.testing.compiling import quick_jit
 
 BATCH, SIZE = 5, (12, 10)
@@ -22,26 +30,35 @@ BATCH, SIZE = 5, (12, 10)
 class Subject:
     """An augmentation under test, with pictures (5,12,10,3) in 0..1 that hold both ends."""
 
-    def __init__(self, make: Callable[[], Augmentation], folder: Path):
+    def __init__(self, make: Callable[[], Augmentation | Mixes], folder: Path):
         self.make = make
         uniform = np.random.default_rng(0).uniform(-0.2, 1.2, (BATCH, *SIZE, 3))
         self.images = np.clip(uniform, 0, 1).astype(np.float32)
         self.keys = jax.random.split(jax.random.key(1), BATCH)
 
     @cached_property
-    def thing(self) -> Augmentation:
+    def thing(self) -> Augmentation | Mixes:
         """The augmentation."""
         return self.make()
 
     @cached_property
+    def change(self) -> Augmentation:
+        """What it does to one picture; what mixes two gets the same partner for each."""
+        thing = self.thing
+        if not isinstance(thing, Mixes):
+            return thing
+        partner = jnp.asarray(self.images[0, ::-1])
+        return lambda rng, image: thing.mix(rng, image, partner)[0]
+
+    @cached_property
     def single(self) -> Any:
         """The augmentation of one picture, compiled."""
-        return quick_jit(self.thing)
+        return quick_jit(self.change)
 
     @cached_property
     def many(self) -> jax.Array:
         """All pictures, each with its own key, in jit under vmap."""
-        return quick_jit(jax.vmap(self.thing))(self.keys, self.images)
+        return quick_jit(jax.vmap(self.change))(self.keys, self.images)
 
 
 def check_value(subject: Subject) -> None:
@@ -51,7 +68,7 @@ def check_value(subject: Subject) -> None:
 
 def check_shape(subject: Subject) -> None:
     """A floating picture (H',W',C) comes back, with the channels that went in."""
-    one = jax.eval_shape(subject.thing, subject.keys[0], subject.images[0])
+    one = jax.eval_shape(subject.change, subject.keys[0], subject.images[0])
     claim(
         len(one.shape) == 3 and one.shape[2] == 3 and jnp.issubdtype(one.dtype, jnp.floating),
         f"An augmentation of a picture {(*SIZE, 3)} must give a floating picture (H,W,3); this one "
@@ -74,14 +91,14 @@ def check_same_key_same_picture(subject: Subject) -> None:
     """The same key gives the same picture; compiled afresh, too, so that no number hides that was
     drawn while tracing."""
     seen = subject.keys[0], subject.images[0]
-    one, other = subject.single(*seen), quick_jit(lambda k, i: subject.thing(k, i))(*seen)
+    one, other = subject.single(*seen), quick_jit(lambda k, i: subject.change(k, i))(*seen)
     claim_same(one, other, "Two pictures from the same key")
 
 
 def check_keys_differ(subject: Subject) -> None:
     """Another key gives another picture, sooner or later: 64 keys are tried."""
     keys = jax.random.split(jax.random.key(2), 64)
-    found = np.asarray(quick_jit(jax.vmap(subject.thing, (0, None)))(keys, subject.images[0]))
+    found = np.asarray(quick_jit(jax.vmap(subject.change, (0, None)))(keys, subject.images[0]))
     claim(
         np.any(found != found[:1]),
         "64 keys give the same picture; a change that is not random belongs in the data.",
@@ -93,3 +110,22 @@ def check_vmap_equals_single(subject: Subject) -> None:
     pairs = zip(subject.keys, subject.images, strict=True)
     alone = np.stack([subject.single(key, image) for key, image in pairs])
     claim_close(subject.many, alone, "Pictures augmented in a batch against one at a time")
+
+
+def check_share(subject: Subject) -> None:
+    """What mixes two pictures says how much the first one's label counts, from 0 to 1."""
+    thing = subject.thing
+    if not isinstance(thing, Mixes):
+        raise NotApplicable("It changes one picture and no label.")
+    keys = jax.random.split(jax.random.key(2), 64)
+    mix = quick_jit(jax.vmap(lambda key: thing.mix(key, *subject.images[:2])[1]))
+    share = np.asarray(mix(keys))
+    claim(
+        share.shape == (64,) and np.issubdtype(share.dtype, np.floating),
+        f"`mix` must give a floating scalar beside a picture, the share of the first one's label; "
+        f"this one gives {share.dtype}{share.shape[1:]}.",
+    )
+    claim(
+        np.all((share >= 0) & (share <= 1)),
+        f"Shares must be between 0 and 1; 64 keys give {share.min():.4g} to {share.max():.4g}.",
+    )

@@ -19,6 +19,8 @@ from tlx_data.color_jitter import (
 from tlx_data.crop import Crop
 from tlx_data.flip import Flip
 from tlx_data.grayscale import Grayscale
+from tlx_data.rand_augment import RandAugment
+from tlx_data.random_erasing import RandomErasing
 from tlx_data.resized_crop import ResizedCrop, resized_part
 from tlx_data.solarize import Solarize
 
@@ -26,7 +28,8 @@ from tlx.errors import ConfigError
 from tlx.protocols import Augmentation
 
 EVERY = (
-    Flip(), Crop(), ResizedCrop(), ColorJitter(0.5, 0.5, 0.5, 0.2), Grayscale(), Blur(), Solarize()
+    Flip(), Crop(), ResizedCrop(), ColorJitter(0.5, 0.5, 0.5, 0.2), Grayscale(), Blur(), Solarize(),
+    RandAugment(), RandomErasing(),
 )  # fmt: skip
 NOTHING = (
     Flip(0.0), Crop(0), ResizedCrop((1.0, 1.0), (1.0, 1.0)), ColorJitter(0.0, 0.0, 0.0, 0.0),

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-import jax.numpy as jnp
 from jax import Array
 
 from tlx.errors import ConfigError
+from tlx_data.image_operations import solarized
 from tlx_data.sometimes import check_probability, sometimes
 
 
@@ -32,5 +32,4 @@ class Solarize:
 
     def __call__(self, rng: Array, image: Array) -> Array:
         """The picture, or the same solarised."""
-        turned = jnp.where(image >= self.threshold, 1 - image, image)
-        return sometimes(rng, self.probability, turned, image)
+        return sometimes(rng, self.probability, solarized(image, self.threshold), image)

@@ -40,7 +40,7 @@ KEY = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)", re.DOTALL)
 @dataclass(frozen=True, eq=False)
 class Members:
     """Pictures of shards: picture i is `sizes[i]` bytes from `offsets[i]` on of
-    `shards[which[i]]`. A Split, and Labelled."""
+    `shards[which[i]]`. A Split, Labelled, and Named."""
 
     shards: tuple[Path, ...]
     keys: tuple[str, ...]
@@ -64,6 +64,10 @@ class Members:
         if len(picture) < size:
             raise DataError(f"{name} is cut short; the shard was changed while it was read.")
         return {"image": read(picture, name), "label": self.labels[index]}
+
+    def called(self, index: int) -> str:
+        """The shard and the key in it."""
+        return f"{self.shards[self.which[index]]}:{self.keys[index]}"
 
 
 @final

@@ -97,3 +97,5 @@ def test_refusals():
         two_views(["flip", {"name": "flip", "chance": 1.0}], None, SMALL, LARGE)
     with pytest.raises(ConfigError, match=r"strategy\.second_view\.0: .* its name or a table"):
         two_views(None, [{"probability": 1.0}], SMALL, LARGE)
+    with pytest.raises(ConfigError, match=r"strategy\.views\.1: 'mixup' makes one picture of two"):
+        two_views(["flip", "mixup"], None, SMALL, LARGE)

@@ -20,7 +20,7 @@ from jax import Array
 from tlx import registry
 from tlx.errors import ConfigError
 from tlx.model import pictures
-from tlx.protocols import Augmentation
+from tlx.protocols import Augmentation, Mixes
 from tlx.types import Batch, InputSpec, Mode
 from tlx_strategies.example_keys import example_keys
 
@@ -118,7 +118,12 @@ def _augmentation(step: str | Mapping[str, Any], where: str) -> Augmentation:
             f"{where}: an augmentation is its name or a table with the key `name`, such as "
             f'"flip" or {{ name = "flip", probability = 0.5 }}, not {step!r}.'
         )
-    return registry.build("augmentations", name, table, where=where)
+    found = registry.build("augmentations", name, table, where=where)
+    if isinstance(found, Mixes):
+        raise ConfigError(
+            f"{where}: {name!r} makes one picture of two, and a view is of one. Leave it out."
+        )
+    return found
 
 
 # Compiled into whatever calls it; traced once for all of them.

@@ -1,0 +1,45 @@
+"""Evaluation counts every example once, however they are put into batches."""
+
+import jax
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, log_loss
+
+from tlx import config
+from tlx.assemble import assemble
+from tlx.split_metrics import evaluated
+
+KEY = jax.random.key(0)
+
+
+@pytest.fixture
+def measured(tiny):
+    """(metrics of the test split of 50, the experiment) at a batch size."""
+
+    def measured(batch_size):
+        experiment = assemble(config.parse(tiny(batch_size=batch_size)))
+        found = evaluated(
+            experiment, experiment.phases[-1], experiment.variables, experiment.splits.test
+        )
+        return found.metrics, experiment
+
+    return measured
+
+
+def test_it_is_the_same_at_any_batch_size_and_scikit_learns(measured):
+    found = {size: measured(size) for size in (1, 7, 49, 50, 64)}
+    metrics, experiment = found[50]
+    for size, (others, _) in found.items():
+        assert others.keys() == metrics.keys()
+        for name, value in others.items():
+            np.testing.assert_allclose(value, metrics[name], rtol=1e-5, err_msg=f"{name} at {size}")
+    test, model = experiment.splits.test, experiment.model
+    image = np.stack([test[i]["image"] for i in range(len(test))])
+    features, _ = model.features(*experiment.variables, image, rng=KEY, mode="eval")
+    logits, _ = model.answer(
+        *experiment.variables, features, size=image.shape[1:3], rng=KEY, mode="eval"
+    )
+    shares = np.exp(np.asarray(logits, np.float64))
+    shares /= shares.sum(1, keepdims=True)
+    assert metrics["accuracy"] == pytest.approx(accuracy_score(test.labels, shares.argmax(1)))
+    assert metrics["loss"] == pytest.approx(log_loss(test.labels, shares), rel=1e-4)

@@ -1,0 +1,57 @@
+"""Pictures that are mixed in pairs, and what a head makes of one that has two labels.
+
+Each example of a training batch gets another one as its partner; an augmentation that `Mixes` says
+how the two become one picture, and how much each label counts. A loss is then the mean of the
+losses for both labels with these weights, which for cross-entropy, binary or not, is the loss for
+the mixed label, and for squared error differs from it by a number that no parameter moves.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from tlx.protocols import Head, Mixes
+from tlx.types import Batch, PyTree
+
+
+def mixed(change: Mixes, batch: Batch, rng: Array) -> Batch:
+    """The batch, whose pictures are float 0..1, with every one mixed with its partner's: with
+    `share` (B,), what the example's own label counts, and, where there are labels, `label_b`, the
+    partner's."""
+    for_partners, for_pictures = jax.random.split(rng)
+    partner = partners(for_partners, batch["weight"])
+    keys = jax.random.split(for_pictures, len(partner))
+    image, share = jax.vmap(change.mix)(keys, batch["image"], batch["image"][partner])
+    labels = {"label_b": batch["label"][partner]} if "label" in batch else {}
+    return {**batch, "image": image, "share": share, **labels}
+
+
+def partners(rng: Array, weight: Array) -> Array:
+    """(B,) the number of another example for each, drawn at random from those whose `weight` (B,)
+    is above 0. One of weight 0, or without another, has itself."""
+    real = weight > 0
+    # Those that count come first, in random order; each has the next one, the last the first.
+    order = jnp.argsort(jnp.where(real, jax.random.uniform(rng, weight.shape), 2))
+    count, place = real.sum(), jnp.arange(len(weight))
+    after = jnp.where(place < count, (place + 1) % jnp.maximum(count, 1), place)
+    return jnp.zeros_like(order).at[order].set(order[after])
+
+
+def loss(head: Head, outputs: PyTree, batch: Batch) -> Array:
+    """(B,) the head's loss; where pictures are mixed, that for both labels by their shares."""
+    own = head.loss(outputs, batch)
+    if "share" not in batch:
+        return own
+    other = head.loss(outputs, {**batch, "label": batch["label_b"]})
+    return batch["share"] * own + (1 - batch["share"]) * other
+
+
+def judged(batch: Batch) -> Batch:
+    """The batch as a head measures it: of mixed pictures, with the label that counts more."""
+    if "share" not in batch:
+        return batch
+    label = batch["label"]
+    mostly = (batch["share"] >= 0.5).reshape(-1, *(1,) * (label.ndim - 1))
+    return {**batch, "label": jnp.where(mostly, label, batch["label_b"])}
