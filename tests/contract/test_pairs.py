@@ -16,7 +16,9 @@ def test_every_pair_is_traced_or_refused_with_a_sentence(strategy):
             check_traced(pair)
 
 
+@pytest.mark.slow
 def test_a_covering_set_is_trained():
+    """Each strategy and each divergence alone is trained by its own checks, in every run."""
     chosen = covering()
     for pair in chosen:
         check_trained(pair)
