@@ -1,8 +1,8 @@
 """How a program that holds a network is compiled: `jax.jit` with its backend's compiler options.
 
-On the CPU, XLA's own choice of library calls slows convolutions down by a third to a half, and
-their weight gradients to a third of their speed and less (jax 0.10.2,
-`benchmarks/convolutions.py`). On accelerators nothing is changed.
+On the CPU, XLA's own choice of library calls makes convolutions 1.1 to 4.7 times slower, and their
+weight gradients 1.5 to 4.7 times (jax 0.10.2, `benchmarks/convolutions.py`). On accelerators
+nothing is changed.
 """
 
 from __future__ import annotations
