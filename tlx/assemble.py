@@ -123,13 +123,13 @@ class Experiment(NamedTuple):
     @property
     def sizes(self) -> dict[str, int]:
         """How many examples train, select and test."""
-        return {name: len(getattr(self.splits, name)) for name in ("train", "val", "test")}
+        return {name: len(part) for name, part in self.splits.parts.items()}
 
     @property
     def subsets(self) -> dict[str, Classed]:
         """What trains, selects and tests, by name, and of a domain what trains and tests."""
         classes, domain = self.info.classes, self.domain
-        found = {name: (getattr(self.splits, name), classes) for name in ("train", "val", "test")}
+        found = {name: (part, classes) for name, part in self.splits.parts.items()}
         if domain is not None:
             found["domain-train"] = domain.train, classes if domain.test else ()
             found |= {"domain-test": (domain.test, classes)} if domain.test else {}

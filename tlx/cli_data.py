@@ -37,7 +37,7 @@ def check(args: argparse.Namespace) -> None:
     source = registry.build("datasets", table.data.name, table.data.options)
     cut, classes = splits.cut(source, seed=0), source.info.classes
     canvas, inputs = _expected(table, source.info) if args.backbone else (None, None)
-    parts = {name: getattr(cut, name) for name in data_check.SPLITS}
+    parts = cut.parts
     found = data_check.check(parts, classes, canvas=canvas, inputs=inputs, limit=args.limit)
     if args.json:
         print(as_json({**found._asdict(), "findings": [f._asdict() for f in found.findings]}))

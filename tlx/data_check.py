@@ -19,7 +19,7 @@ import numpy as np
 from tlx.errors import TlxError, listed
 from tlx.input_check import oddities
 from tlx.look_alikes import Print, pairs, print_of
-from tlx.splits import Subset
+from tlx.splits import Subset, are_classes
 from tlx.types import InputSpec
 
 SPLITS = ("train", "val", "test")
@@ -80,17 +80,17 @@ def check(
     (H,W) that they get, whether they look as a network expects them."""
     total = sum(map(len, parts.values()))
     looks = [look for name, part in parts.items() for look in _looks(name, part, total, limit)]
+    counts = {name: _counts(parts[name], classes) for name in SPLITS}
     found = [
         *_unreadable(looks),
         *_shared(looks),
         *_contradictions(looks, classes),
         *_flat(looks),
-        *_one_sided(parts, classes),
+        *_one_sided(counts),
     ]
     if canvas is not None and inputs is not None and not any(look.fault for look in looks):
         found += [Finding("warning", text) for text in oddities(parts["train"], canvas, inputs)]
     found.sort(key=lambda finding: finding.level)
-    counts = {name: _counts(part, classes) for name, part in parts.items()}
     return Checked(tuple(found), counts, len(looks), total)
 
 
@@ -147,7 +147,7 @@ def _contradictions(looks: Sequence[_Look], classes: tuple[str, ...]) -> Iterato
     groups = [each for each in same.values() if len(each) > 1 and not each[0].flat]
     odd = [each for each in groups if len({int(look.label) for look in each}) > 1]
     names = [
-        " and ".join(f"{look.name} ({_class(look.label, classes)})" for look in each[:2])
+        " and ".join(f"{look.name} ({classes[int(look.label)]})" for look in each[:2])
         for each in odd
     ]
     if odd:
@@ -170,30 +170,24 @@ def _flat(looks: Sequence[_Look]) -> Iterator[Finding]:
         )
 
 
-def _one_sided(parts: Mapping[str, Subset], classes: tuple[str, ...]) -> Iterator[Finding]:
+def _one_sided(counts: Mapping[str, Mapping[str, int]]) -> Iterator[Finding]:
     """Classes without examples to learn from, or to be measured by."""
     for name, why in (
         ("train", "cannot be learnt"),
         ("val", "have no say in what is selected"),
         ("test", "are not measured"),
     ):
-        counts = _counts(parts[name], classes)
-        empty = [label for label, count in counts.items() if not count]
-        if empty and len(empty) < len(classes):
+        empty = [label for label, count in counts[name].items() if not count]
+        if empty and len(empty) < len(counts[name]):
             text = f"{_many(empty, 'class', 'classes')} of no picture in {name!r} {why}."
             yield Finding("error" if name == "train" else "warning", text, _few(empty))
 
 
 def _counts(part: Subset, classes: tuple[str, ...]) -> dict[str, int]:
-    labels = np.asarray(part.labels)
-    if not classes or labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+    if not are_classes(part.labels, classes):
         return {}
-    counts = np.bincount(labels, minlength=len(classes))
+    counts = np.bincount(part.labels, minlength=len(classes))
     return dict(zip(classes, counts.tolist(), strict=True))
-
-
-def _class(label: Any, classes: tuple[str, ...]) -> str:
-    return classes[int(label)] if 0 <= int(label) < len(classes) else str(label)
 
 
 def _many(things: Sequence[Any], one: str, many: str | None = None) -> str:

@@ -11,7 +11,7 @@ import json
 
 from tlx.assemble import Experiment
 from tlx.cache_folder import cache_folder
-from tlx.data_check import SPLITS, Finding, check
+from tlx.data_check import Finding, check
 from tlx.errors import DataError
 
 FORM = 1
@@ -24,7 +24,7 @@ def first_look(experiment: Experiment) -> tuple[str, ...]:
     limit, domain = experiment.config.data.check, experiment.domain
     if not limit:
         return ()
-    parts = {name: getattr(experiment.splits, name) for name in SPLITS}
+    parts = experiment.splits.parts
     if domain is not None:
         parts["domain"] = domain.train
     about = (FORM, experiment.info.fingerprint, limit, experiment.config.domain)

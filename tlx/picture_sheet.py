@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from tlx.decode import fit
 from tlx.errors import TlxError
-from tlx.splits import Subset
+from tlx.splits import Subset, are_classes
 
 TILE, GAP, NAME = 96, 4, 160
 """Pixels of a picture's side, between pictures, and for a class's name."""
@@ -43,8 +43,8 @@ def sheet(part: Subset, classes: Sequence[str]) -> Image.Image:
 
 
 def _rows(part: Subset, classes: Sequence[str]) -> list[tuple[str, list[int]]]:
-    labels = np.asarray(part.labels)
-    if not classes or labels.ndim != 1:
+    labels = part.labels
+    if not are_classes(labels, tuple(classes)):
         return [(part.name, _spread(np.arange(len(part))))]
     found = ((name, np.flatnonzero(labels == k)) for k, name in enumerate(classes[:ROWS]))
     return [(name, _spread(places)) for name, places in found]

@@ -61,6 +61,11 @@ class Splits(NamedTuple):
     test: Subset
     notes: tuple[str, ...]
 
+    @property
+    def parts(self) -> dict[str, Subset]:
+        """The three by name."""
+        return {"train": self.train, "val": self.val, "test": self.test}
+
 
 def shuffled(count: int, key: str) -> np.ndarray:
     """A random order of 0..count-1, the same for the same key with every version of numpy: of its

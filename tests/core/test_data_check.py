@@ -8,9 +8,9 @@ from PIL import Image
 
 import tlx
 from tlx import cli, registry
-from tlx.data_check import SPLITS, check
+from tlx.data_check import check
 from tlx.errors import DataError
-from tlx.splits import cut
+from tlx.splits import Subset, cut
 from tlx.types import InputSpec
 
 CLASSES = ("ant", "bee")
@@ -31,13 +31,10 @@ def folder(tmp_path):
     return tmp_path / "photos"
 
 
-def checked(folder, **how):
+def checked(folder, also=None, **how):
     source = registry.build("datasets", "folder", {"path": str(folder)})
-    return check(parts(cut(source, val=4, seed=0)), source.info.classes, **how)
-
-
-def parts(splits):
-    return {name: getattr(splits, name) for name in SPLITS}
+    parts = cut(source, val=4, seed=0).parts | ({"domain": also} if also else {})
+    return check(parts, source.info.classes, **how)
 
 
 def only(found):
@@ -114,7 +111,7 @@ def test_a_class_in_one_split_only(tmp_path):
         class_names=np.array(["a", "b", "c"]),
     )  # fmt: skip
     source = registry.build("datasets", "npz", {"path": str(path)})
-    found = check(parts(cut(source, seed=0)), source.info.classes).findings
+    found = check(cut(source, seed=0).parts, source.info.classes).findings
     texts = {f.text: f.level for f in found}
     assert texts["1 class of no picture in 'train' cannot be learnt."] == "error"
     assert texts["1 class of no picture in 'val' have no say in what is selected."] == "warning"
@@ -125,6 +122,14 @@ def test_pictures_unlike_what_the_network_expects(folder):
     dark = InputSpec(mean=(0.01,) * 3, std=(0.01,) * 3)
     assert all(f.level == "warning" for f in checked(folder, canvas=(32, 32), inputs=dark).findings)
     assert checked(folder, canvas=(32, 32), inputs=dark).findings
+
+
+def test_other_pictures_may_have_other_classes(folder):
+    """Of a second domain, say; whether they can be read is all that matters."""
+    more = Subset(cut(registry.build("datasets", "digits"), seed=0).train, np.arange(30))
+    found = checked(folder, also=more)
+    assert (found.findings, found.looked) == ((), 66)
+    assert found.counts.keys() == {"train", "val", "test"}
 
 
 def test_a_few_of_many(folder):
