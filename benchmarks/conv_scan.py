@@ -10,19 +10,15 @@ unrolling can go. Compile time apart. Writes results/conv_scan.json.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from reported import reported
 
-from tlx.describe import device, versions
-
-HERE = Path(__file__).resolve().parent
 CHANNELS, SIZE, BATCH, LAYERS = 16, 32, 32, 4
 
 
@@ -83,12 +79,8 @@ def main() -> None:
         "ms_a_step": {name: round(statistics.median(found), 2) for name, found in each.items()},
         "scan_over_unrolled": round(statistics.median(a / b for a, b in pairs), 2),
         "compile_seconds": compiled,
-        "device": device(),
-        "versions": versions(),
-        "date": time.strftime("%Y-%m-%d"),
     }
-    print(json.dumps(result, indent=2))
-    (HERE / "results" / "conv_scan.json").write_text(json.dumps(result, indent=2) + "\n")
+    reported("conv_scan", result)
 
 
 if __name__ == "__main__":

@@ -17,19 +17,17 @@ import statistics
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
+from reported import reported
 from tlx_flax.convolution import convolution, plain
 
 from tlx.compiled import compiled
-from tlx.describe import device, versions
 
-HERE = Path(__file__).resolve().parent
 SHAPES = [
     # batch, pixels, window, stride, channels in and out
     (128, 32, 3, 1, 3, 16), (128, 32, 3, 1, 16, 16), (128, 16, 3, 1, 32, 32),
@@ -110,11 +108,8 @@ def main() -> None:
         "what": "milliseconds of one convolution, float32",
         "ms": table,
         "rounds": given.rounds,
-        "device": device(),
-        "versions": versions() | {"torch": torch.__version__},
-        "date": time.strftime("%Y-%m-%d"),
     }
-    (HERE / "results" / "convolutions.json").write_text(json.dumps(result, indent=2) + "\n")
+    reported("convolutions", result, torch=torch.__version__)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ Writes results/feature_transfer_EPOCHS.json.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import tempfile
@@ -27,6 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from compiling import Compiling
+from reported import reported
 from torch.nn import functional
 from torch_resnet20 import ResNet20
 from transfer.few_labels import unpacked
@@ -34,7 +34,6 @@ from transfer.few_labels import unpacked
 from tlx import config as configs
 from tlx.assemble import assemble
 from tlx.cache_store import Store
-from tlx.describe import device, versions
 from tlx.loop import train
 from tlx.sinks import Sinks
 from tlx.split_metrics import evaluated
@@ -221,13 +220,8 @@ def main() -> None:
         "times_faster_than": _ratios(seconds),
         "times_faster_than_with_test": _ratios(tested),
         "rounds": given.rounds,
-        "device": device(),
-        "versions": versions() | {"torch": torch.__version__},
-        "date": time.strftime("%Y-%m-%d"),
     }
-    print(json.dumps(result, indent=2))
-    into = HERE / "results" / f"feature_transfer_{given.epochs}.json"
-    into.write_text(json.dumps(result, indent=2) + "\n")
+    reported(f"feature_transfer_{given.epochs}", result, torch=torch.__version__)
 
 
 if __name__ == "__main__":

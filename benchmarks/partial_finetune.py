@@ -11,7 +11,6 @@ results/partial_finetune.json.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -20,14 +19,13 @@ from typing import Any
 
 import numpy as np
 from compiling import Compiling
+from reported import reported
 
 from tlx import config as configs
 from tlx.assemble import assemble
-from tlx.describe import device, versions
 from tlx.loop import train
 from tlx.sinks import Sinks
 
-HERE = Path(__file__).resolve().parent
 VAL, TEST = 32, 32
 FROZEN = ["stem", "stage1", "stage2", "stage3"]
 
@@ -76,12 +74,8 @@ def main() -> None:
         "seconds": {name: round(statistics.median(each), 2) for name, each in seconds.items()},
         "times_faster": round(statistics.median(b / a for a, b in pairs), 2),
         "rounds": given.rounds,
-        "device": device(),
-        "versions": versions(),
-        "date": time.strftime("%Y-%m-%d"),
     }
-    print(json.dumps(result, indent=2))
-    (HERE / "results" / "partial_finetune.json").write_text(json.dumps(result, indent=2) + "\n")
+    reported("partial_finetune", result)
 
 
 if __name__ == "__main__":

@@ -13,32 +13,29 @@ results/step_and_forward_NETWORK.json.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
+from reported import reported
 from torch.nn import functional
 from torch_resnet20 import ResNet20
 
 from tlx import registry, trees
 from tlx.compiled import compiled
 from tlx.config import OptimizerConfig
-from tlx.describe import device, versions
 from tlx.model import Model
 from tlx.objective import Objective
 from tlx.optimizer import transform
 from tlx.plan import plan
 from tlx.types import Constants, TrainState
 
-HERE = Path(__file__).resolve().parent
 RATE, DECAY = 0.01, 5e-4
 Once = Callable[[], Any]
 
@@ -242,13 +239,8 @@ def main() -> None:
         },
         "compile_seconds": {name: round(peer.compile_seconds, 1) for name, peer in peers.items()},
         "rounds": given.rounds,
-        "device": device(),
-        "versions": versions() | {"torch": torch.__version__},
-        "date": time.strftime("%Y-%m-%d"),
     }
-    print(json.dumps(result, indent=2))
-    into = HERE / "results" / f"step_and_forward_{given.network}.json"
-    into.write_text(json.dumps(result, indent=2) + "\n")
+    reported(f"step_and_forward_{given.network}", result, torch=torch.__version__)
 
 
 if __name__ == "__main__":

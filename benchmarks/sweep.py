@@ -10,7 +10,6 @@ jax's own events say), training and validation. Writes results/sweep.json.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -20,13 +19,13 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from compiling import Compiling
+from reported import reported
 from transfer.few_labels import unpacked
 
 from tlx import config as configs
 from tlx import together
 from tlx.assemble import Experiment, assemble
 from tlx.cache_store import Store
-from tlx.describe import device, versions
 
 HERE = Path(__file__).resolve().parent
 POINTS, SEEDS = 16, 4
@@ -87,12 +86,8 @@ def main() -> None:
         "all_heads_over_one": many / one,
         "sweep_adds_to_one_run": (many - one) / (features + one),
         "rounds": given.rounds,
-        "device": device(),
-        "versions": versions(),
-        "date": time.strftime("%Y-%m-%d"),
     }
-    print(json.dumps(result, indent=2))
-    (HERE / "results" / "sweep.json").write_text(json.dumps(result, indent=2) + "\n")
+    reported("sweep", result)
 
 
 if __name__ == "__main__":

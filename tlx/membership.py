@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
+from tlx import manifest
 from tlx.errors import CheckpointError
 from tlx.protocols import Named
 from tlx.splits import Subset
@@ -58,9 +59,7 @@ def keep(path: Path, splits: Mapping[str, Classed]) -> None:
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(COLUMNS)
     rows.writerows(now)
-    written = path.with_suffix(".tmp")
-    written.write_text(text.getvalue(), encoding="utf-8", newline="")
-    written.replace(path)
+    manifest.write(path, text.getvalue())
 
 
 def _read(path: Path) -> list[Member]:

@@ -19,13 +19,11 @@ import numpy as np
 from tlx.decode import read
 from tlx.errors import DataError, did_you_mean, listed
 from tlx.types import DataInfo
-from tlx_data.folder import SPLITS
+from tlx_data.folder import HEAD, SPLITS
 from tlx_data.labels import class_list, numbered
 
 SAVED = ("dataset_dict.json", "state.json")
 """What lies in a folder that `save_to_disk` wrote: several splits, or one."""
-HEAD = 4096
-"""Bytes of each picture that go into the fingerprint, beside its size."""
 AT_ONCE = 1000
 """Pictures that are looked at together for it."""
 

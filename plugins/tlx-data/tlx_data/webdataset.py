@@ -22,14 +22,13 @@ import numpy as np
 from tlx.decode import read
 from tlx.errors import DataError, listed
 from tlx.types import DataInfo
+from tlx_data.folder import HEAD
 from tlx_data.labels import class_list, numbered
 from tlx_data.shards import Member, found, members
 
 PICTURES = ("jpg", "jpeg", "png", "webp")
 LABELS = ("cls", "json")
 CLASSES = "classes.txt"
-HEAD = 4096
-"""Bytes of each picture that go into the fingerprint, beside its name and size."""
 LONGEST = 2**20
 """Bytes of a label that are read."""
 KEY = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)", re.DOTALL)
