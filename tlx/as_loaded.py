@@ -19,6 +19,7 @@ from tlx import registry, sources, splits
 from tlx.config import RunConfig
 from tlx.errors import ConfigError, DataError, listed
 from tlx.evaluate import counted, evaluate, evaluator
+from tlx.initial import Initial
 from tlx.model import Model
 from tlx.preprocessing import as_trained, canvas
 from tlx.protocols import DataSource
@@ -61,12 +62,9 @@ def measure(config: RunConfig) -> dict[str, Any]:
     inputs = as_trained(weights.input, backbone.inputs, config.weights.input)
     model = Model(backbone, head, inputs)
     size = canvas(data.info, inputs)
-    image = jax.ShapeDtypeStruct((1, *size, 3), jnp.uint8)
-    like = jax.eval_shape(model.init, jax.random.key(0), {"image": image})
-    if config.weights.allow:  # what the file may lack is random
-        fresh = {"image": jnp.zeros(image.shape, image.dtype)}
-        like = jax.jit(model.init)(jax.random.key(config.seed), fresh)
-    loaded = sources.load(config.weights, weights, model, like)
+    picture = {"image": jnp.zeros((1, *size, 3), jnp.uint8)}
+    initial = Initial(model, jax.random.key(config.seed), picture)
+    loaded = sources.load(config.weights, weights, initial)
     totals = evaluator(model, supervised)
     said = weights.input or config.weights.input
     unsaid = "" if said else "; the file does not say how it wants pictures, so they are "

@@ -23,6 +23,7 @@ from tlx import mesh as meshes
 from tlx.config import DataConfig, RunConfig
 from tlx.domain import Domain, second
 from tlx.errors import ConfigError
+from tlx.initial import Initial
 from tlx.membership import Classed
 from tlx.model import Model
 from tlx.objective import Objective, Term
@@ -195,15 +196,17 @@ def assemble(config: RunConfig) -> Experiment:
     ))), None)  # fmt: skip
 
     root = jax.random.key(config.seed)
-    variables = jax.jit(model.init)(jax.random.fold_in(root, 0), sample)
+    initial = Initial(model, jax.random.fold_in(root, 0), sample)
     report, named = None, sources.others({**config.sources, **brought.sources}, head_of)
     if config.weights and weights:
         heads = {"source_outputs", "source_head_outputs"}
         asks = any(words[term.name] & heads for term in terms if term.source == "source")
         own_head = head_of if asks else None
-        loaded = sources.load(config.weights, weights, model, variables, own_head)
+        loaded = sources.load(config.weights, weights, initial, own_head)
         variables, report = loaded.variables, loaded.report
         named["source"] = loaded.source
+    else:
+        variables = initial.filled(initial.shapes)
     own = strategy.init(jax.random.fold_in(root, 1), model, sample)
     variables = _with(variables, "strategy", own)
     if isinstance(strategy, Averages):

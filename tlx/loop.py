@@ -92,7 +92,7 @@ class _Loop:
             step = int(train.step)
             if step >= planned.stop:
                 continue
-            if step == planned.start:
+            if step == planned.start and planned is not experiment.phases[0]:
                 opt_state = optimizer_state(experiment, planned, train)
                 ledger = {**train.ledger, "since": jnp.int32(0)}
                 train = train._replace(opt_state=opt_state, ledger=ledger)

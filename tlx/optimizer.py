@@ -6,6 +6,7 @@ grid of them runs in one compiled program. The schedule restarts with every phas
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ from tlx.config import OptimizerConfig
 from tlx.types import PyTree
 
 
+@partial(jax.jit, static_argnums=(0, 2))
 def schedule(config: OptimizerConfig, step: Array, steps: int) -> Array:
     """The share (0..1) of the learning rate at a phase's `step` out of `steps`.
 

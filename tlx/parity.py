@@ -19,6 +19,7 @@ from tlx import registry, sources
 from tlx.config import WeightsConfig
 from tlx.dialect import Dialect
 from tlx.errors import WeightsError, listed
+from tlx.initial import Initial
 from tlx.model import Model
 from tlx.protocols import Backbone, ForeignNames, Traced
 from tlx.reference_layers import HEAD, Place, homes, translated
@@ -69,11 +70,11 @@ def load(
     classes = _classes(tensors, body)
     head = registry.build("heads", "softmax", given={"classes": classes}) if classes else None
     model = Model(body, head, inputs)
-    key, x = abstract_input(body)
-    like = jax.eval_shape(model.init, key, {"image": x})
-    found = sources.load(config, source, model, like)
+    picture = np.zeros(abstract_input(body)[1].shape, np.float32)
+    initial = Initial(model, jax.random.key(0), {"image": picture})
+    found = sources.load(config, source, initial)
     loaded = found.source  # without the head where that is of another kind
-    return Network(loaded.model, _filled(loaded.variables), tensors, found.report)
+    return Network(loaded.model, loaded.variables, tensors, found.report)
 
 
 def verify(network: Network, file: Path, tolerance: float) -> dict[str, Any]:
@@ -222,19 +223,6 @@ def _classes(tensors: Tensors, backbone: Backbone) -> int:
         if (name == bias or bias in paths) and tensor.ndim == 1 and len(tensor) > 1:
             return len(tensor)
     return 0
-
-
-def _filled(variables: Variables) -> Variables:
-    """Leaves that the file does not have, and was allowed not to, with any numbers: what comes
-    behind them differs, whatever they are."""
-    draw = np.random.default_rng(0)
-
-    def fresh(leaf: Any, numbers: Any) -> Any:
-        abstract = isinstance(leaf, jax.ShapeDtypeStruct)
-        return np.asarray(numbers(leaf.shape), leaf.dtype) if abstract else leaf
-
-    params = jax.tree.map(lambda leaf: fresh(leaf, draw.standard_normal), variables.params)
-    return Variables(params, jax.tree.map(lambda leaf: fresh(leaf, np.ones), variables.state))
 
 
 def _dialects(backbone: Backbone) -> tuple[Dialect, ...]:

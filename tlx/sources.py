@@ -1,12 +1,13 @@
 """Where a run starts from: weights into the target model, and the source models beside it.
 
-Weights go into a freshly initialised model leaf by leaf, with a report of every leaf; a match in
-part is refused unless the run file allows it. The source is the model as it was loaded.
+Weights go into the leaves of a model, with a report of every leaf; what no file gives is drawn. A
+match in part is refused unless the run file allows it. The source is the model as it was loaded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import NamedTuple, TypeAlias
 
@@ -17,6 +18,7 @@ from tlx import registry, trees
 from tlx.config import SourceConfig, WeightsConfig
 from tlx.dialect import Dialect
 from tlx.errors import WeightsError, listed
+from tlx.initial import Initial
 from tlx.matching import match
 from tlx.model import Model
 from tlx.preprocessing import as_trained
@@ -52,17 +54,17 @@ def open_weights(config: WeightsConfig) -> WeightSource:
 def load(
     config: WeightsConfig,
     source: WeightSource,
-    model: Model,
-    fresh: Variables,
+    initial: Initial,
     own_head: HeadOf | None = None,
 ) -> Loaded:
-    """`fresh` with the leaves of the file.
+    """The leaves of the file, and initial numbers for the rest.
 
     The head is new unless `[weights] head = "keep"`. With `own_head`, the source keeps its head
     even if it is over other classes. WeightsError where a backbone leaf is not in the file and no
     `allow` glob covers it, or nothing of the backbone is."""
+    model, like = initial.model, initial.shapes
     dialects, tensors = _dialects(model.backbone), source.tensors()
-    found, report = match(tensors, fresh, dialects)
+    found, report = match(tensors, like, dialects)
     if isinstance(source, Noted):
         report = report._replace(notes=(*source.notes, *report.notes))
     parts = ("backbone", "head") if config.head == "keep" else ("backbone",)
@@ -83,22 +85,18 @@ def load(
             f'what may differ in [weights] allow = ["pattern", ...].'
         )
     for glob in config.allow:
-        trees.matching(fresh, glob)
+        trees.matching(like, glob)
     with_head = "head" in found.params and not any(
         trees.part(leaf.path) == "head" for leaf in report.initialised
     )
-    kept = Source(model, found, source.classes) if with_head else None
+    new = config.head == "new" and model.head is not None
+    target = initial.filled(_with_head(found, like) if new else found)
+    kept = Source(model, _with_head(target, found), source.classes) if with_head else None
     if kept is None and own_head is not None:
-        kept = _own_head(source, tensors, model, own_head)
+        kept = _own_head(source, tensors, initial, own_head)
     if kept is None:
-        kept = Source(Model(model.backbone, None, model.inputs), _without_head(found), None)
-    if config.head == "new" and model.head is not None:
-        found = Variables(
-            {**found.params, "head": fresh.params["head"]},
-            {**found.state, "head": fresh.state["head"]},
-        )
-        report = _head_is_new(report, dialects)
-    return Loaded(found, report, kept)
+        kept = Source(Model(model.backbone, None, model.inputs), _without_head(target), None)
+    return Loaded(target, _head_is_new(report, dialects) if new else report, kept)
 
 
 def others(configs: Mapping[str, SourceConfig], own_head: HeadOf) -> dict[str, Source]:
@@ -116,13 +114,17 @@ def _other(config: SourceConfig, own_head: HeadOf) -> Source:
     source = open_weights(config.weights)
     inputs = as_trained(source.input, backbone.inputs, config.weights.input)
     model = Model(backbone, None, inputs)
-    return load(config.weights, source, model, _fresh(model), own_head).source
+    size = inputs.size or (32, 32)
+    picture = {"image": jnp.zeros((1, *size, 3), jnp.uint8)}
+    initial = Initial(model, jax.random.key(0), picture)
+    return load(config.weights, source, initial, own_head).source
 
 
 def _own_head(
-    source: WeightSource, tensors: Tensors, model: Model, own_head: HeadOf
+    source: WeightSource, tensors: Tensors, initial: Initial, own_head: HeadOf
 ) -> Source | None:
     """The source with the head of its file, over its own classes; None where the file has none."""
+    model = initial.model
     dialects = _dialects(model.backbone)
 
     def is_bias(name: str) -> bool:
@@ -134,20 +136,22 @@ def _own_head(
     if not count:
         return None
     headed = Model(model.backbone, own_head(count), model.inputs)
-    found, report = match(tensors, _fresh(headed), dialects)
+    whole = replace(initial, model=headed)
+    found, report = match(tensors, whole.shapes, dialects)
     if any(trees.part(leaf.path) == "head" for leaf in report.initialised):
         return None
-    return Source(headed, found, source.classes)
-
-
-def _fresh(model: Model) -> Variables:
-    """Variables to be filled."""
-    size = model.inputs.size or (32, 32)
-    return jax.jit(model.init)(jax.random.key(0), {"image": jnp.zeros((1, *size, 3), jnp.uint8)})
+    return Source(headed, whole.filled(found), source.classes)
 
 
 def _dialects(backbone: Backbone) -> tuple[Dialect, ...]:
     return backbone.dialects if isinstance(backbone, ForeignNames) else ()
+
+
+def _with_head(body: Variables, other: Variables) -> Variables:
+    """The body of one and the head of another."""
+    return Variables(
+        {**body.params, "head": other.params["head"]}, {**body.state, "head": other.state["head"]}
+    )
 
 
 def _without_head(variables: Variables) -> Variables:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from tlx import mesh, trees
 from tlx.assemble import Experiment
+from tlx.compiled import compiled_for_once
 from tlx.not_finite import counters
 from tlx.plan import Planned
 from tlx.protocols import SelfSupervised
@@ -22,7 +23,7 @@ from tlx.types import TrainState
 def fresh_state(experiment: Experiment, planned: Planned) -> TrainState:
     """The state before the first step, with the optimizer state of a phase."""
     # Copies, because a step donates its state and the experiment's own numbers must survive.
-    params, state = jax.tree.map(jnp.copy, tuple(experiment.variables))
+    params, state = compiled_for_once(_copied)(tuple(experiment.variables))
     watched = isinstance(experiment.strategy, SelfSupervised)
     worst = -jnp.inf if experiment.selection[1] == "max" else jnp.inf
     train = TrainState(
@@ -47,7 +48,14 @@ def fresh_state(experiment: Experiment, planned: Planned) -> TrainState:
 def optimizer_state(experiment: Experiment, planned: Planned, train: TrainState) -> Any:
     """The optimizer's state at the start of a phase: of what moves in it, and nothing else."""
     moving = trees.partition(train.params, planned.trainable)[0]
-    return mesh.placed(experiment.update(planned).init(moving), experiment.mesh)
+    init = experiment.update(planned).init
+    if experiment.mesh is None:  # over several devices each leaf is made where its parameter lies
+        return compiled_for_once(init)(moving)
+    return mesh.placed(init(moving), experiment.mesh)
+
+
+def _copied(tree: Any) -> Any:
+    return jax.tree.map(jnp.copy, tree)
 
 
 def like(experiment: Experiment, step: int) -> Any:
