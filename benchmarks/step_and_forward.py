@@ -1,18 +1,23 @@
 """A fine-tuning step and a forward pass beside PyTorch, transformers and Keras, interleaved.
 
-    python benchmarks/step_and_forward.py {resnet20,resnet18,resnet50} [--batch N] [--rounds 7]
+    python benchmarks/step_and_forward.py NETWORK [--batch N] [--rounds 7] [--precision bf16]
 
-ResNet-20 reads 32 pixels and its peers are written out here; ResNet-18 and 50 read 224 and their
-peer in PyTorch is transformers' ResNet, for ResNet-50 keras.applications' on jax as well. PyTorch
-runs channels_last, eager and under `torch.compile`. A step takes a batch that is there already,
-SGD with Nesterov momentum and weight decay, batch statistics in use, and is waited for; tlx also
-normalises inside of it. Forward is logits in evaluation. Compile time is told apart. Writes
-results/step_and_forward_NETWORK.json.
+ResNet-20 reads 32 pixels and its peers are written out here; ResNet-18 and 50 and ViT-B/16 read 224
+and their peer in PyTorch is timm's network where timm is installed, else transformers'; ResNet-50
+has keras.applications' on jax as well. PyTorch runs channels_last, eager and under `torch.compile`;
+with bf16 under autocast, as tlx computes in bfloat16 on float32 parameters. A step takes a batch
+that is there already, SGD with Nesterov momentum and weight decay, batch statistics in use, and is
+waited for; tlx also normalises inside of it. Forward is logits in evaluation. Compile time is told
+apart. The share of the limit is what the compiler counts of multiplications and additions in tlx's
+program, over what one large matrix product of the same precision reaches here. Writes
+results/step_and_forward_NETWORK.json, on an accelerator with its kind and the precision in the
+name.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import statistics
 import time
@@ -34,7 +39,7 @@ from tlx.model import Model
 from tlx.objective import Objective
 from tlx.optimizer import transform
 from tlx.plan import plan
-from tlx.types import Constants, TrainState
+from tlx.types import Constants, Precision, TrainState
 
 RATE, DECAY = 0.01, 5e-4
 Once = Callable[[], Any]
@@ -52,21 +57,25 @@ NETWORKS = {
     "resnet20": Network(32, 128, 10),
     "resnet18": Network(224, 16, 1000),
     "resnet50": Network(224, 8, 1000),
+    "vit_base_patch16": Network(224, 8, 1000),
 }
+TIMM = {"vit_base_patch16": "vit_base_patch16_224"}
 
 
 class Peer(NamedTuple):
-    """Something to time: one step, one forward pass, and what compiling both took."""
+    """Something to time: one step, one forward pass, what compiling both took, and the compiler's
+    count of floating-point operations in each where it gives one."""
 
     step: Once
     forward: Once
     compile_seconds: float
+    operations: dict[str, float]
 
 
-def in_tlx(name: str, network: Network, batch: int) -> Peer:
+def in_tlx(name: str, network: Network, batch: int, precision: Precision) -> Peer:
     backbone = registry.build("backbones", name)
     head = registry.build("heads", "softmax", {"classes": network.classes})
-    model = Model(backbone, head, backbone.inputs)
+    model = Model(backbone, head, backbone.inputs, precision=precision)
     rng, shape = np.random.default_rng(0), (batch, network.size, network.size, 3)
     data = {
         "image": jnp.asarray(rng.integers(0, 256, shape, np.uint8)),
@@ -100,8 +109,11 @@ def in_tlx(name: str, network: Network, batch: int) -> Peer:
         return model.answer(*variables, features, size=image.shape[1:3], rng=key, mode="eval")[0]
 
     begun = time.perf_counter()
-    one = step.lower(state, constants, stacked).compile()
-    pass_ = compiled(logits).lower(still, data["image"]).compile()
+    lowered = {
+        "step": step.lower(state, constants, stacked),
+        "forward": compiled(logits).lower(still, data["image"]),
+    }
+    one, pass_ = (each.compile() for each in lowered.values())
     seconds = time.perf_counter() - begun
 
     def stepped() -> None:
@@ -109,13 +121,40 @@ def in_tlx(name: str, network: Network, batch: int) -> Peer:
         state, _ = one(state, constants, stacked)
         jax.block_until_ready(state.params)
 
-    return Peer(stepped, lambda: jax.block_until_ready(pass_(still, data["image"])), seconds)
+    counted = {name: each.cost_analysis()["flops"] for name, each in lowered.items()}
+    return Peer(
+        stepped, lambda: jax.block_until_ready(pass_(still, data["image"])), seconds, counted
+    )
+
+
+def limit(precision: Precision, rounds: int = 5) -> float:
+    """Operations a second of a matrix product of 8192 (on a CPU 2048) rows, the best of some."""
+    size = 2048 if jax.default_backend() == "cpu" else 8192
+    kind = jnp.bfloat16 if precision == "bf16" else jnp.float32
+    a = jax.random.normal(jax.random.key(0), (size, size), kind)
+    product = jax.jit(lambda a: a @ a).lower(a).compile()
+    seconds = []
+    for _ in range(rounds + 1):
+        begun = time.perf_counter()
+        for _ in range(10):
+            found = product(a)
+        jax.block_until_ready(found)
+        seconds.append((time.perf_counter() - begun) / 10)
+    return 2 * size**3 / min(seconds[1:])
 
 
 def torch_network(name: str, network: Network) -> torch.nn.Module:
     """Logits of channels-first pictures."""
     if name == "resnet20":
         return ResNet20()
+    if importlib.util.find_spec("timm"):
+        import timm
+
+        return timm.create_model(TIMM.get(name, name), num_classes=network.classes)
+    if name.startswith("vit"):
+        from transformers import ViTConfig, ViTForImageClassification
+
+        return ViTForImageClassification(ViTConfig(num_labels=network.classes))
     from transformers import ResNetConfig, ResNetForImageClassification
 
     kind = {
@@ -126,7 +165,7 @@ def torch_network(name: str, network: Network) -> torch.nn.Module:
     return ResNetForImageClassification(ResNetConfig(num_labels=network.classes, **kind))
 
 
-def in_torch(name: str, network: Network, batch: int, inductor: bool) -> Peer:
+def in_torch(name: str, network: Network, batch: int, precision: Precision, inductor: bool) -> Peer:
     torch.manual_seed(0)
     where = "cuda" if torch.cuda.is_available() else "cpu"
     net = torch_network(name, network).to(where).to(memory_format=torch.channels_last)
@@ -139,11 +178,12 @@ def in_torch(name: str, network: Network, batch: int, inductor: bool) -> Peer:
     y = (torch.arange(batch) % network.classes).to(where)
 
     def logits(net: torch.nn.Module) -> torch.Tensor:
-        found = net(x)
+        with torch.autocast(where, torch.bfloat16, enabled=precision == "bf16"):
+            found = net(x)
         return found if isinstance(found, torch.Tensor) else found.logits
 
     def loss() -> torch.Tensor:
-        return functional.cross_entropy(logits(net), y)
+        return functional.cross_entropy(logits(net).float(), y)
 
     @torch.inference_mode()
     def passed() -> torch.Tensor:
@@ -194,7 +234,7 @@ def _warmed(step: Once, forward: Once) -> Peer:
     first = time.perf_counter() - begun
     begun = time.perf_counter()
     step(), forward()
-    return Peer(step, forward, max(first - (time.perf_counter() - begun), 0.0))
+    return Peer(step, forward, max(first - (time.perf_counter() - begun), 0.0), {})
 
 
 def main() -> None:
@@ -202,15 +242,17 @@ def main() -> None:
     parser.add_argument("network", choices=NETWORKS)
     parser.add_argument("--batch", type=int)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--precision", choices=("float32", "bf16"), default="float32")
     given = parser.parse_args()
     network = NETWORKS[given.network]
-    batch = given.batch or network.batch
+    batch, precision = given.batch or network.batch, given.precision
+    known = given.network, network, batch
     peers = {
-        "tlx": in_tlx(given.network, network, batch),
-        "torch": in_torch(given.network, network, batch, inductor=False),
-        "torch.compile": in_torch(given.network, network, batch, inductor=True),
+        "tlx": in_tlx(*known, precision),
+        "torch": in_torch(*known, precision, inductor=False),
+        "torch.compile": in_torch(*known, precision, inductor=True),
     }
-    if given.network != "resnet18":  # keras.applications has none
+    if given.network in ("resnet20", "resnet50") and precision == "float32":
         peers["keras"] = in_keras(given.network, network, batch)
     found: dict[str, dict[str, list[float]]] = {}
     for what in ("step", "forward"):
@@ -221,12 +263,23 @@ def main() -> None:
                 getattr(peer, what)()
                 if number:  # the first round warms up
                     found[what][name].append(1e3 * (time.perf_counter() - begun))
+    ms = {
+        what: {name: statistics.median(each) for name, each in times.items()}
+        for what, times in found.items()
+    }
+    most = limit(precision)
     result = {
-        "what": f"{given.network}, {network.size} pixels, batch {batch}, float32",
-        "ms": {
-            what: {name: round(statistics.median(each), 1) for name, each in times.items()}
-            for what, times in found.items()
+        "what": f"{given.network}, {network.size} pixels, batch {batch}, {precision}",
+        "ms": {what: {name: round(t, 2) for name, t in each.items()} for what, each in ms.items()},
+        "images_per_second": {
+            what: {name: round(1e3 * batch / t, 1) for name, t in each.items()}
+            for what, each in ms.items()
         },
+        "share_of_limit": {
+            what: round(count / (ms[what]["tlx"] / 1e3) / most, 3)
+            for what, count in peers["tlx"].operations.items()
+        },
+        "limit_gflops": round(most / 1e9, 1),
         "speed_of_tlx_over": {
             what: {
                 name: round(
@@ -240,7 +293,9 @@ def main() -> None:
         "compile_seconds": {name: round(peer.compile_seconds, 1) for name, peer in peers.items()},
         "rounds": given.rounds,
     }
-    reported(f"step_and_forward_{given.network}", result, torch=torch.__version__)
+    kind = jax.default_backend()
+    where = "" if (kind, precision) == ("cpu", "float32") else f"_{kind}_{precision}"
+    reported(f"step_and_forward_{given.network}{where}", result, torch=torch.__version__)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from tlx.profile import Clock
 from tlx.protocols import SelfSupervised, Sink
 from tlx.split_metrics import evaluated
 from tlx.statistics import recomputed
-from tlx.train_state import fresh_state, like, optimizer_state
+from tlx.train_state import entering, fresh_state, like
 from tlx.types import Batch, Constants, Event, TrainState, Variables
 
 
@@ -93,9 +93,8 @@ class _Loop:
             if step >= planned.stop:
                 continue
             if step == planned.start and planned is not experiment.phases[0]:
-                opt_state = optimizer_state(experiment, planned, train)
-                ledger = {**train.ledger, "since": jnp.int32(0)}
-                train = train._replace(opt_state=opt_state, ledger=ledger)
+                train = entering(experiment, planned, train)
+                train = train._replace(ledger={**train.ledger, "since": jnp.int32(0)})
             if not self._out_of_patience(planned, train):
                 run = self._steps if planned.phase.solve is None else self._solved
                 train, best = run(planned, train, best)

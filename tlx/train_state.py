@@ -6,6 +6,7 @@ the phase that its step belongs to.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -42,16 +43,21 @@ def fresh_state(experiment: Experiment, planned: Planned) -> TrainState:
         },
     )
     train = mesh.placed(train, experiment.mesh)
-    return train._replace(opt_state=optimizer_state(experiment, planned, train))
+    return entering(experiment, planned, train)
+
+
+def entering(experiment: Experiment, planned: Planned, train: TrainState) -> TrainState:
+    """The state with the optimizer's of a phase that begins."""
+    made = partial(optimizer_state, experiment, planned)
+    if experiment.mesh is None:  # over several devices each leaf is made where its parameter lies
+        made = compiled_for_once(made)
+    return train._replace(opt_state=mesh.placed(made(train), experiment.mesh))
 
 
 def optimizer_state(experiment: Experiment, planned: Planned, train: TrainState) -> Any:
     """The optimizer's state at the start of a phase: of what moves in it, and nothing else."""
     moving = trees.partition(train.params, planned.trainable)[0]
-    init = experiment.update(planned).init
-    if experiment.mesh is None:  # over several devices each leaf is made where its parameter lies
-        return compiled_for_once(init)(moving)
-    return mesh.placed(init(moving), experiment.mesh)
+    return experiment.update(planned).init(moving)
 
 
 def _copied(tree: Any) -> Any:

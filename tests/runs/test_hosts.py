@@ -6,6 +6,7 @@ Two processes on this machine, joined by JAX's own runtime over the loopback, as
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -125,6 +126,12 @@ def differing(out, other):
     return [name for name in one if one[name].tobytes() != two[name].tobytes()]
 
 
+def same_to_rounding(out, other):
+    one, two = (load_file(folder / "model" / "model.safetensors") for folder in (out, other))
+    for name in one:
+        np.testing.assert_allclose(one[name], two[name], rtol=1e-5, atol=1e-6, err_msg=name)
+
+
 def test_two_processes_with_two_devices_each(whole, here):
     """Four numbers are added in another order than within one process, so that the last bits
     differ. The first process alone speaks and writes; every example of a split counts once."""
@@ -133,9 +140,7 @@ def test_two_processes_with_two_devices_each(whole, here):
     assert "4 device(s) of 2 processes, mesh data 2 × fsdp 2" in first[0]
     assert "val accuracy" in first[0]
     assert "val accuracy" not in second[0]
-    one, two = (load_file(folder / "model" / "model.safetensors") for folder in (here / "one", out))
-    for name in one:
-        np.testing.assert_allclose(one[name], two[name], rtol=1e-5, atol=1e-6, err_msg=name)
+    same_to_rounding(here / "one", out)
     results = [json.loads((folder / "result.json").read_text()) for folder in (here / "one", out)]
     assert results[0]["test"] == pytest.approx(results[1]["test"], rel=1e-5)
     assert len(read_jsonl(here / "one" / "metrics.jsonl")) == len(read_jsonl(out / "metrics.jsonl"))
@@ -156,8 +161,12 @@ def test_what_stops_one_stops_all_and_they_go_on_to_the_same_bits(whole, here, w
         assert "Stopped at step 3 of 12 and saved" in first[1]
         assert "Stopped at step 3 of 12 and saved" in second[1]
     assert [step.name for step in (out / "checkpoints").glob("0*")] == ["00000003"]
+    alone = here / f"{way.name}_alone"
+    shutil.copytree(out, alone)
     ran(here, 2, 2, path, "--out", out, "--resume")
     assert differing(out, whole[1]) == []
+    ran(here, 1, 4, path, "--out", alone, "--resume")  # one process has all devices now
+    same_to_rounding(alone, out)
 
 
 @pytest.mark.slow
@@ -171,6 +180,25 @@ def test_two_processes_are_two_devices_to_the_last_bit(run_file, here, axis):
     assert differing(one, two) == []
     for a, b in zip(*(read_jsonl(out / "metrics.jsonl") for out in (one, two)), strict=True):
         assert {**a, "images_per_second": 0} == {**b, "images_per_second": 0}
+
+
+@pytest.mark.slow
+def test_variants_and_stages_run_on_several_hosts(run_file, here):
+    """Every process goes through all runs of a study; the first writes and compares."""
+    variants = run_file("variants", {"data": 2}, steps=4, variant=[
+        {"name": "all"}, {"name": "head", "strategy": "feature_transfer"},
+    ])  # fmt: skip
+    stages = run_file("stages", {"data": 2}, steps=4, stage=[
+        {"name": "first"}, {"name": "then", "strategy": "feature_transfer"},
+    ])  # fmt: skip
+    for path, folders in ((variants, ("all", "head")), (stages, ("first", "then"))):
+        one, two = here / f"{path.stem}1", here / f"{path.stem}2"
+        ran(here, 1, 2, path, "--out", one)
+        first, second = ran(here, 2, 1, path, "--out", two)
+        assert "accuracy" in first[0]
+        assert "accuracy" not in second[0]
+        for folder in folders:
+            assert differing(one / folder, two / folder) == []
 
 
 def test_hosts_that_cannot_be_found_are_a_sentence(whole, here):

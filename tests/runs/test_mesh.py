@@ -134,11 +134,21 @@ def test_every_strategy_steps_alike(tmp_path):
     assert on_eight(STRATEGIES, tmp_path).count("\n") >= 20
 
 
-def test_a_run_on_eight_devices_is_the_run_on_one(tiny, tmp_path):
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"divergence": [{"name": "l2", "weight": 0.1}, {"name": "bss", "weight": 0.1}]},
+        pytest.param(
+            {"step": {"name": "jit", "accumulate": 2}, "divergence": [{"name": "l2", "weight": 1}]},
+            marks=pytest.mark.slow,
+        ),
+    ],
+    ids=["whole batches", "batches in parts"],
+)
+def test_a_run_on_eight_devices_is_the_run_on_one(tiny, tmp_path, changes):
     table = tiny(
         batch_size=16, steps=6, log_every=3, optimizer={"name": "sgd", "learning_rate": 0.01},
-        divergence=[{"name": "l2", "weight": 0.1}, {"name": "bss", "weight": 0.1}],
-        augmentation=["cutmix"],
+        augmentation=["cutmix"], **changes,
     )  # fmt: skip
     (tmp_path / "run.toml").write_text(tomli_w.dumps(table))
     said = on_eight(RUNS, tmp_path / "run.toml", tmp_path)

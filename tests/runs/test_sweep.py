@@ -67,6 +67,19 @@ def test_together_is_each_run_by_itself(run_file, tiny, source, tmp_path):
     assert found["chosen"] == best["point"]
 
 
+def test_together_is_each_run_by_itself_in_bfloat16(run_file, tiny, source, tmp_path, capsys):
+    over = [f"optimizer.learning_rate={RATES[0]},{RATES[1]}"]
+    found = sweep(run_file(precision="bf16"), over, out=tmp_path / "out")
+    assert "one run after another" not in capsys.readouterr().out
+    for row in found["points"]:
+        table = tiny(**{**PROBE, "weights": source, "precision": "bf16"})
+        rate = {"learning_rate": row["point"]["optimizer.learning_rate"]}
+        table["optimizer"] = {**table["optimizer"], **rate}
+        result = alone(table, tmp_path)
+        # Features are rounded to 8 bits in both, in programs that may round in another order.
+        assert row["loss"] == pytest.approx(result["val"]["loss"], rel=1e-2)
+
+
 def test_together_draws_classes_as_a_run_by_itself_does(run_file, tiny, source, tmp_path, capsys):
     data = {**tiny()["data"], "sampling": "balanced"}
     over = [f"optimizer.learning_rate={RATES[0]},{RATES[1]}"]
