@@ -19,6 +19,7 @@ from tlx.errors import CheckpointError, ConfigError, listed
 
 RUN_FILE = "run.toml"
 SPLIT = "split.csv"
+PROVENANCE = "provenance.json"
 METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 MODEL = "model"
