@@ -43,6 +43,7 @@ from tlx.protocols import (
     Step,
     Strategy,
 )
+from tlx.provenance import of_data, of_numbers
 from tlx.splits import Splits
 from tlx.stream import evaluation
 from tlx.types import Batch, Constants, DataInfo, LoadReport, Network, Params, Variables
@@ -134,6 +135,20 @@ class Experiment(NamedTuple):
         if domain is not None:
             found["domain-train"] = domain.train, classes if domain.test else ()
             found |= {"domain-test": (domain.test, classes)} if domain.test else {}
+        return found
+
+    @property
+    def provenance(self) -> dict[str, dict[str, Any]]:
+        """Which data, by table of the run file, and which weights, by what digests say of them."""
+        found = {"data": of_data(self.info)}
+        if self.domain is not None:
+            found["domain"] = of_data(self.domain.info)
+        if self.report is not None and self.report.sha256:
+            found["weights"] = {"sha256": self.report.sha256}
+        for name, numbers in self.constants.sources.items():
+            weights = self.config.sources[name].weights if name in self.config.sources else None
+            if name != "source" and not (weights and weights.allow):  # what it lacks is random
+                found[f"sources.{name}"] = {"sha256": of_numbers(numbers)}
         return found
 
     @property

@@ -71,16 +71,19 @@ def stored(root: Path, key: str, like: Mapping[str, PyTree], *, mapped: bool) ->
     if not folder.is_dir():
         return None
     manifest.verify(folder)
-    about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    try:
+        seconds = float(json.loads((folder / ABOUT).read_text(encoding="utf-8"))["seconds"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{folder / ABOUT} is damaged.") from error
     leaves = []
     for number, leaf in enumerate(jax.tree.leaves(like)):
         path = folder / str(number)
-        if path.stat().st_size != leaf.size * leaf.dtype.itemsize:
+        if not path.is_file() or path.stat().st_size != leaf.size * leaf.dtype.itemsize:
             raise CheckpointError(f"{path} does not have the size of its rows.")
         raw = np.memmap(path, np.uint8, "r") if mapped else np.fromfile(path, np.uint8)
         leaves.append(np.asarray(raw).view(leaf.dtype).reshape(leaf.shape))
     (folder / manifest.NAME).touch()  # used just now
-    return Stored(jax.tree.unflatten(jax.tree.structure(like), leaves), about["seconds"])
+    return Stored(jax.tree.unflatten(jax.tree.structure(like), leaves), seconds)
 
 
 def dropped(root: Path, key: str) -> None:

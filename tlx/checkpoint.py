@@ -23,7 +23,7 @@ import numpy as np
 
 from tlx import hosts, manifest
 from tlx.errors import CheckpointError
-from tlx.stored_leaves import as_like, compare, described
+from tlx.stored_leaves import as_like, compare, described, sound
 from tlx.trees import flat, unflat
 from tlx.types import PyTree
 
@@ -151,7 +151,7 @@ class Checkpoints:
         if step is None:
             return None
         folder = self.folder(step)
-        about = json.loads((folder / LEAVES).read_text(encoding="utf-8"))
+        about = _about(folder / LEAVES)
         tree = like(step) if callable(like) else like
         wanted = flat(tree)
         compare(wanted, about["leaves"], folder)
@@ -254,6 +254,17 @@ class Checkpoints:
                 args=ocp.args.PyTreeRestore(item=dict.fromkeys(stored, 0), restore_args=as_numpy),
             )
         return {path: as_like(leaf, arrays.get(path), table[path]) for path, leaf in wanted.items()}
+
+
+def _about(path: Path) -> Mapping[str, Any]:
+    """What a step says of its leaves; its digest has been checked, and yet it may be another's."""
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        if sound(about["leaves"]) and isinstance(about["meta"], dict):
+            return about
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        pass  # said below
+    raise CheckpointError(f"{path} is no list of leaves. Start the run anew, or from another step.")
 
 
 def _disk_full(error: BaseException) -> bool:

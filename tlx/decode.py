@@ -16,6 +16,26 @@ from PIL import Image, ImageOps
 from tlx.errors import DataError
 from tlx.types import Interpolation
 
+MOST_FROM_ONE = {
+    "PNG": 1032, "GIF": 2560, "BMP": 128, "PPM": 1, "JPEG": 1536,
+    "raw": 1, "packbits": 64, "tiff_lzw": 2560, "tiff_adobe_deflate": 1032, "tiff_deflate": 1032,
+}  # fmt: skip
+"""Bytes of pixels that one stored byte can become at the most, by format, and for TIFF by what it
+is compressed with: DEFLATE's 1032; LZW's 3838 in 12 bits; two bytes for a run of 255; a bit for a
+block of 8x8 in three channels. WebP has no such bound, and is bounded by its sides."""
+BITS = {
+    "1": 1,
+    "P": 1,
+    "L": 1,
+    "LA": 16,
+    "I;16": 16,
+    "RGB": 24,
+    "YCbCr": 24,
+    "RGBA": 32,
+    "CMYK": 32,
+}
+"""Of a pixel at the least, by mode; palettes and greys may be packed."""
+
 Picture: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image"
 
 
@@ -32,6 +52,7 @@ def read(picture: Picture, name: str | None = None) -> np.ndarray:
         return _pixels(picture, name)
     try:
         with Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture) as opened:
+            _refuse_bomb(opened, _size(picture), name)
             return _pixels(opened, name)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{name} is too large to be read: {error}") from error
@@ -87,6 +108,22 @@ def _resize(image: np.ndarray, tall: int, wide: int, way: Interpolation) -> np.n
     if image.dtype == np.uint8:
         return np.clip(np.round(resized), 0, 255).astype(np.uint8)
     return resized.astype(image.dtype)
+
+
+def _size(picture: str | os.PathLike[str] | bytes) -> int:
+    return len(picture) if isinstance(picture, bytes) else os.stat(picture).st_size
+
+
+def _refuse_bomb(opened: Image.Image, size: int, name: str) -> None:
+    """Refuse a file that claims more pixels than its bytes can become, before memory is taken."""
+    kind = opened.info.get("compression") if opened.format == "TIFF" else opened.format
+    bits = max(BITS.get(opened.mode, 8), 8 * (kind in ("GIF", "JPEG")))  # which pack none
+    claimed = opened.width * opened.height * bits / 8
+    if claimed > size * MOST_FROM_ONE.get(str(kind), float("inf")):
+        raise DataError(
+            f"{name} claims to have {opened.width}x{opened.height} pixels, which its {size} bytes "
+            f"cannot hold: it is cut short, or made to fill the memory. Replace or remove it."
+        )
 
 
 def _pixels(opened: Image.Image, name: str) -> np.ndarray:

@@ -21,6 +21,7 @@ class Domain(NamedTuple):
     where the classes are not those of the run's own data)."""
 
     name: str
+    info: DataInfo
     train: Subset
     test: Subset | None
 
@@ -36,4 +37,4 @@ def second(config: DataConfig, own: DataInfo) -> Domain:
     parts = splits.cut(data, val=config.val, test=config.test, seed=config.split_seed)
     train = splits.whole(data, "train") if "test" in data.info.splits else parts.train
     test = parts.test if data.info.classes == own.classes else None
-    return Domain(config.name, train, test)
+    return Domain(config.name, data.info, train, test)

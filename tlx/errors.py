@@ -54,6 +54,11 @@ class Interrupted(TlxError):
     """The run was asked to stop, saved itself and can be resumed."""
 
 
+class Refused(Exception):
+    """What a parser says is wrong with a file: the rest of a sentence that begins with its name.
+    Whoever knows the name makes one of the errors above of it."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`" Did you mean 'x'?"` for the nearest of `known`, or an empty string."""
     by_lower = {k.lower(): k for k in known}

@@ -19,6 +19,7 @@ from tlx.errors import CheckpointError, ConfigError, listed
 
 RUN_FILE = "run.toml"
 SPLIT = "split.csv"
+PROVENANCE = "provenance.json"
 METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 MODEL = "model"
@@ -120,6 +121,18 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_result(out: Path) -> dict[str, Any] | None:
-    """What a finished run left in its `result.json`; None where it has not finished."""
+    """What a finished run left in its `result.json`; None where it has not finished. Raises
+    CheckpointError where it is damaged."""
     path = out / RESULT
-    return json.loads(path.read_text()) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(found, dict):
+            return found
+    except (ValueError, RecursionError):
+        pass  # said below
+    raise CheckpointError(
+        f"{path} is damaged. Remove it and use --resume: the run is measured again from its last "
+        f"checkpoint."
+    )

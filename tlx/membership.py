@@ -23,6 +23,26 @@ Classed: TypeAlias = tuple[Subset, tuple[str, ...]]
 """A split and what its labels are called; nothing where they are no classes, or not known."""
 
 
+class Occasion(NamedTuple):
+    """Why data are held against what a run wrote down: how a refusal begins, and what it advises,
+    in which {out} is the run's folder."""
+
+    refusal: str
+    advises: str
+
+    def advice(self, out: Path) -> str:
+        """The sentence at the end of a refusal."""
+        return self.advises.format(out=out)
+
+
+RESUMING = Occasion("Cannot resume", "Bring it back, or use --overwrite to start anew.")
+MEASURING = Occasion(
+    "Cannot measure the run again",
+    "Bring it back. To measure the run's model on other data, give `tlx eval` a run file of theirs "
+    'with weights = {{ name = "run:{out}", head = "keep" }} and epochs = 0.',
+)
+
+
 COLUMNS = ("split", "source", "index", "label", "file")
 
 
@@ -51,15 +71,32 @@ def members(splits: Mapping[str, Classed]) -> Iterator[Member]:
 def keep(path: Path, splits: Mapping[str, Classed]) -> None:
     """Write the table to `path`, whole or not at all; where it is there, hold it against the data.
     Raises CheckpointError with the first split that is another one."""
-    now = list(members(splits))
     if path.exists():
-        _compare(path, _read(path), now)
+        verify(path, splits, RESUMING)
         return
     text = io.StringIO(newline="")
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(COLUMNS)
-    rows.writerows(now)
+    rows.writerows(members(splits))
     manifest.write(path, text.getvalue())
+
+
+def verify(path: Path, splits: Mapping[str, Classed], occasion: Occasion) -> None:
+    """Hold the table at `path` against the data. Raises CheckpointError with the first split that
+    is another one."""
+    _compare(path, _read(path), list(members(splits)), occasion)
+
+
+def relabelled(path: Path, splits: Mapping[str, Classed]) -> str:
+    """The first example of the table at `path` that has another label or file now, in words; empty
+    where there is none, or no table."""
+    then = {m[1:3]: m for m in _read(path)} if path.exists() else {}
+    for now in members(splits):
+        was = then.get(now[1:3], now)
+        for before, after in ((was.file, now.file), (was.label, now.label)):
+            if before != after:
+                return f"{now.source}[{now.number}] was {before!r} and is {after!r}"
+    return ""
 
 
 def _read(path: Path) -> list[Member]:
@@ -76,7 +113,7 @@ def _read(path: Path) -> list[Member]:
     )
 
 
-def _compare(path: Path, then: list[Member], now: list[Member]) -> None:
+def _compare(path: Path, then: list[Member], now: list[Member], occasion: Occasion) -> None:
     for split in dict.fromkeys(member.split for member in (*then, *now)):
         before, after = ([m for m in all if m.split == split] for all in (then, now))
         if before == after:
@@ -87,10 +124,9 @@ def _compare(path: Path, then: list[Member], now: list[Member]) -> None:
         how, which = changes[0] if changes else ("is where another one was", after[0])
         called = which.file or f"{which.source}[{which.number}]"
         raise CheckpointError(
-            f"Cannot resume: the {split} split is not the one that the run was started with "
-            f"({len(before)} examples then, {len(after)} now; {called!r} with the label "
-            f"{which.label!r} {how}). Bring the data of {path} back, or use --overwrite to start "
-            f"anew."
+            f"{occasion.refusal}: the {split} split is not the one of {path}, which the run was "
+            f"started with ({len(before)} examples then, {len(after)} now; {called!r} with the "
+            f"label {which.label!r} {how}). {occasion.advice(path.parent)}"
         )
 
 

@@ -3,14 +3,16 @@
 `model.safetensors` holds the numbers under their leaf paths; `model.json` says which backbone
 and head they belong to, how pictures reach them, what the classes are called, and the digest of
 the numbers. A model that is a small change to other weights names these and holds the change.
-Nothing is pickled, so opening somebody's model runs no code of theirs.
+Nothing is pickled, so opening somebody's model runs no code of theirs (but the file that it names
+where its backbone is a `FILE.py:Object`).
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -23,10 +25,13 @@ from tlx import manifest
 from tlx.errors import WeightsError, did_you_mean, listed
 from tlx.trees import flat
 from tlx.types import InputSpec, Variables
+from tlx.validation import fitted
 
 WHOLE, CHANGE = 1, 2
 """Formats: all numbers, or those in which a model differs from its base."""
 TENSORS, ABOUT = "model.safetensors", "model.json"
+MOST_PIXELS = 2**26
+"""Of a canvas, whatever a file says: memory is taken for it."""
 
 
 class Named(Protocol):
@@ -139,7 +144,7 @@ def describe(path: Path | str) -> Description:
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         form, expected = about["format"], about["sha256"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise WeightsError(f"{folder / ABOUT} is damaged or no description of a model.") from error
     if form not in (WHOLE, CHANGE):
         raise WeightsError(
@@ -156,7 +161,7 @@ def describe(path: Path | str) -> Description:
         )
     try:
         return _description(folder, about)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise WeightsError(f"{folder / ABOUT} lacks or garbles a part: {error}.") from error
 
 
@@ -179,21 +184,53 @@ def _tensor(leaf: Any) -> np.ndarray:
 
 
 def _description(folder: Path, about: Mapping[str, Any]) -> Description:
-    def part(value: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-        return value["name"], value["options"]
+    """Raises KeyError, TypeError, ValueError or AttributeError for what is missing or garbled."""
 
-    inputs: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in about["inputs"].items()
-    }
-    height, width = about["canvas"]
+    def part(value: Any, where: str) -> tuple[str, dict[str, Any]]:
+        return _as(str, value["name"], where), _as(dict[str, Any], value["options"], where)
+
     base = about.get("base")
     return Description(
         folder=folder,
-        backbone=part(about["backbone"]),
-        head=about["head"] and part(about["head"]),
-        inputs=InputSpec(**inputs),
-        canvas=(height, width),
-        classes=tuple(about["classes"]),
-        base=base and Base(tuple(base["weights"]), base["sha256"], tuple(base["strategy"])),
-    )
+        backbone=part(about["backbone"], "backbone"),
+        head=about["head"] and part(about["head"], "head"),
+        inputs=_inputs(about["inputs"]),
+        canvas=_sides(about["canvas"], "canvas"),
+        classes=_as(tuple[str, ...], about["classes"], "classes"),
+        base=base and Base(
+            _as(tuple[str, dict[str, Any]], base["weights"], "base.weights"),
+            _as(str, base["sha256"], "base.sha256"),
+            _as(tuple[str, dict[str, Any]], base["strategy"], "base.strategy"),
+        ),
+    )  # fmt: skip
+
+
+def _as(kind: Any, value: Any, where: str) -> Any:
+    found, problems = fitted(kind, value, where)
+    if problems:
+        raise ValueError("; ".join(problems).rstrip("."))
+    return found
+
+
+def _inputs(value: Any) -> InputSpec:
+    if unknown := value.keys() - {field.name for field in fields(InputSpec)}:
+        raise ValueError(f"inputs: nobody knows {sorted(unknown)[0]!r}")
+    found: InputSpec = _as(InputSpec, value, "inputs")
+    if found.size is not None:
+        _sides(found.size, "inputs.size")
+    numbers = (*found.mean, *found.std, found.scale, found.crop)
+    if not (
+        len(found.mean) == len(found.std) == found.channels > 0
+        and all(map(math.isfinite, numbers))
+        and min(*found.std, found.scale) > 0
+        and 0 < found.crop <= 1
+    ):
+        raise ValueError(f"inputs: {found} is no preprocessing of a picture")
+    return found
+
+
+def _sides(value: Any, where: str) -> tuple[int, int]:
+    height, width = _as(tuple[int, int], value, where)
+    if min(height, width) < 1 or height * width > MOST_PIXELS:
+        raise ValueError(f"{where}: {height}x{width} is no size of a picture")
+    return height, width

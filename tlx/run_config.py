@@ -61,8 +61,8 @@ class InputConfig:
     `tlx.types.InputSpec`. `size` is (H,W), or the side of a square."""
 
     size: _Count | tuple[_Count, _Count] | None = None
-    mean: tuple[_Number, ...] | None = None
-    std: tuple[_Positive, ...] | None = None
+    mean: Annotated[tuple[_Number, ...], Field(min_length=1)] | None = None
+    std: Annotated[tuple[_Positive, ...], Field(min_length=1)] | None = None
     scale: _Positive | None = None
     order: Literal["rgb", "bgr"] | None = None
     crop: Annotated[float, Field(strict=True, gt=0, le=1)] | None = None

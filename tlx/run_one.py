@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tlx import config as configs
-from tlx import folder, hosts, membership, registry, trees
+from tlx import folder, hosts, provenance, registry, trees
 from tlx.assemble import Experiment, assemble
 from tlx.cache_store import Store
 from tlx.config import RunConfig
@@ -28,6 +28,7 @@ from tlx.first_look import first_look
 from tlx.gallery import gallery
 from tlx.health import watch
 from tlx.loop import Trained, train
+from tlx.membership import MEASURING
 from tlx.mesh import fetched
 from tlx.model_folder import Base
 from tlx.profile import Clock
@@ -61,7 +62,7 @@ def run_one(
         with clock.part("setup"):
             experiment = assemble(config)
             oddities = hosts.once(lambda: first_look(experiment))
-            hosts.once(lambda: membership.keep(out / folder.SPLIT, experiment.subsets))
+            hosts.once(lambda: provenance.keep(out, experiment.provenance, experiment.subsets))
         sinks.emit(
             Event("start", 0, {**described(experiment), "out": str(out), "variant": variant})
         )
@@ -210,7 +211,8 @@ def _tested(
 
 
 def evaluate_run(out: Path) -> dict[str, Any]:
-    """Metrics on `val` and `test` of the model that a finished run left in `out`, computed anew."""
+    """Metrics on `val` and `test` of the model that a finished run left in `out`, computed anew.
+    Raises CheckpointError where the data are not those of the run any more."""
     config = replace(configs.read(out), mesh=None)  # it may be measured on fewer devices
     saved = load(out)
     experiment = assemble(config)
@@ -219,6 +221,7 @@ def evaluate_run(out: Path) -> dict[str, Any]:
             f"The run in {out} trained features without a head, so there is nothing to test. Its "
             f"loss is in {out / folder.RESULT}; use the model as weights of another run."
         )
+    provenance.verify(out, experiment.provenance, experiment.subsets, MEASURING)
     last, parts = experiment.final, experiment.splits
     return {
         name: counted(evaluated(experiment, last, saved.variables, subset))

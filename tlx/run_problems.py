@@ -28,6 +28,7 @@ _TAKEN = (
     "checkpoints",
     "metrics.jsonl",
     "model",
+    "provenance.json",
     "report.html",
     "result.json",
     "run.toml",

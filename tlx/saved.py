@@ -21,7 +21,7 @@ from tlx.compiled import compiled
 from tlx.errors import DataError, TlxError, WeightsError, did_you_mean
 from tlx.matching import match
 from tlx.model import Model
-from tlx.model_folder import TENSORS, Description, describe, tensors
+from tlx.model_folder import ABOUT, TENSORS, Description, describe, tensors
 from tlx.model_folder import save_model as save_model
 from tlx.protocols import ForeignNames
 from tlx.trees import flat, part, unflat
@@ -46,7 +46,14 @@ def load(path: Path | str, *, precision: Precision = "float32") -> Saved:
     head = about.head and registry.build("heads", *about.head, given=given)
     model = Model(backbone, head, about.inputs, precision=precision)
     batch = {"image": jax.ShapeDtypeStruct((1, *about.canvas, 3), jnp.uint8)}
-    like = jax.eval_shape(model.init, jax.random.key(0), batch)
+    try:
+        like = jax.eval_shape(model.init, jax.random.key(0), batch)
+    except TlxError:
+        raise
+    except Exception as error:  # options of the right types can still mean nothing
+        raise WeightsError(
+            f"The network that {about.folder / ABOUT} describes cannot be built: {error}."
+        ) from error
     found, file = tensors(about.folder), about.folder / TENSORS
     if about.base is None:
         return Saved(model, _filled(like, found, file), about.classes, about.canvas)

@@ -55,6 +55,18 @@ def described(tree: PyTree) -> tuple[dict[str, Any], dict[str, Any]]:
     return table, arrays
 
 
+def sound(table: Any) -> bool:
+    """Whether this, out of a file, is a table as `described` makes it."""
+    return isinstance(table, dict) and all(
+        isinstance(entry, dict)
+        and isinstance(entry.get("dtype"), str)
+        and isinstance(entry.get("shape"), list)
+        and all(type(size) is int and size >= 0 for size in entry["shape"])
+        and isinstance(entry.get("key", ""), str)
+        for entry in table.values()
+    )
+
+
 def compare(wanted: Mapping[str, Any], table: Mapping[str, Any], folder: Path) -> None:
     """Raise CheckpointError that names the first leaf in which the two differ."""
     for path, leaf in wanted.items():
@@ -70,12 +82,25 @@ def compare(wanted: Mapping[str, Any], table: Mapping[str, Any], folder: Path) -
                     f"The leaf {path!r} has {what} {_said(table[path][what])} in {folder}, but "
                     f"{_said(entry[what])} in this run. It belongs to a run with other options."
                 )
+        if _is_key(leaf) and not _drawn_alike(leaf, table[path].get("key")):
+            raise CheckpointError(
+                f"The random key {path!r} of {folder} is of another kind than this run's: "
+                f"{table[path].get('key')!r}."
+            )
     for path in table:
         if path not in wanted:
             raise CheckpointError(
                 f"{folder} has a leaf {path!r}, which this run does not have."
                 f"{did_you_mean(path, wanted)} It belongs to a run with other parts."
             )
+
+
+def _drawn_alike(key: Any, name: Any) -> bool:
+    """Whether a key draws in the way that has this name."""
+    try:
+        return isinstance(name, str) and jax.random.key(0, impl=name).dtype == key.dtype
+    except ValueError:
+        return False
 
 
 def _said(value: Any) -> str:

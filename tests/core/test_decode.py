@@ -145,6 +145,23 @@ def test_a_bomb_is_refused_where_warnings_are_errors(tmp_path, monkeypatch):
         read(encoded(Image.new("RGB", (4, 4))))
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "PPM", "TIFF"])
+@pytest.mark.parametrize("mode", ["1", "L", "RGB"])
+def test_no_more_pixels_than_the_bytes_can_hold(kind, mode):
+    """A black picture is as small as one can be, and is read; of no more than its beginning no
+    pixel is."""
+    extra = {"JPEG": {"progressive": True, "quality": 1}, "TIFF": {"compression": "tiff_lzw"}}
+    extra = {} if (kind, mode) == ("TIFF", "1") else extra.get(kind, {})
+    whole = encoded(Image.new(mode, (3000, 2000)), kind, **extra)
+    image = read(whole)
+    assert image.shape == (2000, 3000, 3)
+    assert image[::500].max() < 3
+    if kind == "TIFF":
+        return
+    with pytest.raises(DataError, match=r"3000x2000 pixels, which its \d+ bytes cannot hold"):
+        read(whole[: 900 if kind in ("GIF", "JPEG") else 480])
+
+
 def test_fit_leaves_the_right_size_alone(pixels):
     assert fit(pixels, (7, 5), 0.5) is pixels
 

@@ -32,6 +32,7 @@ def test_leaves_a_folder_that_explains_itself(tiny, tmp_path):
     assert left == {
         "run.toml",
         "split.csv",
+        "provenance.json",
         "metrics.jsonl",
         "checkpoints",
         "model",

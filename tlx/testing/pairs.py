@@ -88,7 +88,7 @@ def setting(pair: Pair) -> Setting | str:
     try:
         refusals.divergences(
             (term,), words, {"source": other}, model, strategy.variables, labels,
-            Domain("toys", nothing, None),
+            Domain("toys", labels, nothing, None),
         )  # fmt: skip
         refusals.solved(strategy.phases, (term,), ())
         refusals.idle((term,), strategy.phases)

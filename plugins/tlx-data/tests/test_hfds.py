@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 from PIL import Image as Pillow
+from pyarrow import parquet
 from tlx_data.hfds import Hfds
 
 import tlx
@@ -291,3 +292,20 @@ def test_feature_transfer_by_reference(tmp_path, monkeypatch):
     result = tlx.run({**run, "augmentation": [], "sink": []})
     assert result["test"]["accuracy"] > 0.9
     assert tlx.load("runs/colours").classes == ("red", "green")
+
+
+@pytest.mark.parametrize("name", ["secret.png", "set/../secret.png", "set/link.png", "a" * 5000])
+def test_a_table_names_no_file_outside_of_its_folder(tmp_path, name):
+    """Where the bytes are not in the table, `datasets` would open whatever path is there."""
+    (tmp_path / "secret.png").write_bytes(encoded(1))
+    columns = {"image": [{"bytes": None, "path": str(tmp_path / name)}], "label": [0]}
+    features = Features({"image": Image(), "label": Value("int64")})
+    rows = Dataset.from_dict(columns, features).data.table  # which `datasets` would not write so
+    (tmp_path / "set").mkdir()
+    metadata = features.arrow_schema.metadata
+    parquet.write_table(rows.replace_schema_metadata(metadata), tmp_path / "set" / "train.parquet")
+    (tmp_path / "set" / "link.png").symlink_to(tmp_path / "secret.png")
+    source = Hfds(str(tmp_path / "set"), label="label")
+    for ask in (lambda: source.info, lambda: source.split("train")[0]):
+        with pytest.raises(DataError, match=r"lies outside of|File name too long"):
+            ask()

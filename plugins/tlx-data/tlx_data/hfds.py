@@ -31,12 +31,14 @@ AT_ONCE = 1000
 @final
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """A split of `datasets` whose pictures are still encoded. A Split, and Labelled."""
+    """A split of `datasets` whose pictures are still encoded. A Split, and Labelled. A picture that
+    is a file of its own lies within one of the folders `homes`."""
 
     table: Any
     name: str
     image: str
     labels: np.ndarray
+    homes: tuple[Path, ...]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -46,9 +48,26 @@ class Rows:
         stored = self.table[int(index)][self.image]
         if stored is None:
             raise DataError(f"{where} has no picture.")
-        picture = stored["bytes"]
-        image = read(stored["path"]) if picture is None else read(picture, where)
+        if (picture := stored["bytes"]) is None:
+            image = read(self.file(stored["path"]))
+        else:
+            image = read(picture, where)
         return {"image": image, "label": self.labels[index]}
+
+    def file(self, path: str | None) -> Path:
+        """The file of a picture that is not in the table. Raises DataError for one elsewhere: a
+        table of a stranger may name any file of this machine."""
+        try:
+            real = Path(path or "").resolve()
+        except (OSError, ValueError, RuntimeError) as error:
+            raise DataError(f"{self.name} names a picture {path!r}: {error}.") from error
+        if not any(real.is_relative_to(home) for home in self.homes):
+            raise DataError(
+                f"{self.name} names the picture {path!r}, which lies outside of "
+                f"{listed(map(str, self.homes))}. Nothing elsewhere is read; save the set with its "
+                f"pictures in it."
+            )
+        return real
 
 
 class _Found(NamedTuple):
@@ -172,10 +191,20 @@ class Hfds:
                 names = class_list(names, "class_names")
             classes, values = numbered(labels, place, names)
         splits = {
-            name: Rows(table, f"{self.dataset} {theirs[name]!r}", image, values[name])
+            name: Rows(table, f"{self.dataset} {theirs[name]!r}", image, values[name], self._homes)
             for name, table in tables.items()
         }
         return _Found(splits, classes, tuple(notes))
+
+    @cached_property
+    def _homes(self) -> tuple[Path, ...]:
+        """Where pictures may lie: the folders that the options name, and the caches of the hub."""
+        from huggingface_hub.constants import HF_HUB_CACHE  # comes with datasets
+
+        local = [folder for folder in (self.dataset, self.data_dir) if folder is not None]
+        own = [Path(folder) for folder in local if Path(folder).is_dir()]
+        caches = [Path(self._package.config.HF_DATASETS_CACHE), Path(HF_HUB_CACHE)]
+        return tuple(folder.resolve() for folder in (*own, *caches))
 
     @property
     def _where(self) -> str:
@@ -270,7 +299,7 @@ def _heads(split: Rows) -> Iterator[tuple[int, bytes]]:
         for size, head, path in zip(sizes, heads, paths, strict=True):
             if size is None and path is not None:
                 try:
-                    with Path(path).open("rb") as file:
+                    with split.file(path).open("rb") as file:
                         head, size = file.read(HEAD), Path(path).stat().st_size
                 except OSError as error:
                     raise DataError(f"The picture {path!r} cannot be read: {error}") from error

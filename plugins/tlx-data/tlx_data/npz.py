@@ -7,7 +7,6 @@ that need pickle are refused.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,8 +14,10 @@ from pathlib import Path
 from typing import final
 
 import numpy as np
+from numpy.lib.format import MAGIC_PREFIX
 
-from tlx.errors import DataError, did_you_mean, listed
+from tlx.errors import DataError, Refused, did_you_mean, listed
+from tlx.plain_arrays import arrays
 from tlx.types import DataInfo
 from tlx_data.arrays import Arrays, fingerprint
 
@@ -52,31 +53,34 @@ class Npz:
     @cached_property
     def _read(self) -> tuple[dict[str, Arrays], tuple[str, ...]]:
         where = f"The data file {self.path!r}"
-        arrays = _load(self.path, where)
+        held = _load(self.path, where)
         splits = {
-            name: _split(arrays, name, where)
+            name: _split(held, name, where)
             for name in ("train", "val", "test")
-            if f"x_{name}" in arrays or f"y_{name}" in arrays
+            if f"x_{name}" in held or f"y_{name}" in held
         }
         if not splits:
             raise DataError(
-                f"{where} has no split. It holds {listed(arrays)}; x_train and y_train, x_val and "
+                f"{where} has no split. It holds {listed(held)}; x_train and y_train, x_val and "
                 f"y_val, x_test and y_test go in pairs. To measure weights, x_test will do."
             )
-        return splits, _classes(arrays, splits, where)
+        return splits, _classes(held, splits, where)
 
 
 def _load(path: str, where: str) -> dict[str, np.ndarray]:
     if not Path(path).is_file():
         raise DataError(f"{where} does not exist.")
     try:
-        with open(path, "rb") as opened:
-            file = np.load(opened, allow_pickle=False)
-            if isinstance(file, np.ndarray):
-                raise DataError(f"{where} is a single array; write it with numpy.savez.")
-            return {key: file[key] for key in file.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        with open(path, "rb") as stream:
+            single = stream.read(len(MAGIC_PREFIX)) == MAGIC_PREFIX
+            stream.seek(0)
+            if not single:
+                return arrays(stream)
+    except Refused as why:
+        raise DataError(f"{where} cannot be read: it {why}") from None
+    except Exception as error:  # damaged bytes make zipfile and NumPy raise anything
         raise DataError(f"{where} cannot be read: {error}") from error
+    raise DataError(f"{where} is a single array; write it with numpy.savez.")
 
 
 def _split(arrays: Mapping[str, np.ndarray], name: str, where: str) -> Arrays:

@@ -189,7 +189,7 @@ def _parquet(path: str) -> tuple[list[str], Rows]:
 
     try:
         columns = parquet.read_schema(path).names
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise damaged(error) from error
 
     def rows(wanted: list[str]) -> Iterator[Row]:
@@ -199,7 +199,7 @@ def _parquet(path: str) -> tuple[list[str], Rows]:
                 every = (cells for batch in batches for cells in batch.to_pylist())
                 for number, cells in enumerate(every, 1):
                     yield Row(f"Row {number} of {path!r}", cells)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:  # text that is no UTF-8, too
             raise damaged(error) from error
 
     return columns, rows
@@ -224,13 +224,20 @@ def _pictures(root: Path) -> Callable[[Any, str], Path]:
             raise DataError(f"{place} has no path of a picture, but {cell!r}.")
         # Normalised, so that a picture has one name; a link may still lead elsewhere.
         path = root / os.path.normpath(cell)
-        if os.path.isabs(cell) or not path.resolve().is_relative_to(home):
+        try:
+            inside = not os.path.isabs(cell) and path.resolve().is_relative_to(home)
+            there = path.is_file()
+        except (OSError, RuntimeError) as error:  # too long, or links in a circle
+            raise DataError(
+                f"{place} names a picture by what can be no path: {cell[:80]!r} ({error})."
+            ) from error
+        if not inside:
             raise DataError(
                 f"{place} names the picture {cell!r}, which is no path within the folder "
                 f"{str(root)!r}. Nothing outside of it is read; if the pictures lie elsewhere, "
                 f"name their folder as root, and paths relative to it."
             )
-        if not path.is_file():
+        if not there:
             raise DataError(
                 f"{place} names the picture {cell!r}, which does not exist in {str(root)!r}."
             )

@@ -1,33 +1,22 @@
-"""Mutates weight files and reads them: a program of its own, so that its memory can be limited.
+"""Mutates weight files: a program, see `tlx.testing.fuzzing`.
 
-    python fuzz_weights.py FOLDER COUNT SEED
-
-FOLDER holds good files (`*.pth`, `*.npz`). Each input is one of them with one to a few changes: of
-bytes, of the members of its archive, which is packed again so that no checksum hides the change,
-or of the steps of its pickle. Reading must give arrays or tlx's own WeightsError. Prints how it
-went as JSON; an input that raised anything else is left in FOLDER as `crash-N`.
+FOLDER holds good files (`*.pth`, `*.npz`, `*.safetensors`). Each input is one of them with one to a
+few changes: of bytes, of the members of its archive, which is packed again so that no checksum
+hides the change, of the steps of its pickle, or of its header.
 """
 
 import io
 import json
 import pickletools
-import random
-import resource
-import sys
-import time
-import warnings
 import zipfile
-from pathlib import Path
 
 from tlx_weights.npz import Npz
+from tlx_weights.safetensors import Safetensors
 from tlx_weights.torch import Torch
 
 from tlx.errors import WeightsError
+from tlx.testing.fuzzing import INTERESTING, Input, argument, changed_bytes, changed_value, main
 
-MEMORY = 1 << 30
-"""Bytes of address space beyond what the program has when it begins."""
-INTERESTING = [0, 1, 2, 3, 4, 7, 8, 127, 128, 255, 256, 0x7FFF, 0xFFFF, 2**31 - 1, 2**31]
-INTERESTING += [2**32 - 1, 2**62, 2**63 - 1, 2**63, 2**64 - 1]
 WORDS = [b"collections\nOrderedDict\n", b"torch._utils\n_rebuild_tensor_v2\n", b"os\nsystem\n"]
 WORDS += [b"torch\nFloatStorage\n", b"torch\nSize\n", b"argparse\nNamespace\n"]
 WORDS += [b"torch._tensor\n_rebuild_from_type_v2\n", b"torch._utils\n_rebuild_parameter\n"]
@@ -38,10 +27,6 @@ def steps(program):
     places = [place for _, _, place in pickletools.genops(program)]
     ends = [*places[1:], len(program)]
     return [program[start:end] for start, end in zip(places, ends, strict=True)]
-
-
-def argument(draw):
-    return draw.choice(INTERESTING).to_bytes(8, "little")[: draw.choice([1, 2, 4, 8])]
 
 
 def step(draw):
@@ -76,29 +61,6 @@ def changed_steps(draw, program):
         if not parts:
             break
     return b"".join(parts)
-
-
-def changed_bytes(draw, data, other):
-    data = bytearray(data)
-    for _ in range(draw.choice([1, 1, 1, 2, 4, 16])):
-        at = draw.randrange(len(data) + 1)
-        match draw.randrange(7):
-            case 0 if at < len(data):
-                data[at] ^= 1 << draw.randrange(8)
-            case 1 if at < len(data):
-                data[at] = draw.randrange(256)
-            case 2:
-                data[at : at + 8] = argument(draw)
-            case 3:
-                del data[at : at + draw.choice([1, 2, 8, 100])]
-            case 4:
-                del data[at:]
-            case 5:
-                begin = draw.randrange(len(other) + 1)
-                data[at:at] = other[begin : begin + draw.choice([1, 8, 64, 10_000])]
-            case _:
-                data[at:at] = data[at : at + draw.choice([1, 8, 64, 10_000])]
-    return bytes(data)
 
 
 def changed_archive(draw, data, other):
@@ -146,49 +108,37 @@ def changed(draw, data, other):
     return changed_archive(draw, data, other) if data[:2] == b"PK" else changed_legacy(draw, data)
 
 
+def changed_tensors(draw, data, other):
+    """The header of a safetensors file with other places, and with a length that is right."""
+    if draw.random() < 0.4:
+        return changed_bytes(draw, data, other)
+    size = int.from_bytes(data[:8], "little")
+    header = changed_value(draw, json.loads(data[8 : 8 + size]), ["F32", "BF16", "I64", "a/b"])
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + data[8 + size :]
+
+
+SOURCES = {".npz": Npz, ".safetensors": Safetensors, ".pth": Torch}
+
+
 def read(file):
-    """Every number of the file; None where it was refused with a sentence of ours."""
+    """Every number of the file; what is refused is refused with its name, in a line."""
     try:
-        values = (Npz if file.suffix == ".npz" else Torch)(str(file)).tensors().values
+        values = SOURCES[file.suffix](str(file)).tensors().values
         return sum(len(array.tobytes()) for array in values.values())
     except WeightsError as error:
         said = str(error)
-    assert said.startswith(str(file)), said
-    assert said.isprintable(), said
-    assert len(said) < 1000, said
-    return None
+        assert said.startswith(str(file)), said
+        assert said.isprintable(), said
+        assert len(said) < 1000, said
+        raise
 
 
-def main(folder, count, seed):
-    good = sorted(folder.glob("good*"))
-    assert all(read(file) for file in good)
-    seeds = [(file.suffix, file.read_bytes()) for file in good]
-    report = {"inputs": 0, "accepted": 0, "refused": 0, "slowest": 0.0, "other": []}
-    began = time.perf_counter()
-    for number in range(count):
-        draw = random.Random(f"{seed} {number}")
-        suffix, data = draw.choice(seeds)
-        with warnings.catch_warnings(action="ignore"):  # a name that is packed twice
-            data = changed(draw, data, draw.choice(seeds)[1])
-        file = folder / f"input{suffix}"
-        with file.open("r+b" if file.exists() else "wb") as stream:  # "wb" would wait for the disk
-            stream.write(data)
-            stream.truncate()
-        before = time.process_time()
-        try:
-            report["accepted" if read(file) is not None else "refused"] += 1
-        except Exception as error:
-            report["other"].append(f"{number}: {type(error).__name__}: {error}")
-            file.replace(folder / f"crash-{number}{suffix}")
-        report["inputs"] += 1
-        report["slowest"] = max(report["slowest"], time.process_time() - before)
-    report["seconds"] = time.perf_counter() - began
-    status = Path("/proc/self/status").read_text().split()
-    report["megabytes"] = int(status[status.index("VmHWM:") + 1]) / 1024
-    print(json.dumps(report))
+def inputs(folder):
+    for file in sorted(folder.glob("good*")):
+        change = changed_tensors if file.suffix == ".safetensors" else changed
+        yield Input(file, file.read_bytes(), change, read)
 
 
 if __name__ == "__main__":
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    main(inputs)

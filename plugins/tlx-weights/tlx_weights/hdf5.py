@@ -16,7 +16,7 @@ import ml_dtypes
 import numpy as np
 from h5py import h5t
 
-from tlx_weights.weight_file import Refused
+from tlx.errors import Refused
 
 MOST_FROM_ONE = 1032
 """Bytes that DEFLATE makes of one stored byte at the most (zlib, "Maximum Compression Factor");

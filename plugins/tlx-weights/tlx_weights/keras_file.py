@@ -18,11 +18,12 @@ from typing import Any, BinaryIO, TypeAlias, final
 import h5py
 import numpy as np
 
+from tlx.errors import Refused
 from tlx.types import InputSpec, Tensors
+from tlx.zip_members import begins_like_zip, members, unpacked
 from tlx_weights.hdf5 import Reader
 from tlx_weights.keras_names import Layer, described, grouped, join, plain
-from tlx_weights.weight_file import Refused, existing, held, opened
-from tlx_weights.zip_members import begins_like_zip, members, unpacked
+from tlx_weights.weight_file import existing, held, opened
 
 NUMBERS, ABOUT = "model.weights.h5", "config.json"
 MAGIC = b"\x89HDF\r\n\x1a\n"

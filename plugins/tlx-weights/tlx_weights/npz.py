@@ -1,28 +1,22 @@
 """Weights from a NumPy `.npz` archive of named arrays.
 
-A zip file with a checksum per array, so damage shows. Pickled objects are refused. Two things
-that NumPy cannot say are understood: a float16-sized array without a type is bfloat16, as
-JAX programs save it, and a `NAME.code` with a `NAME.codebook` is `NAME.weight` (trained
-quantisation and weight sharing: Han et al. 2016, "Deep Compression", section 3).
+Beside plain arrays one thing is understood that NumPy cannot say: a `NAME.code` with a
+`NAME.codebook` is `NAME.weight` (trained quantisation and weight sharing: Han et al. 2016, "Deep
+Compression", section 3).
 """
 
 from __future__ import annotations
 
-import io
-import math
-import warnings
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import BinaryIO, final
+from typing import final
 
-import ml_dtypes
 import numpy as np
-from numpy.lib import format as npy
 
+from tlx.errors import Refused
+from tlx.plain_arrays import arrays
 from tlx.types import InputSpec, Tensors
-from tlx_weights.weight_file import Refused, existing, held, opened
-from tlx_weights.zip_members import begins_like_zip, members, unpacked
+from tlx_weights.weight_file import existing, held, opened
 
 KIND = ".npz archive of plain arrays"
 
@@ -55,55 +49,7 @@ class Npz:
         another format or not the one that was meant."""
         file = existing(self.path, ".npz", self.sha256)
         with opened(file, KIND) as stream:
-            return held(file, _with_codebooks(_arrays(stream)))
-
-
-def _arrays(stream: BinaryIO) -> dict[str, np.ndarray]:
-    if not begins_like_zip(stream):
-        raise Refused("is no .npz archive. Fetch it again, or name the source that reads it.")
-    arrays: dict[str, np.ndarray] = {}
-    with zipfile.ZipFile(stream) as archive:
-        for name, info in members(archive).items():
-            if not name.endswith(".npy"):
-                raise Refused(f"holds {name[:80]!r}, which is no array: it is no .npz archive.")
-            arrays[name.removesuffix(".npy")] = _array(name, unpacked(archive, info))
-    return arrays
-
-
-def _array(name: str, data: bytes) -> np.ndarray:
-    """The array of an `.npy` member, whose header is held against the bytes that follow it."""
-    shape, fortran, dtype, start = _header(name, data)
-    if dtype.hasobject:
-        raise Refused(
-            f"holds more than plain arrays: {name[:80]!r} is pickled objects. Nothing was "
-            f"executed; save plain arrays with numpy.savez."
-        )
-    if dtype.fields is not None or dtype.subdtype is not None:
-        raise Refused(f"holds more than plain arrays: {name[:80]!r} has the type {dtype}.")
-    count = math.prod(shape)
-    if count * dtype.itemsize != len(data) - start:
-        raise Refused(
-            f"is damaged: {name[:80]!r} says that it has the shape {shape} of {dtype}, which is "
-            f"{count * dtype.itemsize} bytes, and has {len(data) - start}."
-        )
-    array = np.frombuffer(data, dtype, count, start).reshape(shape, order="F" if fortran else "C")
-    if dtype == np.dtype("V2"):
-        return array.view(ml_dtypes.bfloat16)
-    return array.astype(dtype.newbyteorder("="), copy=False)
-
-
-def _header(name: str, data: bytes) -> tuple[tuple[int, ...], bool, np.dtype, int]:
-    """Shape, whether it lies in Fortran order, type, and where the numbers begin."""
-    member = io.BytesIO(data)
-    readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-    try:
-        with warnings.catch_warnings(action="ignore"):  # a garbled header is odd Python, too
-            shape, fortran, dtype = readers[npy.read_magic(member)](member)
-    except Exception as error:  # NumPy evaluates it as a literal, which can even be MemoryError
-        raise Refused(f"is damaged: {name[:80]!r} has no header of an array.") from error
-    if any(size < 0 for size in shape) or dtype.itemsize == 0:
-        raise Refused(f"is damaged: {name[:80]!r} has a shape or type without meaning.")
-    return shape, fortran, dtype, member.tell()
+            return held(file, _with_codebooks(arrays(stream)))
 
 
 def _with_codebooks(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

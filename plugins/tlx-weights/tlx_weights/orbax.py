@@ -16,11 +16,10 @@ from typing import Any, final
 
 import numpy as np
 
-from tlx.errors import WeightsError, did_you_mean, listed
+from tlx.errors import Refused, WeightsError, did_you_mean, listed
 from tlx.trees import flat, unflat
 from tlx.types import InputSpec, Tensors
 from tlx_weights.folder_digest import folder_digest
-from tlx_weights.weight_file import Refused
 
 TREE = "_METADATA"
 """The file that makes a folder the checkpoint of a tree."""

@@ -16,10 +16,10 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from tlx.errors import WeightsError
+from tlx.errors import Refused, WeightsError
 from tlx.model_folder import ABOUT, TENSORS, Description, describe
 from tlx.types import InputSpec, Tensors
-from tlx_weights.weight_file import Refused, existing, held, opened, replace
+from tlx_weights.weight_file import existing, held, opened, replace
 
 
 @final

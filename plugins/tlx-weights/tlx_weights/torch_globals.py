@@ -13,8 +13,8 @@ from typing import Any, NamedTuple, final
 
 import numpy as np
 
+from tlx.errors import Refused
 from tlx_weights.torch_tensors import STORAGES, TYPES, StorageType, Strided, strided
-from tlx_weights.weight_file import Refused
 
 KEYS = (str, bytes, int, bool, type(None))
 """Types of the keys of a dict. A tuple is none: hashing nested ones recurses."""

@@ -11,9 +11,9 @@ import io
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
+from tlx.errors import Refused
 from tlx_weights.torch_pickle import load
 from tlx_weights.torch_tensors import Storage, Storages
-from tlx_weights.weight_file import Refused
 
 MAGIC = 0x1950A86A20F9469CFC6C
 VERSION = 1001

@@ -13,8 +13,8 @@ import pickletools
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
+from tlx.errors import Refused
 from tlx_weights.torch_globals import Inert, called, named, pairs
-from tlx_weights.weight_file import Refused
 
 MOST_STEPS = 5_000_000
 """A tensor takes about 30; a network with its optimizer some ten thousand tensors."""

@@ -10,9 +10,8 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from tlx.errors import did_you_mean, listed
+from tlx.errors import Refused, did_you_mean, listed
 from tlx_weights.torch_tensors import Strided
-from tlx_weights.weight_file import Refused
 
 WHOLE = "."
 """The key of the checkpoint itself."""

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, final
 import ml_dtypes
 import numpy as np
 
-from tlx_weights.weight_file import Refused
+from tlx.errors import Refused
 
 STORAGES: Mapping[str, np.dtype] = {
     "DoubleStorage": np.dtype("<f8"),

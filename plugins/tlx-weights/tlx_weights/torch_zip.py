@@ -11,10 +11,10 @@ import zipfile
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
+from tlx.errors import Refused
+from tlx.zip_members import members, unpacked
 from tlx_weights.torch_pickle import load
 from tlx_weights.torch_tensors import Storage, Storages
-from tlx_weights.weight_file import Refused
-from tlx_weights.zip_members import members, unpacked
 
 PICKLE = "data.pkl"
 

@@ -16,12 +16,8 @@ from typing import BinaryIO
 import numpy as np
 
 from tlx import manifest
-from tlx.errors import WeightsError, did_you_mean
+from tlx.errors import Refused, WeightsError, did_you_mean
 from tlx.types import Tensors
-
-
-class Refused(Exception):
-    """What is wrong with a file: the rest of a sentence that begins with its name."""
 
 
 def existing(path: str, ending: str, sha256: str = "") -> Path:
@@ -64,9 +60,10 @@ def opened(file: Path, kind: str) -> Iterator[BinaryIO]:
     except Refused as why:
         raise WeightsError(f"{file} {why}") from None
     except Exception as error:  # damaged bytes make zipfile, NumPy and pickletools raise anything
+        why = "".join(letter if letter.isprintable() else "?" for letter in str(error)[:200])
         raise WeightsError(
-            f"{file} cannot be read ({type(error).__name__}: {str(error)[:200]}). It is damaged or "
-            f"no {kind}; fetch it again."
+            f"{file} cannot be read ({type(error).__name__}: {why}). It is damaged or no {kind}; "
+            f"fetch it again."
         ) from error
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import BinaryIO
 
-from tlx_weights.weight_file import Refused
+from tlx.errors import Refused
 
 MOST_FROM_ONE = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1032}
 """Bytes that come out of one stored byte at the most, by method of compression."""
