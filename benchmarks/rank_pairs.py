@@ -55,11 +55,11 @@ def sources(data: Path, work: Path) -> dict[str, Source]:
 
 
 TRAINED: dict[str, dict[str, Any]] = {
-    "cifar-vehicles": {"data": "vehicles_source", "epochs": 6},
-    "cifar-animals": {"data": "animals_source", "epochs": 6},
-    "mnist": {"data": "mnist_source", "epochs": 4},
+    "cifar-vehicles": {"data": "vehicles_source", "epochs": 4},
+    "cifar-animals": {"data": "animals_source", "epochs": 4},
+    "mnist": {"data": "mnist_source", "epochs": 3},
     "simclr": {
-        "data": "unlabelled", "epochs": 6, "head": "none", "strategy": "simclr",
+        "data": "unlabelled", "epochs": 4, "head": "none", "strategy": "simclr",
         "augmentation": ["resized_crop", "flip", "color_jitter", "grayscale"],
     },
 }  # fmt: skip
