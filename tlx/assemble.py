@@ -148,7 +148,7 @@ class Experiment(NamedTuple):
         for name, numbers in self.constants.sources.items():
             weights = self.config.sources[name].weights if name in self.config.sources else None
             if name != "source" and not (weights and weights.allow):  # what it lacks is random
-                found[f"sources.{name}"] = {"sha256": of_numbers(numbers)}
+                found[f"sources.{name}"] = {"sha256": of_numbers(meshes.fetched(numbers))}
         return found
 
     @property

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from tlx import registry, sources
+from tlx import plain_arrays, registry, sources
 from tlx.config import WeightsConfig
 from tlx.dialect import Dialect
-from tlx.errors import WeightsError, listed
+from tlx.errors import Refused, WeightsError, listed
 from tlx.initial import Initial
 from tlx.model import Model
 from tlx.protocols import Backbone, ForeignNames, Traced
@@ -202,10 +202,12 @@ def beside(weights: str) -> Path:
 def read(file: Path) -> dict[str, np.ndarray]:
     """The arrays of a reference. Raises WeightsError for what is none."""
     try:
-        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        with file.open("rb") as opened:
+            arrays = plain_arrays.arrays(opened)
     except FileNotFoundError:
         raise WeightsError(f"There is no reference {file}.") from None
+    except Refused as why:
+        raise WeightsError(f"{file} {why}") from None
     except Exception as error:  # a damaged archive makes zipfile and NumPy raise almost anything
         raise WeightsError(f"{file} cannot be read as a reference: {error}.") from error
     if INPUT not in arrays:

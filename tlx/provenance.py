@@ -50,12 +50,13 @@ def keep(out: Path, facts: Facts, splits: Mapping[str, Classed]) -> None:
 
 
 def verify(out: Path, facts: Facts, splits: Mapping[str, Classed], occasion: Occasion) -> None:
-    """Hold what a run wrote down against what it would have now; what it did not is not compared.
-    Raises CheckpointError with the first field, such as `data.classes`, that is another one."""
+    """Hold what a run wrote down against `facts`, where both have it. Raises CheckpointError with
+    the first field, such as `data.classes`, that is another one."""
     table = out / folder.SPLIT
     then, now = _read(out / folder.PROVENANCE), json.loads(json.dumps(facts))
-    for name, field, before in ((n, f, value) for n in then for f, value in then[n].items()):
-        after = now.get(name, {}).get(field)
+    both = ((n, f, value) for n in then if n in now for f, value in then[n].items())
+    for name, field, before in both:
+        after = now[name].get(field)
         if before != after:
             how = _difference(field, before, after)
             if field == "fingerprint":

@@ -62,7 +62,8 @@ def run_one(
         with clock.part("setup"):
             experiment = assemble(config)
             oddities = hosts.once(lambda: first_look(experiment))
-            hosts.once(lambda: provenance.keep(out, experiment.provenance, experiment.subsets))
+            facts = experiment.provenance
+            hosts.once(lambda: provenance.keep(out, facts, experiment.subsets))
         sinks.emit(
             Event("start", 0, {**described(experiment), "out": str(out), "variant": variant})
         )
@@ -221,7 +222,8 @@ def evaluate_run(out: Path) -> dict[str, Any]:
             f"The run in {out} trained features without a head, so there is nothing to test. Its "
             f"loss is in {out / folder.RESULT}; use the model as weights of another run."
         )
-    provenance.verify(out, experiment.provenance, experiment.subsets, MEASURING)
+    of_data = {name: experiment.provenance.get(name, {}) for name in ("data", "domain")}
+    provenance.verify(out, of_data, experiment.subsets, MEASURING)
     last, parts = experiment.final, experiment.splits
     return {
         name: counted(evaluated(experiment, last, saved.variables, subset))

@@ -73,6 +73,7 @@ def _types(error: ValidationError) -> set[str]:
 _MISSING = object()
 _WORDS = {
     **dict.fromkeys(("list_type", "tuple_type", "set_type", "frozen_set_type"), "a list"),
+    "too_short": "a list that is not empty",
     **dict.fromkeys(("dict_type", "mapping_type", "model_type", "dataclass_type"), "a table"),
 }
 """TOML's words for what pydantic calls otherwise."""

@@ -132,7 +132,7 @@ def test_a_backbone_that_does_not_fit_is_refused_unless_it_is_allowed(original):
 
 def rewritten(change):
     file = parity.beside(FILE)
-    arrays = change(parity.read(file))
+    arrays = change({name: array.copy() for name, array in parity.read(file).items()})
     np.savez(file, **arrays)
     return file
 
@@ -184,6 +184,12 @@ def test_a_damaged_reference_is_a_sentence(loaded, tmp_path):
     file.write_bytes(file.read_bytes()[:5000])
     with pytest.raises(WeightsError, match="cannot be read"):
         parity.verify(loaded, file, 1e-4)
+
+
+def test_a_reference_runs_no_code(tmp_path):
+    np.savez(tmp_path / "a.npz", input=np.asarray([{}], object), allow_pickle=True)
+    with pytest.raises(WeightsError, match=r"pickled objects\. Nothing was executed"):
+        parity.read(tmp_path / "a.npz")
 
 
 def test_a_layer_that_has_no_counterpart_is_listed(loaded):

@@ -28,7 +28,9 @@ def killed(tmp_path):
             check=False,
         )
         assert told.returncode == 0, told.stderr[-3000:]
-        return json.loads(told.stdout.splitlines()[-1])
+        found = json.loads(told.stdout.splitlines()[-1])
+        print(found)
+        return found
 
     return killed
 

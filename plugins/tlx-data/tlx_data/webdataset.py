@@ -2,37 +2,29 @@
 
 Members that share a key, `KEY.jpg` and `KEY.cls`, are an example (Aizman, Maltby and Breuel 2019,
 "High performance I/O for large scale deep learning"). The format is meant for reading in order;
-here an index of the headers is built once, and a picture is then read where it lies.
+here the headers are read once, and a picture is then read where it lies.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, final
+from typing import Any, final
 
 import numpy as np
 
 from tlx.decode import read
 from tlx.errors import DataError, listed
 from tlx.types import DataInfo
-from tlx_data.folder import HEAD
 from tlx_data.labels import class_list, numbered
-from tlx_data.shards import Member, found, members
+from tlx_data.shard_contents import PICTURES, contents, place
+from tlx_data.shards import found
 
-PICTURES = ("jpg", "jpeg", "png", "webp")
-LABELS = ("cls", "json")
 CLASSES = "classes.txt"
-LONGEST = 2**20
-"""Bytes of a label that are read."""
-KEY = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)", re.DOTALL)
-"""A member's name: the key up to the first dot of the last part, and the ending after it."""
 
 
 @final
@@ -53,7 +45,7 @@ class Members:
 
     def __getitem__(self, index: int) -> Mapping[str, Any]:
         shard, size = self.shards[self.which[index]], int(self.sizes[index])
-        name = _place(self.keys[index], shard)
+        name = place(self.keys[index], shard)
         try:
             with shard.open("rb") as file:
                 file.seek(int(self.offsets[index]))
@@ -132,13 +124,13 @@ class WebDataset:
         digest = hashlib.sha256()
         indices = {name: _index(name, every, digest) for name, every in shards.items()}
 
-        def place(name: str, i: int) -> str:
+        def where(name: str, i: int) -> str:
             index = indices[name]
-            return _place(index.keys[i], shards[name][index.which[i]])
+            return place(index.keys[i], shards[name][index.which[i]])
 
         names = self._names(shards["train"][0])
         written = {name: index.labels for name, index in indices.items()}
-        classes, values = numbered(written, place, names)
+        classes, values = numbered(written, where, names)
         digest.update(repr(classes).encode())
         splits = {}
         for name, index in indices.items():
@@ -185,83 +177,22 @@ class _Index:
 
 
 def _index(name: str, shards: list[Path], digest: Any) -> _Index:
-    """Every example of the shards, in their order. Their names, sizes and first bytes go into
-    `digest`; the shards' own names do not, so that a copy has the same."""
+    """Every example of the shards, in their order. What they are goes into `digest`; the shards'
+    own names do not, so that a copy has the same."""
     index = _Index()
     for which, shard in enumerate(shards):
-        with shard.open("rb") as file:
-            for key, parts in _grouped(shard, file, index.others).items():
-                picture, label = _pair(key, parts, shard)
-                if picture is None:
-                    continue
-                index.keys.append(key)
-                index.which.append(which)
-                index.offsets.append(picture.offset)
-                index.sizes.append(picture.size)
-                index.labels.append(_label(_place(key, shard), label, file))
-                file.seek(picture.offset)
-                digest.update(f"{name}/{picture.name}/{picture.size}/".encode(errors="replace"))
-                digest.update(file.read(min(HEAD, picture.size)))
+        held = contents(shard)
+        index.others.update(held.others)
+        digest.update(f"{name}/{held.digest}/".encode())
+        for example in held.examples:
+            index.keys.append(example.key)
+            index.which.append(which)
+            index.offsets.append(example.offset)
+            index.sizes.append(example.size)
+            index.labels.append(example.label)
     if not index.keys:
         raise DataError(
             f"The shards of {name!r}, {str(shards[0])!r} and so on, hold no picture. An example is "
             f"KEY with one of {listed(f'.{e}' for e in PICTURES)}, and KEY.cls or KEY.json."
         )
     return index
-
-
-def _grouped(shard: Path, file: BinaryIO, others: Counter[str]) -> dict[str, dict[str, Member]]:
-    """Key -> ending -> member, of the endings that are read; other endings go into `others`."""
-    groups: dict[str, dict[str, Member]] = {}
-    for member in members(shard, file):
-        match = KEY.fullmatch(member.name)
-        if match is None or (ending := match[2].lower()) not in (*PICTURES, *LABELS):
-            others[f".{match[2]}" if match else member.name] += 1
-            continue
-        if not member.regular:
-            raise DataError(
-                f"The shard {str(shard)!r} holds {member.name!r} as a link, device or sparse "
-                f"file. Only plain files are read; pack it anew, with what a link leads to."
-            )
-        if groups.setdefault(match[1], {}).setdefault(ending, member) is not member:
-            raise DataError(f"The shard {str(shard)!r} holds {member.name!r} twice; keep one.")
-    return groups
-
-
-def _pair(key: str, parts: Mapping[str, Member], shard: Path) -> tuple[Member | None, Member]:
-    """The picture and the label of an example; no picture for what is not one at all."""
-    pictures = [parts[ending] for ending in PICTURES if ending in parts]
-    labels = [parts[ending] for ending in LABELS if ending in parts]
-    if len(pictures) > 1:
-        raise DataError(
-            f"The shard {str(shard)!r} holds {listed(repr(p.name) for p in pictures)} under one "
-            f"key; an example has one picture."
-        )
-    if not pictures and "cls" not in parts:
-        return None, labels[0]  # a JSON file may be about anything
-    if not pictures or not labels:
-        lacks = f"{key}.cls or {key}.json" if pictures else f"picture {key!r}"
-        has = (pictures or labels)[0].name
-        raise DataError(f"The shard {str(shard)!r} holds {has!r}, but no {lacks} beside it.")
-    return pictures[0], labels[0]
-
-
-def _label(place: str, member: Member, file: BinaryIO) -> Any:
-    """What a label's file says, a text or a number."""
-    if member.size > LONGEST:
-        raise DataError(f"{place} has a label {member.name!r} of {member.size} bytes.")
-    file.seek(member.offset)
-    try:
-        text = file.read(member.size).decode("utf-8-sig")
-        if member.name.lower().endswith(".cls"):
-            return text
-        return json.loads(text)["label"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DataError(
-            f"{place} has no label that can be read in {member.name!r} ({type(error).__name__}: "
-            f"{error}). A .cls is a name or a number, a .json an object with a 'label'."
-        ) from error
-
-
-def _place(key: str, shard: Path) -> str:
-    return f"The picture {key!r} of {str(shard)!r}"
