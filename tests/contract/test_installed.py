@@ -5,8 +5,23 @@ import pytest
 from tlx import registry
 from tlx.testing import cases, checks
 
+SIBLINGS = (
+    "convnext_base", "convnext_small", "resnet101", "resnet101d", "resnet152", "resnext101_32x8d",
+    "vit_base_patch8", "vit_base_patch14", "vit_base_patch32", "vit_small_patch8",
+    "vit_small_patch14", "vit_small_patch32", "wide_resnet101_2",
+)  # fmt: skip
+"""The same networks with more or wider layers, or with other patches, as others that are checked
+here; their parameters are held against other libraries' in any case."""
 
-@pytest.mark.parametrize("case", cases())
+
+def marked():
+    for param in cases():
+        name = param.id.removeprefix("backbones/").split("-")[0]
+        marks = [pytest.mark.slow] if name in SIBLINGS else []
+        yield pytest.param(*param.values, id=param.id, marks=marks)
+
+
+@pytest.mark.parametrize("case", marked())
 def test_conformance(case):
     case()
 

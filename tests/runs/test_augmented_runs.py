@@ -5,6 +5,7 @@ from tlx import config as configs
 from tlx.augmentation_presets import PRESETS
 
 
+@pytest.mark.slow
 def test_a_run_learns_from_strongly_augmented_pictures_in_parts_of_a_batch(tiny, tmp_path):
     table = tiny(augmentation="strong", step={"name": "jit", "accumulate": 2}, steps=60)
     first, again = (tlx.run(table, out=tmp_path / name) for name in "ab")

@@ -36,7 +36,7 @@ def test_it_learns_as_much_and_predicts_in_float32_what_it_was_tested_as(tiny, t
     jax.tree.map(np.testing.assert_array_equal, asked.variables, saved.variables)
 
 
-@pytest.mark.parametrize("where", [{}, {"cache_gb": 1e-9}])
+@pytest.mark.parametrize("where", [{}, pytest.param({"cache_gb": 1e-9}, marks=pytest.mark.slow)])
 def test_what_a_frozen_prefix_says_is_kept_in_it(tiny, tmp_path, monkeypatch, capsys, where):
     """In memory or in files, and neither mixed up with what was computed in float32."""
     monkeypatch.setenv("TLX_CACHE", str(tmp_path / "tables"))

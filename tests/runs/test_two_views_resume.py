@@ -8,7 +8,8 @@ import tlx
 from tlx.errors import Interrupted
 
 
-@pytest.mark.parametrize("name", [pytest.param("simclr", marks=pytest.mark.slow), "byol"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["simclr", "byol"])
 def test_a_run_that_is_resumed_ends_as_one_that_was_not(name, tiny, tmp_path, monkeypatch):
     table = tiny(
         head="none",

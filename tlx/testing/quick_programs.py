@@ -2,14 +2,17 @@
 
 Tests compile more than they compute. `-p tlx.testing.quick_programs` makes a folder of compiled
 programs that all workers of a session share; programs are as precise as optimised ones, up to
-rounding. A test of speed has no place in a test suite.
+rounding. A test of speed has no place in a test suite. What jax remembers of a file's tests is
+forgotten after it: a worker that keeps everything grows to gigabytes, and gets slower.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 
+import jax
 import pytest
 
 from tlx.testing.compiling import compiled_once
@@ -20,9 +23,17 @@ FLAG = "--xla_cpu_use_fusion_emitters=false"
 
 def pytest_configure() -> None:
     """Before the first device is asked for, when jax reads the flags."""
+    gc.set_threshold(50_000, 20, 50)  # tracing makes millions of objects, few of them garbage
     flags = os.environ.get("XLA_FLAGS", "")
     if FLAG not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {FLAG}".strip()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgotten_programs() -> Iterator[None]:
+    """For one file after the other; what is compiled stays in the session's folder."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -225,6 +225,7 @@ def test_the_network_of_the_readme(tmp_path, monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_real_runs_on_digits(tmp_path):
     results = transfers(f"{__file__}:net", tmp_path)
     print({name: result["test"] for name, result in results.items()})

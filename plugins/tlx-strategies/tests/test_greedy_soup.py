@@ -137,6 +137,7 @@ def runs(tmp_path_factory):
     return Runs(folder, table, {"plain": plain})
 
 
+@pytest.mark.slow
 def test_a_soup_of_runs_is_at_least_as_good_as_each_of_them(runs):
     names = [str(runs.folder / name) for name in ("low", "high")]
     strategy = {"name": "greedy_soup", "runs": names}

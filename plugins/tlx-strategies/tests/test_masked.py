@@ -163,6 +163,7 @@ def test_phase():
     assert phase == strategy.phases(MODEL, 7)[0]
 
 
+@pytest.mark.slow
 def test_it_learns_to_draw_what_it_cannot_see():
     """Stripes go on behind the mask; a guess without looking is at 1."""
     strategy = Masked(ratio=0.5, patch=4, width=8)

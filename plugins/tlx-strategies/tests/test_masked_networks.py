@@ -172,9 +172,10 @@ def test_blue_first_networks_and_ranges_are_shown_in_colour():
     np.testing.assert_array_equal(grey, np.full((1, 2, 2, 3), 0.5))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "side", "steps"),
-    [pytest.param("resnet20", 8, 40, marks=pytest.mark.slow), ("vit", 16, 200)],
+    [("resnet20", 8, 40), ("vit", 16, 200)],
 )
 def test_it_learns_a_few_pictures_by_heart(name, side, steps):
     """Three pictures under changing masks; a guess without looking is at 1."""

@@ -293,9 +293,9 @@ def stripes():
 @pytest.mark.parametrize(
     ("strategy", "image", "rate", "below"),
     [
-        (Rotation(), lit_from_above(), 0.3, 0.6),
+        pytest.param(Rotation(), lit_from_above(), 0.3, 0.6, marks=pytest.mark.slow),
         (Jigsaw(permutations=6, width=16), quarters(), 0.1, 0.6),
-        (Inpainting(side=0.3, width=8), stripes(), 0.03, 0.7),
+        pytest.param(Inpainting(side=0.3, width=8), stripes(), 0.03, 0.7, marks=pytest.mark.slow),
     ],
     ids=["rotation", "jigsaw", "inpainting"],
 )
