@@ -24,8 +24,8 @@ MEANING: dict[str, str] = {
     "seed": "an integer for whatever a score draws",
 }
 
-OF_HEAD = frozenset({"source_outputs", "source_task_embedding"})
-"""Words that only a source with a head of its own has."""
+OF_EXAMPLES = frozenset({"features", "labels", "source_outputs"})
+"""Words that have an entry for each example."""
 
 
 def asked(score: Callable[..., Any], name: str | None = None) -> frozenset[str]:

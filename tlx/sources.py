@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
 import jax
@@ -89,7 +90,7 @@ def load(
     )
     kept = Source(model, found, source.classes) if with_head else None
     if kept is None and own_head is not None:
-        kept = _own_head(source, tensors, model, own_head)
+        kept = _own_head(source, tensors, model, own_head, whole=not config.allow)
     if kept is None:
         kept = Source(Model(model.backbone, None, model.inputs), _without_head(found), None)
     if config.head == "new" and model.head is not None:
@@ -116,11 +117,12 @@ def _other(config: SourceConfig, own_head: HeadOf) -> Source:
     source = open_weights(config.weights)
     inputs = as_trained(source.input, backbone.inputs, config.weights.input)
     model = Model(backbone, None, inputs)
-    return load(config.weights, source, model, _fresh(model), own_head).source
+    whole = not config.weights.allow
+    return load(config.weights, source, model, _fresh(model, whole), own_head).source
 
 
 def _own_head(
-    source: WeightSource, tensors: Tensors, model: Model, own_head: HeadOf
+    source: WeightSource, tensors: Tensors, model: Model, own_head: HeadOf, whole: bool
 ) -> Source | None:
     """The source with the head of its file, over its own classes; None where the file has none."""
     dialects = _dialects(model.backbone)
@@ -134,16 +136,17 @@ def _own_head(
     if not count:
         return None
     headed = Model(model.backbone, own_head(count), model.inputs)
-    found, report = match(tensors, _fresh(headed), dialects)
+    found, report = match(tensors, _fresh(headed, whole), dialects)
     if any(trees.part(leaf.path) == "head" for leaf in report.initialised):
         return None
     return Source(headed, found, source.classes)
 
 
-def _fresh(model: Model) -> Variables:
-    """Variables to be filled."""
+def _fresh(model: Model, whole: bool) -> Variables:
+    """Variables to be filled; abstract where the `whole` of them comes from a file."""
     size = model.inputs.size or (32, 32)
-    return jax.jit(model.init)(jax.random.key(0), {"image": jnp.zeros((1, *size, 3), jnp.uint8)})
+    run = partial(jax.eval_shape, model.init) if whole else jax.jit(model.init)
+    return run(jax.random.key(0), {"image": jnp.zeros((1, *size, 3), jnp.uint8)})
 
 
 def _dialects(backbone: Backbone) -> tuple[Dialect, ...]:

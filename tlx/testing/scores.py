@@ -17,12 +17,10 @@ import numpy as np
 
 from tlx.errors import ScoreError
 from tlx.protocols import Score
-from tlx.scoring import asked
+from tlx.scoring import OF_EXAMPLES, asked
 from tlx.testing.claims import NotApplicable, claim, claim_value, fail
 
 PICTURES, WIDTH, CLASSES, OTHERS = 60, 12, 3, 5
-OF_EXAMPLES = ("features", "labels", "source_outputs")
-"""The words that have an entry for each example."""
 
 
 @final
@@ -165,7 +163,7 @@ def check_edges(subject: Subject) -> None:
 
 def edges(words: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """What real data bring sooner or later."""
-    features, labels, outputs = (words[word] for word in OF_EXAMPLES)
+    features, labels, outputs = words["features"], words["labels"], words["source_outputs"]
     unused = outputs * (np.arange(OTHERS) > 0)
     certain = np.eye(OTHERS)[outputs.argmax(1)]
     few = {word: words[word][:8] for word in OF_EXAMPLES}

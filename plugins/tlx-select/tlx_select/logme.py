@@ -28,7 +28,7 @@ class LogME:
     """
 
     iterations: int = 1000
-    tolerance: float = 1e-6
+    tolerance: float = 1e-5
 
     def __call__(self, *, features: np.ndarray, labels: np.ndarray) -> float:
         """One number. Raises ScoreError for a single class, features that are all 0, and features
