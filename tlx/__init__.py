@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tlx.model import Model as Model
     from tlx.objective import Objective as Objective
     from tlx.objective import Term as Term
-    from tlx.rank import rank as rank
+    from tlx.ranking import rank as rank
     from tlx.saved import load as load
     from tlx.study import run as run
 
@@ -25,7 +25,7 @@ _HOME = {
     "Objective": "tlx.objective",
     "Term": "tlx.objective",
     "load": "tlx.saved",
-    "rank": "tlx.rank",
+    "rank": "tlx.ranking",
     "run": "tlx.study",
 }
 __all__ = ["Model", "Objective", "Term", "load", "rank", "run"]

@@ -136,9 +136,11 @@ def _head(classes: int) -> Head:
 
 
 def _short(text: str) -> str:
-    """Without the folders that it lies in."""
-    backbone, equals, weights = text.rpartition("=")
-    return f"{backbone}{equals}{Path(weights).name or weights}" if "/" in weights else text
+    """Without the folders that files lie in; a reference such as hf:OWNER/NAME stays whole."""
+    parts = text.split("=")
+    return "=".join(
+        part if ":" in part.partition("/")[0] else Path(part).name or part for part in parts
+    )
 
 
 def _accuracy(folder: Path) -> float | None:

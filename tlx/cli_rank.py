@@ -43,7 +43,7 @@ def rank(args: argparse.Namespace) -> None:
     accuracies = dict(map(_accuracy, args.accuracy))
     _known(args.score)
     from tlx import rank_table as tables
-    from tlx.rank import rank
+    from tlx.ranking import rank
     from tlx.wording import aligned, as_json
 
     found = rank(
