@@ -59,7 +59,7 @@ def rank(args: argparse.Namespace) -> None:
     print(*tables.unavailable(found), "", sep="\n")
     for similar in found["similarity"]:
         print(aligned(tables.matrix(similar)), similar["text"], "", sep="\n")
-    print(found["text"])
+    print(found["text"], *found["notes"], sep="\n")
     if args.out:
         print(f"written to {args.out}")
 

@@ -8,6 +8,7 @@ Intervals and the differences between sources come from the same random halves o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -17,8 +18,10 @@ from tlx import config as configs
 from tlx import finetune, registry, splits
 from tlx.candidates import Candidate, candidate, named
 from tlx.errors import ConfigError, DataError, ScoreError, did_you_mean, listed
+from tlx.folder import RUN_FILE
 from tlx.half_samples import half_width, halves
 from tlx.protocols import DataSource, Score
+from tlx.run_config import DataConfig
 from tlx.scoring import OF_EXAMPLES, asked
 from tlx.source_words import SourceWords, Target
 from tlx.splits import Subset
@@ -82,6 +85,7 @@ def rank(
         "scores": tables,
     }
     result["text"] = _verdict(result)
+    result["notes"] = _trained_on(target, sources)
     similar = between_sources(words) if len(words) > 1 else []
     if others:
         similar += between_data([on, *others], [on.info.name, *compare], found[0], seed)
@@ -143,6 +147,34 @@ def _candidates(
         given[known[name]] = value
     found = [*(candidate(text, name) for name, text in names.items()), *ready]
     return [one._replace(accuracy=given.get(one.name, one.accuracy)) for one in found]
+
+
+def _trained_on(target: str | DataSource, sources: Sequence[str | Candidate] | None) -> list[str]:
+    """A sentence for each run that has seen the labels that it is scored by."""
+    if not isinstance(target, str):
+        return []
+    ours, notes = _whose(configs.parse(finetune.table(target)).data), []
+    for text in sources or ():
+        file = Path(text).expanduser() / RUN_FILE if isinstance(text, str) else None
+        if file is not None and file.is_file() and _whose(configs.read(file).data) == ours:
+            notes.append(
+                f"The run {text} was trained on these data, so it has seen the labels that it is "
+                f"scored by: its scores mean nothing here."
+            )
+    return notes
+
+
+def _whose(data: DataConfig) -> tuple[str, dict[str, Any]]:
+    """A data set as the table of a run names it, its files by where they really lie."""
+    options = {
+        key: str(Path(value).expanduser().resolve())
+        if isinstance(value, str) and Path(value).exists()
+        else value
+        for key, value in data.options.items()
+    }
+    name, _, rest = data.name.partition(":")
+    place = str(Path(rest).resolve()) if Path(rest).exists() else rest
+    return f"{name}:{place}", options
 
 
 def _about(words: SourceWords) -> dict[str, Any]:

@@ -39,7 +39,8 @@ numpy or jax scalars; a key marked ? may be absent or None.
 |         | decides; `sources` [{`source`, `parameters`, `accuracy`?, `classes`?, `features`?, |
 |         | `seconds`?}]; `scores` [{`score`, `rows` [{`source`, `value`, `low`?, `high`?, |
 |         | `halves`, `rank`, `behind`, `behind_half`?, `apart`?, `seconds`}], `unavailable` |
-|         | [{`source`, `why`}]}]; `similarity` [{`measure`, `names`, `matrix`, `text`}]; `text` |
+|         | [{`source`, `why`}]}]; `similarity` [{`measure`, `names`, `matrix`, `text`}]; `text`; |
+|         | `notes`? sentences |
 """
 
 from __future__ import annotations

@@ -160,6 +160,16 @@ def test_the_command_prints_the_table_and_writes_a_page(pictures, ran, tmp_path,
     assert found["text"] in page.replace("&#39;", "'")
 
 
+def test_a_run_that_was_trained_on_the_target_is_told(ran, monkeypatch):
+    monkeypatch.chdir(ran.parent)
+    (note,) = tlx.rank("other.npz", ["source"], scores=["size"])["notes"]
+    assert note.startswith("The run source was trained on these data")
+
+
+def test_another_target_is_no_reason_for_a_note(ranked):
+    assert ranked["notes"] == []
+
+
 def test_a_misspelt_score_is_answered_at_once(capsys):
     assert cli.main(["rank", "nowhere", "--score", "logmee"]) == 2
     assert "Did you mean 'logme'" in capsys.readouterr().err

@@ -144,7 +144,7 @@ def rank_page(ranked: Mapping[str, Any]) -> str:
     return _rendered(
         "rank.html",
         title=f"Sources for {ranked['target']}",
-        text=str(ranked["text"]),
+        text=" ".join([str(ranked["text"]), *map(str, ranked.get("notes") or ())]),
         charts=panels(ranked),
         caption=rank_table.caption(ranked),
         table=rank_table.scores(ranked),

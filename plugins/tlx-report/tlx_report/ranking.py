@@ -44,6 +44,13 @@ def _panel(table: Mapping[str, Any], names: Sequence[str], name: str) -> str:
     rows = {str(row["source"]): row for row in table["rows"]}
 
     def draw(ax: Axes) -> None:
+        from matplotlib.ticker import MaxNLocator, ScalarFormatter
+
+        if max(abs(row["value"]) for row in rows.values()) < 1e3:
+            ax.xaxis.set_major_formatter(ScalarFormatter(useOffset=False))
+        else:
+            ax.xaxis.set_major_formatter("{x:,.0f}")
+        ax.xaxis.set_major_locator(MaxNLocator(4))
         places = {source: len(names) - n for n, source in enumerate(names)}
         for source, row in rows.items():
             behind = row["apart"] or (row["apart"] is None and row["rank"] > 1)

@@ -15,17 +15,19 @@ CENTRES = RNG.normal(size=(3, 8))
 FEATURES = 3 * CENTRES[LABELS] + RNG.normal(size=(90, 8)) * [3, 1, 1, 1, 0.2, 0.2, 0.1, 0.1]
 
 
-def test_it_is_leep_of_a_mixture_on_principal_components():
+@pytest.mark.parametrize("covariance", ["diag", "full"])
+def test_it_is_leep_of_a_mixture_on_principal_components(covariance):
     order = canonical_order(FEATURES)
     kept = PCA(0.8, svd_solver="full").fit_transform(FEATURES[order])
-    mixture = GaussianMixture(6, random_state=3).fit(kept)
+    mixture = GaussianMixture(6, covariance_type=covariance, random_state=3).fit(kept)
     posterior, labels = mixture.predict_proba(kept), LABELS[order]
     total = 0.0
     for i in range(90):
         same = labels == labels[i]
         share = [posterior[same, v].sum() / posterior[:, v].sum() for v in range(6)]
         total += np.log(posterior[i] @ share)
-    score = NLEEP(components_per_class=2)(features=FEATURES, labels=LABELS, seed=3)
+    nleep = NLEEP(components_per_class=2, covariance=covariance)
+    score = nleep(features=FEATURES, labels=LABELS, seed=3)
     assert score.mean() == pytest.approx(total / 90, rel=1e-3)
 
 

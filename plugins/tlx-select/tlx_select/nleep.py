@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import final
+from typing import Literal, final
 
 import numpy as np
 
@@ -28,11 +28,14 @@ class NLEEP:
         components_per_class: Gaussians of the mixture for each class of the target.
         pictures_per_component: how many pictures there are at least for each Gaussian: one that
             holds a single picture knows its label, and says nothing of the source.
+        covariance: of each Gaussian along the components: `diag`, or `full`, which for many of
+            them has too few pictures to go by and takes minutes.
     """
 
     energy: float = 0.8
     components_per_class: int = 5
     pictures_per_component: int = 5
+    covariance: Literal["diag", "full"] = "diag"
 
     def __post_init__(self) -> None:
         """Refuse options without a meaning."""
@@ -60,7 +63,7 @@ class NLEEP:
             )
         order = canonical_order(features)
         kept = principal(features[order], self.energy)
-        mixture = GaussianMixture(components, random_state=seed)
+        mixture = GaussianMixture(components, covariance_type=self.covariance, random_state=seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # clusters, not their last digit
             posterior = mixture.fit(kept).predict_proba(kept)
