@@ -2,7 +2,7 @@
 
 Random halves without replacement, each class halved. The deviation of a number over halves is that
 of the number on all pictures (the jackknife that leaves half out: Shao and Wu 1989, 'A general
-theory for jackknife variance estimation', section 2), as with the bootstrap; but no picture is
+theory for jackknife variance estimation'), as with the bootstrap; but no picture is
 there twice, which would teach a nearest neighbour or a linear model the answer.
 """
 

@@ -277,7 +277,10 @@ def _verdict(result: Mapping[str, Any]) -> str:
     if not rows:
         return f"{by} is not available for any source, so nothing is ranked by it."
     if len(rows) == 1:
-        return f"There is one source that {by} could be computed for, so nothing is ranked."
+        return (
+            f"There is one source that has {by}, so nothing is ranked. Name others; BACKBONE=none "
+            f"is that network from random numbers."
+        )
     first, second = rows[0], rows[1]
     even = [row["source"] for row in rows if row is first or row["apart"] is False]
     half = second["behind_half"]

@@ -1,6 +1,6 @@
 """A task as a vector: how much its answers depend on each filter of a network.
 
-Task2Vec (Achille et al. 2019, arXiv:1902.03545, section 3): the diagonal of the Fisher information
+Task2Vec (Achille et al. 2019, arXiv:1902.03545, section 2): the diagonal of the Fisher information
 of a probe network's kernels, averaged over each filter. Tasks that need the same filters lie close
 to each other, whatever their classes are.
 """

@@ -66,7 +66,7 @@ def linear_cka(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def _hsic(k: np.ndarray, m: np.ndarray) -> float:
-    """n (n - 3) times the unbiased estimate (Song et al. 2012, equation 5); diagonals are 0."""
+    """n (n - 3) times the unbiased estimate (Song et al. 2012); diagonals are 0."""
     n = len(k)
     return float(
         np.sum(k * m) + k.sum() * m.sum() / ((n - 1) * (n - 2)) - 2 / (n - 2) * k.sum(0) @ m.sum(0)
@@ -103,7 +103,7 @@ def sliced_wasserstein(one: np.ndarray, other: np.ndarray, seed: int = 0) -> flo
 
 
 def task_distance(one: np.ndarray, other: np.ndarray) -> float:
-    """1 − cos(F/(F+F'), F'/(F+F')) of two embeddings (F,) (Achille et al. 2019, section 3.3)."""
+    """1 − cos(F/(F+F'), F'/(F+F')) of two embeddings (F,) (Achille et al. 2019, section 3)."""
     both = one + other
     a, b = (np.divide(x, both, out=np.zeros_like(x), where=both > 0) for x in (one, other))
     lengths = np.linalg.norm(a) * np.linalg.norm(b)

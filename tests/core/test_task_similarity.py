@@ -20,13 +20,12 @@ def test_cka_of_the_same_features_turned_and_scaled_is_one():
 
 
 def test_cka_of_unrelated_features_is_about_zero():
-    """The biased one is 0.96 here."""
     found = [linear_cka(*RNG.normal(size=(2, 20, 300))) for _ in range(20)]
     assert abs(np.mean(found)) < 0.1
 
 
 def test_cka_is_its_u_statistic():
-    """HSIC as the mean over all quadruples of different pictures (Song et al. 2012, equation 2)."""
+    """HSIC as the mean over all quadruples of different pictures (Song et al. 2012)."""
     one, other = RNG.normal(size=(6, 3)), RNG.normal(size=(6, 2))
 
     def hsic(k, m):

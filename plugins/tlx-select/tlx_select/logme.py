@@ -1,7 +1,7 @@
 """LogME: the evidence of a Bayesian linear model that reads the labels from the features.
 
 You et al. 2021, 'LogME: Practical Assessment of Pre-trained Models for Transfer Learning'
-(arXiv:2102.11005), sections 4.2 and 4.3. Every class against the rest is a regression on 0 and 1;
+(arXiv:2102.11005), section 4. Every class against the rest is a regression on 0 and 1;
 how strong the prior is and how large the noise, the evidence itself decides.
 """
 

@@ -1,7 +1,7 @@
 """NCE: how much is left to know of the label once the source's best guess is known.
 
 Tran et al. 2019, 'Transferability and Hardness of Supervised Classification Tasks'
-(arXiv:1908.08142), section 4; with the class that the source finds most probable as its label.
+(arXiv:1908.08142); with the class that the source finds most probable as its label.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """NLEEP: LEEP for a source without a head, with clusters of its features in place of its classes.
 
-Li et al. 2021, 'Ranking Neural Checkpoints' (CVPR, arXiv:2011.11200), section 4: principal
+Li et al. 2021, 'Ranking Neural Checkpoints' (CVPR, arXiv:2011.11200): principal
 components that keep 80 % of the energy, a mixture of Gaussians on them, LEEP of its posteriors.
 """
 

@@ -1,6 +1,6 @@
 """Task2Vec: whether the target's task needs the filters that the source's own task needs.
 
-Achille et al. 2019, 'Task2Vec: Task Embedding for Meta-Learning' (arXiv:1902.03545), section 3.3.
+Achille et al. 2019, 'Task2Vec: Task Embedding for Meta-Learning' (arXiv:1902.03545), section 3.
 The paper embeds each task by its own pictures under one network; a source's pictures are not at
 hand, so both tasks are embedded by the target's pictures under the source.
 """

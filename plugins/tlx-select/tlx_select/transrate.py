@@ -1,6 +1,6 @@
 """TransRate: how many more bits all features take than those of one class.
 
-Huang et al. 2022, 'Frustratingly Easy Transferability Estimation' (arXiv:2106.09362), section 3:
+Huang et al. 2022, 'Frustratingly Easy Transferability Estimation' (arXiv:2106.09362):
 the coding rate of lossy compression stands in for the mutual information of features and labels.
 """
 
