@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tlx.objective import Objective as Objective
     from tlx.objective import Term as Term
     from tlx.ranking import rank as rank
+    from tlx.ranking import similarity as similarity
     from tlx.saved import load as load
     from tlx.study import run as run
 
@@ -27,8 +28,9 @@ _HOME = {
     "load": "tlx.saved",
     "rank": "tlx.ranking",
     "run": "tlx.study",
+    "similarity": "tlx.ranking",
 }
-__all__ = ["Model", "Objective", "Term", "load", "rank", "run"]
+__all__ = ["Model", "Objective", "Term", "load", "rank", "run", "similarity"]
 
 
 def __getattr__(name: str) -> Any:

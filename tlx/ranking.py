@@ -8,7 +8,6 @@ Intervals and the differences between sources come from the same random halves o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -18,14 +17,13 @@ from tlx import config as configs
 from tlx import finetune, registry, splits
 from tlx.candidates import Candidate, candidate, named
 from tlx.errors import ConfigError, DataError, ScoreError, did_you_mean, listed
-from tlx.folder import RUN_FILE
 from tlx.half_samples import half_width, halves
 from tlx.protocols import DataSource, Score
-from tlx.run_config import DataConfig
 from tlx.scoring import OF_EXAMPLES, asked
 from tlx.source_words import SourceWords, Target
 from tlx.splits import Subset
 from tlx.task_similarity import between_data, between_sources
+from tlx.trained_on import trained_on
 
 IMAGES, RESAMPLES = 1000, 50
 FEW, COSTLY = 20, 3e6
@@ -85,11 +83,28 @@ def rank(
         "scores": tables,
     }
     result["text"] = _verdict(result)
-    result["notes"] = _trained_on(target, sources)
+    typed = [one for one in sources or () if isinstance(one, str)]
+    result["notes"] = trained_on(target, typed) if isinstance(target, str) else []
     similar = between_sources(words) if len(words) > 1 else []
     if others:
         similar += between_data([on, *others], [on.info.name, *compare], found[0], seed)
     return {**result, "similarity": similar}
+
+
+def similarity(
+    data: Sequence[str | DataSource],
+    source: str | Candidate | None = None,
+    *,
+    images: int = IMAGES,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """How alike the tasks of labelled data sets are as one source sees them, the first packaged one
+    if None: for each measure of `tlx.task_similarity` `measure`, `names`, the `matrix` and what it
+    says, `text`. Raises as `rank` does."""
+    targets = [pictures_of(one, images) for one in data]
+    names = [one if isinstance(one, str) else one.info.name for one in data]
+    probe = _candidates(None if source is None else [source], {})[0]
+    return between_data(targets, names, probe, seed)
 
 
 def pictures_of(target: str | DataSource, images: int) -> Target:
@@ -147,34 +162,6 @@ def _candidates(
         given[known[name]] = value
     found = [*(candidate(text, name) for name, text in names.items()), *ready]
     return [one._replace(accuracy=given.get(one.name, one.accuracy)) for one in found]
-
-
-def _trained_on(target: str | DataSource, sources: Sequence[str | Candidate] | None) -> list[str]:
-    """A sentence for each run that has seen the labels that it is scored by."""
-    if not isinstance(target, str):
-        return []
-    ours, notes = _whose(configs.parse(finetune.table(target)).data), []
-    for text in sources or ():
-        file = Path(text).expanduser() / RUN_FILE if isinstance(text, str) else None
-        if file is not None and file.is_file() and _whose(configs.read(file).data) == ours:
-            notes.append(
-                f"The run {text} was trained on these data, so it has seen the labels that it is "
-                f"scored by: its scores mean nothing here."
-            )
-    return notes
-
-
-def _whose(data: DataConfig) -> tuple[str, dict[str, Any]]:
-    """A data set as the table of a run names it, its files by where they really lie."""
-    options = {
-        key: str(Path(value).expanduser().resolve())
-        if isinstance(value, str) and Path(value).exists()
-        else value
-        for key, value in data.options.items()
-    }
-    name, _, rest = data.name.partition(":")
-    place = str(Path(rest).resolve()) if Path(rest).exists() else rest
-    return f"{name}:{place}", options
 
 
 def _about(words: SourceWords) -> dict[str, Any]:

@@ -170,6 +170,18 @@ def test_another_target_is_no_reason_for_a_note(ranked):
     assert ranked["notes"] == []
 
 
+def test_data_sets_are_nearer_to_themselves_than_to_others(pictures, ran):
+    found = tlx.similarity(
+        [str(pictures), f"{ran.parent}/other.npz", "digits"], str(ran), images=60
+    )
+    assert [one["measure"] for one in found] == ["task2vec", "mmd", "wasserstein"]
+    for one in found:
+        matrix = np.asarray(one["matrix"])
+        np.testing.assert_array_equal(matrix, matrix.T)
+        np.testing.assert_array_equal(np.diag(matrix), 0)
+        assert matrix[0, 1] < matrix[0, 2]  # colours are nearer to colours than to digits
+
+
 def test_a_misspelt_score_is_answered_at_once(capsys):
     assert cli.main(["rank", "nowhere", "--score", "logmee"]) == 2
     assert "Did you mean 'logme'" in capsys.readouterr().err
