@@ -25,16 +25,16 @@ from rank_pairs import TARGETS, TRAINED, sources, written
 from rank_reached import REACHED, table_of
 from reported import reported
 from scipy.stats import weightedtau
-from tlx.candidates import Candidate, candidate
-from tlx.rank import rank
 from transfer.few_labels import unpacked
 
 from tlx import config as configs
 from tlx import registry
 from tlx.assemble import assemble
+from tlx.candidates import Candidate, candidate
 from tlx.config import SourceConfig
 from tlx.model import Model
 from tlx.protocols import Backbone, Split
+from tlx.ranking import rank
 from tlx.sources import others
 from tlx.splits import Subset
 from tlx.types import (

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from tlx.model import Model as Model
     from tlx.objective import Objective as Objective
     from tlx.objective import Term as Term
+    from tlx.ranking import rank as rank
+    from tlx.ranking import similarity as similarity
     from tlx.saved import load as load
     from tlx.study import run as run
 
@@ -24,9 +26,11 @@ _HOME = {
     "Objective": "tlx.objective",
     "Term": "tlx.objective",
     "load": "tlx.saved",
+    "rank": "tlx.ranking",
     "run": "tlx.study",
+    "similarity": "tlx.ranking",
 }
-__all__ = ["Model", "Objective", "Term", "load", "run"]
+__all__ = ["Model", "Objective", "Term", "load", "rank", "run", "similarity"]
 
 
 def __getattr__(name: str) -> Any:

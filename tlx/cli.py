@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tlx import cli_data, cli_weights
+from tlx import cli_data, cli_rank, cli_weights
 
 FINE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 """Exit codes: done; failed while running; refused before that; stopped by a signal."""
@@ -266,6 +266,7 @@ def parser() -> argparse.ArgumentParser:
     _as_json(made)
 
     cli_data.add(verb)
+    cli_rank.add(verb)
     cli_weights.add(verb)
 
     _as_json(verb("doctor", doctor))

@@ -176,6 +176,9 @@ class Console:
     def _on_warning(self, step: int, data: Mapping[str, Any]) -> None:
         self._rows([("warning", str(data["text"]))], "yellow")
 
+    def _on_rank(self, step: int, data: Mapping[str, Any]) -> None:
+        self._rows([("in short", str(data["text"])), ("written to", str(data["out"]))])
+
     def _on_finish(self, step: int, data: Mapping[str, Any]) -> None:
         self.close()
         result, table = data["result"], results(data["result"])

@@ -34,6 +34,10 @@ class WeightsError(TlxError):
     """A weight file does not fit, is damaged or cannot be read."""
 
 
+class ScoreError(TlxError):
+    """A score has no answer for these features and labels."""
+
+
 class CheckpointError(TlxError):
     """A checkpoint is missing, damaged or belongs to another run."""
 

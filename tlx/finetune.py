@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from tlx import registry
 from tlx.weight_reference import reference
 
 CHOICES = ("backbone", "weights", "strategy", "epochs", "batch_size", "lr", "seed", "name")
@@ -43,7 +44,7 @@ def table(
     """The table of a run on `folder`; what is None is left to the run file's defaults.
 
     `folder` may also be an .npz file, a table of pictures (.csv, .tsv, .parquet), tar shards (.tar)
-    or any reference to a dataset (`tfds:cifar10`), `weights` a file, a run's folder or a
+    or any reference to a dataset (`tfds:cifar10`, `digits`), `weights` a file, a run's folder or a
     reference."""
     rate = RATES.get(strategy or "") if lr is None else lr
     chosen = {
@@ -62,9 +63,13 @@ def table(
 
 
 def _data(folder: str) -> str:
-    if ":" in folder and not Path(folder).exists():
+    if not Path(folder).exists() and (":" in folder or _is_dataset(folder)):
         return folder
     return f"{FILES.get(Path(folder).suffix, 'folder')}:{folder}"
+
+
+def _is_dataset(name: str) -> bool:
+    return any(plugin.name == name for plugin in registry.find("datasets"))
 
 
 def _slug(folder: str) -> str:

@@ -1,4 +1,4 @@
-"""The contracts of what lies outside of a model: data, weights, and who listens to a run.
+"""The contracts of what lies outside of a model: data, weights, scores, and who listens to a run.
 
 `tlx.protocols` names them beside the others. Opens without importing jax.
 """
@@ -117,6 +117,21 @@ class Noted(Protocol):
     @property
     def notes(self) -> tuple[str, ...]:
         """Full sentences."""
+        ...
+
+
+@runtime_checkable
+class Score(Protocol):
+    """How promising a source model is for a target, without training it; higher is better.
+
+    Parameters are keyword-only words of `tlx.scoring`; a bare function whose parameters are all
+    words is a score, too. It does not depend on the order of the examples nor on how the classes
+    are numbered."""
+
+    def __call__(self, **words: Any) -> float | np.ndarray:
+        """One finite number, or (N,) finite terms, one for each example, whose mean it is: then
+        intervals come from the terms, without computing it again. ScoreError where it has no
+        answer, such as for a single class."""
         ...
 
 

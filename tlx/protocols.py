@@ -17,6 +17,7 @@ from tlx.outside import Labelled as Labelled
 from tlx.outside import Mixes as Mixes
 from tlx.outside import Named as Named
 from tlx.outside import Noted as Noted
+from tlx.outside import Score as Score
 from tlx.outside import Sink as Sink
 from tlx.outside import Split as Split
 from tlx.outside import WeightSource as WeightSource

@@ -6,11 +6,10 @@ all there is. What nobody asks for is not computed. Opens without importing jax.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
-from tlx.errors import ContractError, did_you_mean, listed
+from tlx import asking
 
 MEANING: dict[str, str] = {
     "params": "backbone parameters of the model being trained",
@@ -48,37 +47,6 @@ PER_EXAMPLE = frozenset(
 
 
 def asked(divergence: Callable[..., Any], name: str | None = None) -> frozenset[str]:
-    """The words that a divergence asks for.
-
-    Raises ContractError for an unknown word, `*args`, `**kwargs`, a default or a parameter that
-    could be passed by position (a bare function's plain parameters count as keyword-only)."""
+    """The words that a divergence asks for. Raises ContractError as `tlx.asking` does."""
     name = name or getattr(divergence, "__name__", type(divergence).__name__)
-    words = []
-    for p in inspect.signature(divergence).parameters.values():
-        if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
-            star = "*" if p.kind is p.VAR_POSITIONAL else "**"
-            raise ContractError(
-                f"Divergence {name!r} takes {star}{p.name}; name each word it needs instead. "
-                f"Words: {listed(MEANING)}."
-            )
-        if p.name not in MEANING:
-            raise ContractError(
-                f"Divergence {name!r} asks for {p.name!r}, which a step does not have."
-                f"{did_you_mean(p.name, MEANING)} Words: {listed(MEANING)}."
-            )
-        if p.default is not p.empty:
-            raise ContractError(
-                f"Divergence {name!r} gives {p.name!r} a default; a word is always there. "
-                f"Make an option a field of the class or a parameter of its factory."
-            )
-        words.append(p.name)
-    return frozenset(words)
-
-
-def takes_words(thing: Any) -> bool:
-    """Whether a function is itself a divergence (some plain parameter is a word), rather than a
-    factory that returns one."""
-    return inspect.isfunction(thing) and any(
-        p.name in MEANING and p.default is p.empty
-        for p in inspect.signature(thing).parameters.values()
-    )
+    return asking.asked(divergence, MEANING, f"Divergence {name!r}", "a step")

@@ -19,11 +19,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, final
 
+from tlx import quantities, scoring
+from tlx.asking import takes
 from tlx.errors import ConfigError, PluginError, TlxError, did_you_mean, listed
 from tlx.options import check_options as check_options
 from tlx.options import fitted_options
 from tlx.options import schema as schema
-from tlx.quantities import takes_words
 
 Factory = Callable[..., Any]
 
@@ -40,6 +41,8 @@ SINGULAR = {
     "scores": "score",
 }
 KINDS = tuple(SINGULAR)
+WORDS = {"divergences": quantities.MEANING, "scores": scoring.MEANING}
+"""Kinds of which a bare function of words is a plugin, too, and not a factory."""
 
 _FILE = re.compile(r"(?P<file>.+\.py):(?P<object>[A-Za-z_][\w.]*)")
 
@@ -224,7 +227,7 @@ def _factory(kind: str, thing: Any, reference: str) -> Factory:
             f"The {SINGULAR[kind]} {reference!r} names {thing!r}, which is no factory: it must be "
             f"a class or a function."
         )
-    if kind == "divergences" and takes_words(thing):
+    if takes(thing, WORDS.get(kind, {})):
         return lambda: thing
     return thing
 

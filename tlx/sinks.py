@@ -35,6 +35,12 @@ numpy or jax scalars; a key marked ? may be absent or None.
 |         | `seeds`; `points` [{`point` {key: value}, `mean`, `half`? of its interval, `values` of |
 |         | the metric on validation with each seed; None where one diverged}]; `chosen` {key: |
 |         | value}; `test` {metric: mean, `half`?, `values`}; `next`? sentences |
+| `rank` | `out`; what `tlx.rank` returns: `target`; `pictures`; `classes`; `by` the score that |
+|         | decides; `sources` [{`source`, `parameters`, `accuracy`?, `classes`?, `features`?, |
+|         | `seconds`?}]; `scores` [{`score`, `rows` [{`source`, `value`, `low`?, `high`?, |
+|         | `halves`, `rank`, `behind`, `behind_half`?, `apart`?, `seconds`}], `unavailable` |
+|         | [{`source`, `why`}]}]; `similarity` [{`measure`, `names`, `matrix`, `text`}]; `text`; |
+|         | `notes`? sentences |
 """
 
 from __future__ import annotations
@@ -52,8 +58,9 @@ from tlx.types import Event
 from tlx.wording import plain
 
 START, COMPILE, PHASE, TRAIN, EVAL = "start", "compile", "phase", "train", "eval"
-NOTE, WARNING, FINISH, STUDY, SWEEP = "note", "warning", "finish", "study", "sweep"
-KINDS = (START, COMPILE, PHASE, TRAIN, EVAL, NOTE, WARNING, FINISH, STUDY, SWEEP)
+NOTE, WARNING, FINISH = "note", "warning", "finish"
+STUDY, SWEEP, RANK = "study", "sweep", "rank"
+KINDS = (START, COMPILE, PHASE, TRAIN, EVAL, NOTE, WARNING, FINISH, STUDY, SWEEP, RANK)
 
 
 @final

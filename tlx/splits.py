@@ -108,7 +108,7 @@ def cut(
 
     def take(size: float | int, purpose: str, rest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         many = _how_many(size, len(rest), purpose)
-        chosen = _stratified(strata[rest], many, f"{key}/{purpose}")
+        chosen = stratified(strata[rest], many, f"{key}/{purpose}")
         notes.append(
             f"The {purpose} split is {many} of the {len(rest)} examples cut from 'train'"
             f"{', stratified by class' if classed else ''}."
@@ -228,7 +228,7 @@ def _how_many(size: float | int, available: int, purpose: str) -> int:
     return many
 
 
-def _stratified(labels: np.ndarray, many: int, key: str) -> np.ndarray:
+def stratified(labels: np.ndarray, many: int, key: str) -> np.ndarray:
     """Positions of `many` random examples with the classes in proportion (largest remainder); no
     class gives its last example as long as another can."""
     classes, counts = np.unique(labels, return_counts=True)

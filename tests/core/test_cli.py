@@ -47,6 +47,7 @@ def test_help_imports_next_to_nothing(arguments, tmp_path):
         "tlx",
         "tlx.cli",
         "tlx.cli_data",
+        "tlx.cli_rank",
         "tlx.cli_weights",
     }
 

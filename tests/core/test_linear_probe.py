@@ -6,7 +6,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from tlx.linear_probe import linear_probe
+from tlx.linear_probe import answers, fitted, linear_probe
 
 RNG = np.random.default_rng(0)
 CENTRES = RNG.normal(size=(4, 6))
@@ -35,3 +35,18 @@ def test_a_dimension_that_never_changes_says_nothing():
         for x in (features, still)
     ]
     np.testing.assert_array_equal(*both)
+
+
+def test_weights_are_so_many_of_each_example():
+    features, labels = drawn(60)
+    weight = np.arange(60) % 3
+    repeated = np.repeat(features, weight, axis=0), np.repeat(labels, weight)
+    queries = jnp.asarray(drawn(100)[0])
+    one = fitted(
+        jnp.asarray(features),
+        jnp.asarray(labels),
+        classes=4,
+        weight=jnp.asarray(weight, jnp.float32),
+    )
+    other = fitted(*map(jnp.asarray, repeated), classes=4)
+    np.testing.assert_allclose(answers(one, queries), answers(other, queries), atol=1e-3)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tlx import cli, registry
+from tlx import cli, registry, scoring
 from tlx.quantities import MEANING
 from tlx.run_config import OWN_KEYS
 
@@ -69,6 +69,11 @@ def test_the_readme_offers_no_word_that_does_not_exist() -> None:
 def test_the_design_explains_every_word() -> None:
     design = read("docs/design.md")
     assert {word for row in rows(design, "word") for word in ticked(row[0])} == set(MEANING)
+
+
+def test_the_design_explains_every_word_of_a_score() -> None:
+    found = rows(read("docs/design.md"), "word of a score")
+    assert {word for row in found for word in ticked(row[0])} == set(scoring.MEANING)
 
 
 def test_the_design_knows_every_file_of_the_core() -> None:

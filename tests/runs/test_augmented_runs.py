@@ -1,5 +1,7 @@
 """Whole runs on pictures that are changed and mixed: learnt from, reported and repeated alike."""
 
+import pytest
+
 import tlx
 from tlx import config as configs
 from tlx.augmentation_presets import PRESETS

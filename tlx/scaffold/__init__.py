@@ -25,8 +25,10 @@ USE = {
     "augmentations": '[[augmentation]]\nname = "$name"',
     "weights": '[weights]\nname = "$name"\npath = "weights.npz"',
     "sinks": '[[sink]]\nname = "$name"',
+    "scores": "tlx rank photos --score $name",
 }
-"""What a run file says to use a plugin. Its keys are the kinds that have a template."""
+"""What a run file, or for a score the command line, says to use a plugin. Its keys are the kinds
+that have a template."""
 SINGULAR = {kind: registry.SINGULAR[kind] for kind in USE} | {"weights": "weights"}
 _NAME = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*")
 
@@ -53,6 +55,8 @@ def new_plugin(kind: str, name: str, folder: Path) -> tuple[Path, ...]:
         "kind": kind,
         "noun": SINGULAR[kind],
     }
+    table = kind != "scores"
+    words["where"], words["language"] = ("a run file", "toml") if table else ("a ranking", "sh")
     words["use"] = Template(USE[kind]).substitute(words)
     files = {
         root / "pyproject.toml": "pyproject.toml",

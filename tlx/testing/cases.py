@@ -34,6 +34,7 @@ KINDS = (
     "augmentations",
     "weights",
     "sinks",
+    "scores",
 )
 
 

@@ -21,6 +21,48 @@ from tlx.testing.claims import claim, fail
 from tlx.types import Event
 
 CLASSES = ("ant", "bee <b>", "cat")
+FIRST = {"source": "one", "value": 0.8, "low": 0.7, "high": 0.9, "halves": 50, "rank": 1}
+SECOND = {"source": "two <b>", "value": 0.5, "low": None, "high": None, "halves": 0, "rank": 2}
+EVEN = {"behind": 0.0, "behind_half": None, "apart": None, "seconds": 0.1}
+RANKED = {
+    "target": "sample",
+    "pictures": 12,
+    "classes": 3,
+    "resamples": 50,
+    "by": "probe",
+    "sources": [
+        {
+            "source": name,
+            "parameters": 1000,
+            "accuracy": None,
+            "classes": None,
+            "features": 4,
+            "seconds": 1.0,
+        }
+        for name in ("one", "two <b>")
+    ],
+    "scores": [
+        {
+            "score": "probe",
+            "rows": [
+                FIRST | EVEN,
+                SECOND | EVEN | {"behind": 0.3, "behind_half": 0.1, "apart": True},
+            ],
+            "unavailable": [],
+        },
+        {"score": "leep", "rows": [], "unavailable": [{"source": "one", "why": "No head."}]},
+    ],
+    "similarity": [
+        {
+            "measure": "cka",
+            "names": ["one", "two <b>"],
+            "matrix": [[1.0, 0.2], [0.2, 1.0]],
+            "text": "1 is alike.",
+        }
+    ],
+    "text": "one is ahead.",
+}
+"""What a ranking tells."""
 
 
 @final
@@ -61,7 +103,7 @@ class Subject:
 
 
 def check_whole_run(subject: Subject) -> None:
-    """It hears every kind of event of a run, a study and a sweep."""
+    """It hears every kind of event of a run, a study, a sweep and a ranking."""
     kinds = {event.kind for event in whole(subject.folder)}
     assert kinds == set(KINDS), f"the kit tells {sorted(kinds)}, a run {sorted(KINDS)}"
     out = subject.run("whole", whole)
@@ -76,7 +118,9 @@ def check_bare_run(subject: Subject) -> None:
 def check_resumed_run(subject: Subject) -> None:
     """It hears a run that is interrupted, and the same run resumed by another process."""
     events = [
-        event for event in whole(subject.folder / "resumed") if event.kind not in ("study", "sweep")
+        event
+        for event in whole(subject.folder / "resumed")
+        if event.kind not in ("study", "sweep", "rank")
     ]
     before = [event for event in events if event.step <= 2]
     after = [event for event in events if event.step > 2]
@@ -236,6 +280,7 @@ def whole(out: Path) -> Iterator[Event]:
         "next": ["Look."],
     }
     yield Event("sweep", 4, sweep)
+    yield Event("rank", 4, {"out": str(out), **RANKED})
 
 
 def bare(out: Path) -> Iterator[Event]:

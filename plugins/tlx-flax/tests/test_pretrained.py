@@ -30,6 +30,12 @@ def test_every_leaf_is_loaded():
     assert len(report.sha256) == 64
 
 
+def test_the_accuracy_beside_it_is_that_of_its_result():
+    shipped, measured = (json.loads(f.read_text()) for f in (SHIPPED / "result.json", RESULT))
+    assert shipped["test"]["accuracy"] == measured["test"]["accuracy"]
+    assert shipped["examples"]["test"] == measured["examples"]["test"]
+
+
 def share_right(images, labels):
     model = saved.load(SHIPPED)
     names = [model.classes[label] for label in labels]

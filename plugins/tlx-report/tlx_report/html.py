@@ -1,4 +1,4 @@
-"""`report.html`: one file that explains a run, a sweep, or compares the variants of a study.
+"""`report.html`: one file that explains a run, a sweep, a ranking, or compares a study's variants.
 
 The page needs nothing from outside: style, drawings and pictures are inside of it. It says what
 ran, how it went and what came out, in the words of `tlx.wording`, and every name that came from
@@ -15,7 +15,8 @@ from urllib.parse import quote
 
 import numpy as np
 
-from tlx.sinks import FINISH, NOTE, START, STUDY, SWEEP, WARNING, read_jsonl
+from tlx import rank_table
+from tlx.sinks import FINISH, NOTE, RANK, START, STUDY, SWEEP, WARNING, read_jsonl
 from tlx.types import Event
 from tlx.wording import (
     comparison,
@@ -50,7 +51,7 @@ class Html:
         self._texts: list[tuple[str, str]] = []
 
     def emit(self, event: Event) -> None:
-        """Remember what a run says at its start; write when it or its study ends."""
+        """Remember what a run says at its start; write when it, its study or a ranking ends."""
         data = event.data
         if event.kind == START:
             self._start, self._texts = event, []
@@ -64,6 +65,8 @@ class Html:
             _write(Path(data["out"]), study_page(data))
         elif event.kind == SWEEP:
             _write(Path(data["out"]), sweep_page(data))
+        elif event.kind == RANK:
+            _write(Path(data["out"]), rank_page(data))
 
     def close(self) -> None:
         """Nothing is open."""
@@ -131,6 +134,24 @@ def sweep_page(sweep: Mapping[str, Any]) -> str:
         charts=paths(sweep, percent=in_percent(str(sweep["metric"]))),
         table=points(sweep),
         next=[str(n) for n in sweep.get("next") or ()],
+    )
+
+
+def rank_page(ranked: Mapping[str, Any]) -> str:
+    """The page of a ranking from the data of its `rank` event."""
+    from tlx_report.ranking import matrices, panels
+
+    return _rendered(
+        "rank.html",
+        title=f"Sources for {ranked['target']}",
+        text=" ".join([str(ranked["text"]), *map(str, ranked.get("notes") or ())]),
+        charts=panels(ranked),
+        caption=rank_table.caption(ranked),
+        table=rank_table.scores(ranked),
+        unavailable=rank_table.unavailable(ranked),
+        sources=rank_table.sources(ranked),
+        matrices=matrices(ranked),
+        next=[],
     )
 
 
