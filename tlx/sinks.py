@@ -35,6 +35,12 @@ numpy or jax scalars; a key marked ? may be absent or None.
 |         | `seeds`; `points` [{`point` {key: value}, `mean`, `half`? of its interval, `values` of |
 |         | the metric on validation with each seed; None where one diverged}]; `chosen` {key: |
 |         | value}; `test` {metric: mean, `half`?, `values`}; `next`? sentences |
+| `audit` | `out`; `name`; `metric`, `direction`; `verdict` 'helps', 'no evidence' or 'hurts'; |
+|         | `text` sentences; `advice` sentences; `settings` [{`labels` of each class, 'all' or |
+|         | None, `verdict`, `best` arm, `gain`, `half`? of its interval, `p`, `arms` [{`arm`, |
+|         | `rate`, `tried`, `val`, `test` means, `half`?, `values` one a seed, `gain`? and |
+|         | `gain_half`? over scratch, `trained_parameters`, `seconds`}]}]; `seeds` count; |
+|         | `resplit`; `next`? sentences |
 """
 
 from __future__ import annotations
@@ -52,8 +58,9 @@ from tlx.types import Event
 from tlx.wording import plain
 
 START, COMPILE, PHASE, TRAIN, EVAL = "start", "compile", "phase", "train", "eval"
-NOTE, WARNING, FINISH, STUDY, SWEEP = "note", "warning", "finish", "study", "sweep"
-KINDS = (START, COMPILE, PHASE, TRAIN, EVAL, NOTE, WARNING, FINISH, STUDY, SWEEP)
+NOTE, WARNING, FINISH = "note", "warning", "finish"
+STUDY, SWEEP, AUDIT = "study", "sweep", "audit"
+KINDS = (START, COMPILE, PHASE, TRAIN, EVAL, NOTE, WARNING, FINISH, STUDY, SWEEP, AUDIT)
 
 
 @final

@@ -103,27 +103,36 @@ def sweep(
     to = Path(out) if out else Path(f"{folder.of(base)}-sweep")
     resume = folder.claim(to, base, resume=resume, overwrite=overwrite)
     try:
-        return _sweep(asked, trials, over, to, resume)
+        return searched(asked, trials, over, to, resume=resume, console=Console())
     except TlxError:
         folder.release(to)
         raise
 
 
-def _sweep(
-    asked: Sweep, trials: int | None, over: Sequence[str], to: Path, resume: bool
+def searched(
+    asked: Sweep,
+    trials: int | None,
+    over: Sequence[str],
+    to: Path,
+    *,
+    resume: bool,
+    console: Sink,
+    store: Store | None = None,
 ) -> dict[str, Any]:
+    """A sweep in the folder `to`, which is claimed already; `over` is what was asked for in words.
+    `store` holds what other runs computed of the same pictures."""
     started = time.perf_counter()
     space = {"over": list(over), "seeds": list(asked.seeds), "trials": trials}
     _check_space(to / SPACE, space, resume)
     if resume and (done := folder.read_result(to)) is not None:
         return done
-    sinks = listening(asked.base, Console())
+    sinks = listening(asked.base, console)
     try:
         experiment = assemble(asked.base)
         folder.write_json(to / SPACE, space)
         found = Found(to / LINES, *experiment.selection)
         kept: dict[str, list[Outcome]] = {}
-        store = Store()
+        store = store or Store()
         one_by_one = _one_by_one(experiment, asked)
         count = "a sampler's" if trials else str(math.prod(len(a.values) for a in asked.axes))
         how = (
@@ -166,7 +175,8 @@ def _sweep(
     (to / CHOSEN).write_text(configs.dumps(asked.read(best)))
     rows = [found.row(point) for point in points]
     seconds = time.perf_counter() - started
-    return _told(asked, to, rows, found.row(best), tested, experiment.selection, seconds)
+    chosen, metric = found.row(best), experiment.selection
+    return _told(asked, to, rows, chosen, tested, metric, seconds, console)
 
 
 def _one_by_one(experiment: Experiment, asked: Sweep) -> str:
@@ -257,6 +267,7 @@ def _told(
     tested: list[dict[str, float]],
     selection: tuple[str, str],
     seconds: float,
+    console: Sink,
 ) -> dict[str, Any]:
     """What came out, for the sinks and for `result.json`."""
     metric, direction = selection
@@ -274,7 +285,7 @@ def _told(
         "seconds": round(seconds, 3),
     }
     folder.write_json(to / folder.RESULT, result)
-    sinks = listening(asked.base, Console())
+    sinks = listening(asked.base, console)
     try:
         ways = [f"tlx run {to / CHOSEN}"]
         sinks.emit(Event(SWEEP, 0, {**result, "out": str(to), "next": ways}))

@@ -221,6 +221,33 @@ def sweep_outcome(data: Mapping[str, Any]) -> str:
     return f"Validation chooses {said}."
 
 
+def arms(setting: Mapping[str, Any]) -> list[list[str]]:
+    """The arms of one setting of an `audit` event as a table of text, heading first."""
+    metric = str(setting["metric"])
+    intervals = any(row["half"] is not None for row in setting["arms"])
+    head = ["arm", f"test {metric}", *(["± over seeds"] if intervals else []), "against scratch"]
+    table = [[*head, f"val {metric}", "learning rate", "trained parameters", "time"]]
+    for row in setting["arms"]:
+        gain = "" if row["gain"] is None else change(metric, row["gain"], row["gain_half"])
+        half = [size(metric, row["half"])] if intervals else []
+        values = [shown(metric, row["test"]), *half, gain, shown(metric, row["val"])]
+        costs = [shown("", row["trained_parameters"]), duration(float(row["seconds"]))]
+        table.append([row["arm"], *values, f"{row['rate']:g}", *costs])
+    return table
+
+
+def size(metric: str, value: float | None) -> str:
+    """A difference of a metric without its sign: points where it is a share."""
+    if value is None:
+        return "?"
+    return f"{100 * value:.1f}" if in_percent(metric) else f"{value:.3g}"
+
+
+def change(metric: str, mean: float, half: float | None) -> str:
+    """How much better, and the half width of the interval: `+8.4 ± 2.1`."""
+    return f"{'+' if mean >= 0 else '−'}{size(metric, abs(mean))} ± {size(metric, half)}"
+
+
 def _some(names: Sequence[str], most: int = 5) -> str:
     rest = len(names) - most
     return listed(names) if rest <= 1 else f"{listed(names[:most])} and {rest} more"

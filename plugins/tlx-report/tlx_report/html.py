@@ -1,4 +1,4 @@
-"""`report.html`: one file that explains a run, a sweep, or compares the variants of a study.
+"""`report.html`: one file that explains a run, a sweep or an audit, or compares variants.
 
 The page needs nothing from outside: style, drawings and pictures are inside of it. It says what
 ran, how it went and what came out, in the words of `tlx.wording`, and every name that came from
@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from tlx.sinks import FINISH, NOTE, START, STUDY, SWEEP, WARNING, read_jsonl
+from tlx.sinks import AUDIT, FINISH, NOTE, START, STUDY, SWEEP, WARNING, read_jsonl
 from tlx.types import Event
 from tlx.wording import (
     comparison,
@@ -29,6 +29,7 @@ from tlx.wording import (
     spent,
     sweep_outcome,
 )
+from tlx_report.audit_figures import arms_of, by_labels
 from tlx_report.embedding import maps
 from tlx_report.progress import figures
 from tlx_report.sheets import answers, class_name, drawings, neighbours
@@ -64,6 +65,8 @@ class Html:
             _write(Path(data["out"]), study_page(data))
         elif event.kind == SWEEP:
             _write(Path(data["out"]), sweep_page(data))
+        elif event.kind == AUDIT:
+            _write(Path(data["out"]), audit_page(data))
 
     def close(self) -> None:
         """Nothing is open."""
@@ -131,6 +134,21 @@ def sweep_page(sweep: Mapping[str, Any]) -> str:
         charts=paths(sweep, percent=in_percent(str(sweep["metric"]))),
         table=points(sweep),
         next=[str(n) for n in sweep.get("next") or ()],
+    )
+
+
+def audit_page(audit: Mapping[str, Any]) -> str:
+    """The page of an audit from the data of its `audit` event."""
+    return _rendered(
+        "audit.html",
+        title=str(audit["name"]),
+        text=str(audit["text"]),
+        advice=[str(text) for text in audit["advice"]],
+        curve=by_labels(audit),
+        settings=arms_of(audit),
+        seeds=audit["seeds"],
+        resplit=audit["resplit"],
+        next=[str(n) for n in audit.get("next") or ()],
     )
 
 
