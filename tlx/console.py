@@ -18,6 +18,7 @@ from tlx.wording import (
     comparison,
     duration,
     headline,
+    kept,
     points,
     results,
     shown,
@@ -184,6 +185,7 @@ class Console:
         if len(table) > 1:
             self._table(table)
             self._say()
+        self._rows(kept(result))
         if result.get("seconds") is not None:
             part, parts = result.get("compile_seconds"), spent(result)
             of = f", {duration(float(part))} of it compiling" if part and not parts else ""

@@ -22,14 +22,16 @@ from tlx.config import RunConfig
 from tlx.describe import described, device, versions
 from tlx.domain import Domain
 from tlx.errors import ConfigError
-from tlx.evaluate import answers, counted, samples
+from tlx.evaluate import answers, as_uint8, counted, samples
 from tlx.feed import eval_batches
 from tlx.first_look import first_look
+from tlx.forgetting import forgotten
 from tlx.gallery import gallery
 from tlx.health import watch
 from tlx.loop import Trained, train
 from tlx.mesh import fetched
 from tlx.model_folder import Base
+from tlx.picture_sheet import pictures
 from tlx.profile import Clock
 from tlx.protocols import Explains, Finished, Finishes, Reparametrises, Sink
 from tlx.saved import load, save_model
@@ -179,6 +181,7 @@ def _result(
             if domain
             else {}
         ),
+        **({"forgetting": kept} if (kept := forgotten(experiment, variables)) else {}),
         "selection": list(experiment.selection),
         "best_step": trained.best_step,
         "steps": trained.steps,
@@ -199,6 +202,10 @@ def _result(
     data = {
         "confusion": test.totals.get("measure", {}).get("confusion"),
         "samples": [sample._asdict() for sample in shown],
+        "training": {
+            name: list(map(as_uint8, some))
+            for name, some in pictures(parts.train, experiment.info.classes).items()
+        },
         **(gallery(experiment, watching, variables) if watching else {}),
     }
     return result, data

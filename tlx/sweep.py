@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +27,7 @@ from tlx.comparison import half_width
 from tlx.config import RunConfig
 from tlx.console import Console
 from tlx.errors import ConfigError, DivergedError, TlxError
+from tlx.forgetting import forgotten
 from tlx.loop import train
 from tlx.overrides import differences
 from tlx.protocols import Sink
@@ -45,10 +47,12 @@ TRACED = ("optimizer.learning_rate", "optimizer.weight_decay", "divergence.{}.we
 
 
 class Outcome(NamedTuple):
-    """A trained run: its metrics on validation (None where it diverged), and how to test it."""
+    """A trained run: its metrics on validation (None where it diverged), how to test it, and what
+    it has forgotten of its source."""
 
     val: Mapping[str, float] | None
     test: Callable[[], Mapping[str, float]]
+    forgotten: Callable[[], Mapping[str, Any] | None] = lambda: None
 
 
 class Sweep(NamedTuple):
@@ -58,6 +62,12 @@ class Sweep(NamedTuple):
     axes: tuple[Axis, ...]
     seeds: tuple[int, ...]
     read: Callable[[Point], RunConfig]
+
+    @property
+    def of_lambda(self) -> bool:
+        """Whether it goes over the weight of a divergence: then what is kept of the source is a
+        question, too."""
+        return any(re.fullmatch(r"divergence\..+\.weight", axis.key) for axis in self.axes)
 
     def points(self) -> list[Point]:
         """The grid, every run in it checked before the first is trained."""
@@ -151,7 +161,8 @@ def searched(
         def ask(points: Sequence[Point]) -> list[list[float]]:
             """Validation of each point with every seed; known ones are not trained again."""
             for point, outcomes in trained([p for p in points if p not in found]):
-                found.add(point, [outcome.val for outcome in outcomes])
+                lost = [o.forgotten() for o in outcomes if o.val] if asked.of_lambda else []
+                found.add(point, [outcome.val for outcome in outcomes], lost)
                 if found.is_best(point):
                     kept.clear()  # of all others the models are let go
                     kept[key(point)] = outcomes
@@ -203,7 +214,9 @@ def _together(
 
     def outcome(s: int, p: int) -> Outcome:
         val = found.val[s][p] if found.finite[s, p] else None
-        return Outcome(val, lambda: test(s, p))
+        return Outcome(
+            val, lambda: test(s, p), lambda: forgotten(experiment, found.variables(s, p))
+        )
 
     for p, point in enumerate(points):
         yield point, [outcome(s, p) for s in range(len(asked.seeds))]
@@ -248,7 +261,7 @@ def _alone(config: RunConfig, to: Path, store: Store) -> Outcome:
     def test() -> Mapping[str, float]:
         return evaluated(experiment, last, variables, experiment.splits.test).metrics
 
-    return Outcome(val, test)
+    return Outcome(val, test, lambda: forgotten(experiment, variables))
 
 
 def _check_space(path: Path, space: Mapping[str, Any], resume: bool) -> None:
