@@ -70,9 +70,16 @@ def row(
         "values": list(own.test),
         "gain": None if against is None else against.mean,
         "gain_half": None if against is None else verdict.finite(against.half),
+        "moved": _moved(runs),
         "trained_parameters": runs[0]["trainable_parameters"],
         "seconds": round(sum(each["seconds"] for each in runs), 3),
     }
+
+
+def _moved(runs: Sequence[Mapping[str, Any]]) -> float | None:
+    """How far the backbone went from the source, the mean over seeds; None without a source."""
+    found = [run["forgetting"]["drift"]["backbone"] for run in runs if run.get("forgetting")]
+    return fmean(found) if found else None
 
 
 def summed_up(

@@ -158,14 +158,13 @@ def _own_task(experiment: Experiment, variables: Variables) -> dict[str, Any] | 
         return None
     try:
         config, source = configs.read(run), saved.load(run)
+        head, model = source.model.head, source.model
+        if head is None or model.backbone != experiment.model.backbone:
+            return None
         data = registry.build("datasets", config.data.name, config.data.options)
         pictures = _some(cut(data, config.data).test)
     except (TlxError, OSError):
         return None
-    head, model = source.model.head, source.model
-    if head is None or model.backbone != experiment.model.backbone:
-        return None
-
     totals, constants = compiled(summable(model, _forward)), Constants({}, {}, {}, {})
     now = Variables(
         {**source.variables.params, "backbone": variables.params["backbone"]},

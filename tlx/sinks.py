@@ -37,13 +37,13 @@ numpy or jax scalars; a key marked ? may be absent or None.
 |         | `seeds`; `points` [{`point` {key: value}, `mean`, `half`? of its interval, `values` of |
 |         | the metric on validation with each seed; None where one diverged; `kept`? of the |
 |         | source, where a divergence's weight is an axis, means over seeds: {`moved`, |
-|         | `agreement`?, `source`? and its `metric`, `before`, `name`}}]; `chosen` {key: |
-|         | value}; `test` {metric: mean, `half`?, `values`}; `next`? sentences |
+|         | `agreement`?, `source`? and its `name`, `metric`, `direction`, `before`}}]; |
+|         | `chosen` {key: value}; `test` {metric: mean, `half`?, `values`}; `next`? sentences |
 | `audit` | `out`; `name`; `metric`, `direction`; `verdict` 'helps', 'no evidence' or 'hurts'; |
 |         | `text` sentences; `advice` sentences; `settings` [{`labels` of each class, 'all' or |
 |         | None, `verdict`, `best` arm, `gain`, `half`? of its interval, `p`, `arms` [{`arm`, |
 |         | `rate`, `tried`, `val`, `test` means, `half`?, `values` one a seed, `gain`? and |
-|         | `gain_half`? over scratch, `trained_parameters`, `seconds`}]}]; `seeds` count; |
+|         | `gain_half`? over scratch, `moved`?, `trained_parameters`, `seconds`}]}]; `seeds`; |
 |         | `resplit`; `next`? sentences |
 """
 

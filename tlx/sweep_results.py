@@ -96,7 +96,7 @@ def _kept(forgotten: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if all("source" in each for each in forgotten):
         own = forgotten[0]["source"]
         found["source"] = statistics.fmean(each["source"]["after"] for each in forgotten)
-        found |= {"metric": own["metric"], "before": own["before"], "name": own["name"]}
+        found |= {name: own[name] for name in ("name", "metric", "direction", "before")}
     return found
 
 

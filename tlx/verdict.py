@@ -20,8 +20,8 @@ from tlx.wording import in_percent, shown, size
 HELPS, UNCLEAR, HURTS = "helps", "no evidence", "hurts"
 LEAST = 0.005
 """A difference below this is not worth more seeds."""
-MOST_SEEDS, MOST_TIMES = 50, 100
-"""More seeds, or so many times the test examples, are not asked for."""
+MOST_SEEDS, MORE = 30, (2, 3, 5, 10, 20, 50, 100)
+"""More seeds are not asked for; so many times the test examples are."""
 
 
 class Arm(NamedTuple):
@@ -135,16 +135,15 @@ def _more(
         )
     what = f"to see a difference of {amount(wanted, metric)}{unit(metric)} four times in five"
     if layout is not None:
-        more = (s for s in range(seeds + 1, MOST_SEEDS + 1) if _sees(layout, wanted, s, 1))
-        if count := next(more, None):
+        if count := _seeds(layout, wanted, seeds + 1, 1):
             return f"More seeds would decide it: about {count} {what} (--seeds {count})."
-        times = (t for t in (2, 3, 5, 10, 20, 50, 100) if _sees(layout, wanted, MOST_SEEDS, t))
-        if factor := next(times, None):
-            count = shown("", _rounded(factor * layout.examples))
-            return (
-                f"More seeds alone would not decide it: it takes about {count} test examples "
-                f"{what}, and more seeds."
-            )
+        for times in MORE:
+            if count := _seeds(layout, wanted, seeds, times):
+                many = shown("", int(float(f"{times * layout.examples:.2g}")))
+                return (
+                    f"More seeds alone would not decide it: it takes about {many} test examples "
+                    f"and {count} seeds {what}."
+                )
     elif math.isfinite(found.visible) and wanted > 0:
         count = math.ceil(seeds * (found.visible / wanted) ** 2)
         if count <= MOST_SEEDS:
@@ -152,8 +151,12 @@ def _more(
     return "Neither more seeds nor more test examples in reach would decide it: take the cheaper."
 
 
-def _sees(layout: Layout, wanted: float, seeds: int, times: int) -> bool:
-    return layout.of(seeds, times * layout.examples).tested(0).visible <= wanted
+def _seeds(layout: Layout, wanted: float, least: int, times: int) -> int | None:
+    """The fewest seeds that show such a difference with so many times the test examples."""
+    for seeds in range(least, MOST_SEEDS + 1):
+        if layout.of(seeds, times * layout.examples).tested(0).visible <= wanted:
+            return seeds
+    return None
 
 
 def catching_up(verdicts: Sequence[tuple[Labels, str]]) -> tuple[Labels, str]:
@@ -190,8 +193,3 @@ def _p(p: float) -> str:
 def finite(value: float) -> float | None:
     """None for what JSON cannot hold."""
     return value if math.isfinite(value) else None
-
-
-def _rounded(count: int) -> int:
-    """To one or two digits."""
-    return int(float(f"{count:.2g}"))

@@ -270,12 +270,13 @@ def arms(setting: Mapping[str, Any]) -> list[list[str]]:
     metric = str(setting["metric"])
     intervals = any(row["half"] is not None for row in setting["arms"])
     head = ["arm", f"test {metric}", *(["± over seeds"] if intervals else []), "against scratch"]
-    table = [[*head, f"val {metric}", "learning rate", "trained parameters", "time"]]
+    table = [[*head, f"val {metric}", "learning rate", "backbone moved", "trained", "time"]]
     for row in setting["arms"]:
         gain = "" if row["gain"] is None else change(metric, row["gain"], row["gain_half"])
         half = [size(metric, row["half"])] if intervals else []
         values = [shown(metric, row["test"]), *half, gain, shown(metric, row["val"])]
-        costs = [shown("", row["trained_parameters"]), duration(float(row["seconds"]))]
+        moved = "" if row.get("moved") is None else shown("accuracy", row["moved"])
+        costs = [moved, shown("", row["trained_parameters"]), duration(float(row["seconds"]))]
         table.append([row["arm"], *values, f"{row['rate']:g}", *costs])
     return table
 

@@ -35,9 +35,9 @@ def frontier(sweep: Mapping[str, Any], *, percent: bool) -> str:
     if not measures or len(rows) < 2 or not any(r["kept"]["moved"] for r in rows):
         return ""
     heading, key, metric = measures[0]
-    moved = key == "moved"  # the only one that is better where it is lower
-    up = 1 if sweep["direction"] == "max" else -1
-    along = -1 if moved else 1
+    moved = key == "moved"
+    lower = moved or (key == "source" and rows[0]["kept"]["direction"] == "min")
+    along, up = -1 if lower else 1, 1 if sweep["direction"] == "max" else -1
     dots = [(r["kept"][key], r["mean"], r["point"]) for r in rows]
     best = [
         (x, y) for x, y, _ in dots
@@ -55,7 +55,7 @@ def frontier(sweep: Mapping[str, Any], *, percent: bool) -> str:
             ax.plot([x], [y], "o", ms=6 if chosen else 4, color=COLOURS[1 if chosen else 0])
             name = ", ".join(f"{v:.3g}" if _is_number(v) else str(v) for v in point.values())
             ax.annotate(name, (x, y), xytext=(4, 4), textcoords="offset points", fontsize=7)
-        if moved:
+        if lower:
             ax.invert_xaxis()
         if moved or in_percent(metric):
             ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
