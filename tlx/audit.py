@@ -1,7 +1,7 @@
 """An audit: did the transfer help, compared with the same network from random weights?
 
 Each arm (`tlx.audit_arms`) is given the same pictures, the same number of learning rates, chosen
-on validation with the first seed, and the same seeds. Only then is the test split opened, and
+on validation with the first seed, and the same seeds. The test split has no part in any choice;
 `tlx.verdict` says in a sentence what came out. Everything goes on where it was with `resume`.
 """
 

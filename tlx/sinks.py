@@ -41,10 +41,11 @@ numpy or jax scalars; a key marked ? may be absent or None.
 |         | `chosen` {key: value}; `test` {metric: mean, `half`?, `values`}; `next`? sentences |
 | `audit` | `out`; `name`; `metric`, `direction`; `verdict` 'helps', 'no evidence' or 'hurts'; |
 |         | `text` sentences; `advice` sentences; `settings` [{`labels` of each class, 'all' or |
-|         | None, `verdict`, `best` arm, `gain`, `half`? of its interval, `p`, `arms` [{`arm`, |
-|         | `rate`, `tried`, `val`, `test` means, `half`?, `values` one a seed, `gain`? and |
-|         | `gain_half`? over scratch, `moved`?, `trained_parameters`, `seconds`}]}]; `seeds`; |
-|         | `resplit`; `next`? sentences |
+|         | None, `verdict`, `best` arm, `gain`, `half`? of its interval, `p`, `crossed`? the |
+|         | interval knows examples too, `metric`, `text`?, `arms` [{`arm`, `rate`, `tried`, |
+|         | `val`, `test` means, `half`?, `values` one a seed, `gain`? and `gain_half`? |
+|         | over scratch, `moved`?, `trained_parameters`, `seconds`}]}]; `seeds`; `resplit`; |
+|         | `next`? sentences |
 """
 
 from __future__ import annotations

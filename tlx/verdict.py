@@ -59,7 +59,8 @@ def preferred(arms: Mapping[str, Arm], direction: str) -> str:
 
 
 def judged(arms: Mapping[str, Arm], metric: str, direction: str) -> dict[str, Any]:
-    """The verdict on arms that were trained alike, one of them `scratch`."""
+    """The verdict on arms that were trained alike, one of them `scratch`; `crossed`: whether the
+    interval knows seeds and examples, or seeds alone."""
     best = preferred(arms, direction)
     found, layout = compared(arms[best], arms[SCRATCH], direction)
     sure = found.p < SURE and abs(found.mean) > found.half
@@ -71,6 +72,7 @@ def judged(arms: Mapping[str, Arm], metric: str, direction: str) -> dict[str, An
         "half": finite(found.half),
         "p": found.p,
         "visible": finite(found.visible),
+        "crossed": layout is not None,
         "text": _sentence(arms, best, found, verdict, metric),
         "advice": _advice(arms, best, found, layout, verdict, metric),
     }

@@ -176,14 +176,23 @@ def test_an_interrupted_audit_trains_only_what_is_missing(run_file, tmp_path, mo
     assert found["verdict"] == "no evidence"
 
 
-def test_with_resplit_each_seed_draws_its_labels_and_seeds_alone_are_compared(run_file, tmp_path):
+@pytest.mark.parametrize("own_test", [True, False])
+def test_with_resplit_each_seed_draws_its_labels_and_where_there_is_no_test_split_that_too(
+    run_file, worlds, tmp_path, own_test
+):
     path, out = run_file("few", "good", steps=4), tmp_path / "out"
-    data = tomllib.loads(path.read_text())["data"] | {"shots": 2}
-    path.write_text(tomli_w.dumps({**tomllib.loads(path.read_text()), "data": data}))
+    run = tomllib.loads(path.read_text())
+    run["data"]["shots"] = 2
+    if not own_test:
+        with np.load(worlds / "few.npz") as file:
+            np.savez(tmp_path / "one.npz", x_train=file["x_train"], y_train=file["y_train"])
+        run["data"] |= {"path": str(tmp_path / "one.npz"), "test": 20}
+    path.write_text(tomli_w.dumps(run))
     found = audit(path, seeds=2, rates=1, resplit=True, out=out)
     splits = [(out / "finetune" / f"seed-{n}" / "split.csv").read_text() for n in (0, 1)]
     assert splits[0] != splits[1]
-    assert found["resplit"]
+    assert found["settings"][0]["crossed"] is own_test
+    assert ("the same 120 test examples" in found["text"]) is own_test
 
 
 @pytest.mark.parametrize(

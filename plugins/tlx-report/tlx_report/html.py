@@ -155,6 +155,7 @@ def audit_page(audit: Mapping[str, Any]) -> str:
         settings=arms_of(audit),
         seeds=audit["seeds"],
         resplit=audit["resplit"],
+        crossed=all(setting.get("crossed") for setting in audit["settings"]),
         next=[str(n) for n in audit.get("next") or ()],
     )
 
