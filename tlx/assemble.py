@@ -193,7 +193,7 @@ def assemble(config: RunConfig) -> Experiment:
     weights = sources.open_weights(config.weights) if config.weights else None
     data = registry.build("datasets", config.data.name, config.data.options)
     info = data.info
-    parts = _cut(data, config.data)
+    parts = cut(data, config.data)
 
     def head_of(classes: int) -> Any:
         name, options = (config.head.name, config.head.options) if config.head else ("softmax", {})
@@ -288,7 +288,8 @@ def assemble(config: RunConfig) -> Experiment:
     )
 
 
-def _cut(data: Any, config: DataConfig) -> Splits:
+def cut(data: Any, config: DataConfig) -> Splits:
+    """The splits that a `[data]` table says."""
     parts = splits.cut(
         data,
         shots=config.shots,

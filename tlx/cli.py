@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tlx import cli_data, cli_rank, cli_weights
+from tlx import cli_audit, cli_data, cli_rank, cli_weights
 
 FINE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 """Exit codes: done; failed while running; refused before that; stopped by a signal."""
@@ -236,6 +236,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds of every point")
     made.add_argument("--trials", type=int, metavar="N", help="points that a sampler draws")
     _training(made)
+
+    cli_audit.add(verb, _training)
 
     made = verb("finetune", finetune)
     made.add_argument("folder", metavar="FOLDER", help="pictures in one folder per class")

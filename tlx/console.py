@@ -14,9 +14,11 @@ from typing import Any, TextIO, final
 
 from tlx.types import Event
 from tlx.wording import (
+    arms,
     comparison,
     duration,
     headline,
+    kept,
     points,
     results,
     shown,
@@ -186,6 +188,7 @@ class Console:
         if len(table) > 1:
             self._table(table)
             self._say()
+        self._rows(kept(result))
         if result.get("seconds") is not None:
             part, parts = result.get("compile_seconds"), spent(result)
             of = f", {duration(float(part))} of it compiling" if part and not parts else ""
@@ -208,6 +211,18 @@ class Console:
         self._table(points(data))
         self._say()
         self._rows([("in short", sweep_outcome(data))], "bold")
+        self._farewell(data, data)
+
+    def _on_audit(self, step: int, data: Mapping[str, Any]) -> None:
+        self.close()
+        for setting in data["settings"]:
+            self._say()
+            if setting["labels"] is not None:
+                self._say((f"  labels of each class: {setting['labels']}", "bold"))
+            self._table(arms(setting))
+        self._say()
+        self._rows([("in short", str(data["text"]))], "bold")
+        self._rows([("advice", str(text)) for text in data["advice"]])
         self._farewell(data, data)
 
     def _farewell(self, where: Mapping[str, Any], data: Mapping[str, Any]) -> None:

@@ -80,7 +80,7 @@ def check(
     (H,W) that they get, whether they look as a network expects them."""
     total = sum(map(len, parts.values()))
     looks = [look for name, part in parts.items() for look in _looks(name, part, total, limit)]
-    counts = {name: _counts(parts[name], classes) for name in SPLITS}
+    counts = {name: counts_of(parts[name], classes) for name in SPLITS}
     found = [
         *_unreadable(looks),
         *_shared(looks),
@@ -183,7 +183,8 @@ def _one_sided(counts: Mapping[str, Mapping[str, int]]) -> Iterator[Finding]:
             yield Finding("error" if name == "train" else "warning", text, _few(empty))
 
 
-def _counts(part: Subset, classes: tuple[str, ...]) -> dict[str, int]:
+def counts_of(part: Subset, classes: tuple[str, ...]) -> dict[str, int]:
+    """Examples of each class; nothing where labels are no classes."""
     if not are_classes(part.labels, classes):
         return {}
     counts = np.bincount(part.labels, minlength=len(classes))

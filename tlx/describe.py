@@ -14,6 +14,7 @@ import jax
 from tlx import __version__, mesh, registry, trees
 from tlx import config as configs
 from tlx.assemble import Experiment
+from tlx.data_check import counts_of
 from tlx.input_check import oddities
 from tlx.records import needs
 
@@ -31,6 +32,10 @@ def described(experiment: Experiment) -> dict[str, Any]:
             "classes": experiment.info.classes,
             "sizes": experiment.sizes,
             "notes": experiment.splits.notes + _odd(experiment),
+            "counts": {
+                name: counts_of(part, experiment.info.classes)
+                for name, part in experiment.splits.parts.items()
+            },
         },
         "backbone": {
             "name": config.backbone.name,

@@ -17,7 +17,7 @@ import numpy as np
 from tlx.compiled import compiled
 from tlx.mesh import fetched
 from tlx.model import Model
-from tlx.protocols import ForwardFn
+from tlx.protocols import ForwardFn, Head
 from tlx.types import Batch, Constants, Params, State, Variables
 
 Totals = Mapping[str, Any]
@@ -111,11 +111,7 @@ def samples(
     if head is None:
         return []
 
-    @jax.jit
-    def predict(params: Params, state: State, batch: Batch) -> Mapping[str, Any]:
-        passed = model.forward(params, state, batch, rng=jax.random.key(0), mode="eval")
-        return head.predict(passed.outputs)
-
+    predict = _predictor(model, head)
     right: list[Sample] = []
     wrong: list[Sample] = []
     for batch in batches:
@@ -133,6 +129,34 @@ def samples(
         if len(right) >= each and len(wrong) >= each:
             break
     return wrong + right
+
+
+def _predictor(model: Model, head: Head) -> Callable[[Params, State, Batch], Mapping[str, Any]]:
+    @jax.jit
+    def predict(params: Params, state: State, batch: Batch) -> Mapping[str, Any]:
+        passed = model.forward(params, state, batch, rng=jax.random.key(0), mode="eval")
+        return head.predict(passed.outputs)
+
+    return predict
+
+
+def answers(
+    model: Model, variables: Variables, batches: Iterable[Batch]
+) -> dict[str, np.ndarray] | None:
+    """What a classifier says of every example of a split, in its order: `index` (N,) its number
+    there, `label` and `predicted` (N,), classes; None where the head predicts no class."""
+    if model.head is None:
+        return None
+    predict, found = _predictor(model, model.head), []
+    for batch in batches:
+        said = jax.device_get(fetched(predict(variables.params, variables.state, batch)))
+        if "class" not in said or np.ndim(said["class"]) != 1:
+            return None
+        counted = np.asarray(fetched(batch["weight"])) > 0
+        rows = fetched(batch["index"]), fetched(batch["label"]), said["class"]
+        found.append([np.asarray(row)[counted].astype(np.int64) for row in rows])
+    columns = map(np.concatenate, zip(*found, strict=True))
+    return dict(zip(("index", "label", "predicted"), columns, strict=True))
 
 
 def as_uint8(image: Any) -> np.ndarray:

@@ -24,6 +24,7 @@ METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 MODEL = "model"
 RESULT = "result.json"
+ANSWERS = "answers.npz"
 PROFILE = "profile"
 HARMLESS = (
     "out", "sink", "log_every", "checkpoint_seconds", "health.stop",

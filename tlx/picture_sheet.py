@@ -19,6 +19,8 @@ TILE, GAP, NAME = 96, 4, 160
 """Pixels of a picture's side, between pictures, and for a class's name."""
 EACH, ROWS = 8, 40
 """Pictures of a class; classes that are shown."""
+FIRST, FEW = 10, 6
+"""Classes of a report, and pictures of each."""
 PAPER, INK = (255, 255, 255), (30, 30, 30)
 
 
@@ -40,6 +42,19 @@ def sheet(part: Subset, classes: Sequence[str]) -> Image.Image:
                 continue
             page.paste(_tile(picture), (NAME + column * (TILE + GAP), top))
     return page
+
+
+def pictures(part: Subset, classes: Sequence[str]) -> dict[str, list[np.ndarray]]:
+    """A few pictures of each of the first classes, as they are stored (H,W,C), uint8 or float 0..1;
+    what cannot be read is left out."""
+    found: dict[str, list[np.ndarray]] = {}
+    for name, places in _rows(part, classes)[:FIRST]:
+        for place in places[:FEW]:
+            try:
+                found.setdefault(name, []).append(np.asarray(part[place]["image"]))
+            except (TlxError, OSError, ValueError):
+                continue
+    return found
 
 
 def _rows(part: Subset, classes: Sequence[str]) -> list[tuple[str, list[int]]]:

@@ -22,15 +22,17 @@ from tlx.config import RunConfig
 from tlx.describe import described, device, versions
 from tlx.domain import Domain
 from tlx.errors import ConfigError
-from tlx.evaluate import counted, samples
+from tlx.evaluate import answers, as_uint8, counted, samples
 from tlx.feed import eval_batches
 from tlx.first_look import first_look
+from tlx.forgetting import forgotten
 from tlx.gallery import gallery
 from tlx.health import watch
 from tlx.loop import Trained, train
 from tlx.membership import MEASURING
 from tlx.mesh import fetched
 from tlx.model_folder import Base
+from tlx.picture_sheet import pictures
 from tlx.profile import Clock
 from tlx.protocols import Explains, Finished, Finishes, Reparametrises, Sink
 from tlx.saved import load, save_model
@@ -49,10 +51,12 @@ def run_one(
     variant: Mapping[str, Any] | None = None,
     store: Store | None = None,
     profile: bool = False,
+    answering: bool = False,
 ) -> dict[str, Any]:
     """Train what `config` says in the folder `out`, which is claimed already. Returns what
     `result.json` holds. A finished run that is resumed is not trained again. `store` holds what
-    other runs of a study computed of the same pictures; `profile` measures what takes how long."""
+    other runs of a study computed of the same pictures; `profile` measures what takes how long;
+    `answering` leaves what the model says of each test example in `answers.npz`."""
     done = hosts.once(lambda: folder.read_result(out)) if resume else None
     if done is not None:
         return done
@@ -77,6 +81,8 @@ def run_one(
             learnt, note = finished(experiment, trained.variables)
             variables = experiment.used(learnt)
             result, data = _result(experiment, trained, variables, clock)
+            if answering:
+                _answer(experiment, variables, out / folder.ANSWERS)
         for text in (note, clock.note()):
             if text:
                 sinks.emit(Event("note", trained.steps, {"text": text}))
@@ -177,6 +183,7 @@ def _result(
             if domain
             else {}
         ),
+        **({"forgetting": kept} if (kept := forgotten(experiment, variables)) else {}),
         "selection": list(experiment.selection),
         "best_step": trained.best_step,
         "steps": trained.steps,
@@ -197,9 +204,20 @@ def _result(
     data = {
         "confusion": test.totals.get("measure", {}).get("confusion"),
         "samples": [sample._asdict() for sample in shown],
+        "training": {
+            name: list(map(as_uint8, some))
+            for name, some in pictures(parts.train, experiment.info.classes).items()
+        },
         **(gallery(experiment, watching, variables) if watching else {}),
     }
     return result, data
+
+
+def _answer(experiment: Experiment, variables: Variables, path: Path) -> None:
+    test = eval_batches(experiment, experiment.splits.test)
+    found = answers(experiment.model, variables, test)
+    if found is not None:
+        hosts.once(lambda: np.savez_compressed(path, allow_pickle=False, **found))
 
 
 def _tested(

@@ -7,7 +7,8 @@ numpy or jax scalars; a key marked ? may be absent or None.
 | kind | data |
 | --- | --- |
 | `start` | `out` folder; `device` words; `name`; `config` the resolved run file; `data` {`name`, |
-|         | `classes` names, `sizes` {split: count}, `notes`? sentences}; `backbone` {`name`, |
+|         | `classes` names, `sizes` {split: count}, `counts`? {split: {class: count}}, `notes`? |
+|         | sentences}; `backbone` {`name`, |
 |         | `parameters`}; `weights`? {`name`, `loaded` count, `initialised` [(leaf, why)], |
 |         | `skipped` [(name, why)], `sha256`?}; `trainable` and `total` parameters; `phases` |
 |         | [{`name`, `steps`, `trainable`, `norm`, `frozen_stages` count}]; `divergences` |
@@ -22,7 +23,8 @@ numpy or jax scalars; a key marked ? may be absent or None.
 | `note`, `warning` | `text` |
 | `finish` | `result` (what result.json holds); `confusion`? (C,C) counts, rows are the truth; |
 |          | `samples`? [{`image` (H,W,3) uint8, `label`, `predicted`, `probability`?}] of the |
-|          | test split; `curves` path of metrics.jsonl; `next` sentences. Of a run without |
+|          | test split; `training`? {class: [(H,W,C) uint8]}, a few pictures of some classes; |
+|          | `curves` path of metrics.jsonl; `next` sentences. Of a run without |
 |          | labels, of the validation split: `drawn`? {title: (n,H,W,3) uint8}, in order; |
 |          | `neighbours`? {`pictures` (n,H,W,3), `nearest` (n,k,H,W,3), both uint8, the latter |
 |          | training pictures with the nearest first, |
@@ -33,8 +35,17 @@ numpy or jax scalars; a key marked ? may be absent or None.
 |         | `text` one sentence that compares; `next`? sentences |
 | `sweep` | `out`; `name`; `metric`, `direction`; `axes` [{`key`, `values`, `ends`?, `log`}]; |
 |         | `seeds`; `points` [{`point` {key: value}, `mean`, `half`? of its interval, `values` of |
-|         | the metric on validation with each seed; None where one diverged}]; `chosen` {key: |
-|         | value}; `test` {metric: mean, `half`?, `values`}; `next`? sentences |
+|         | the metric on validation with each seed; None where one diverged; `kept`? of the |
+|         | source, where a divergence's weight is an axis, means over seeds: {`moved`, |
+|         | `agreement`?, `source`? and its `name`, `metric`, `direction`, `before`}}]; |
+|         | `chosen` {key: value}; `test` {metric: mean, `half`?, `values`}; `next`? sentences |
+| `audit` | `out`; `name`; `metric`, `direction`; `verdict` 'helps', 'no evidence' or 'hurts'; |
+|         | `text` sentences; `advice` sentences; `settings` [{`labels` of each class, 'all' or |
+|         | None, `verdict`, `best` arm, `gain`, `half`? of its interval, `p`, `crossed`? the |
+|         | interval knows examples too, `metric`, `text`?, `arms` [{`arm`, `rate`, `tried`, |
+|         | `val`, `test` means, `half`?, `values` one a seed, `gain`? and `gain_half`? |
+|         | over scratch, `moved`?, `trained_parameters`, `seconds`}]}]; `seeds`; `resplit`; |
+|         | `next`? sentences |
 | `rank` | `out`; what `tlx.rank` returns: `target`; `pictures`; `classes`; `by` the score that |
 |         | decides; `sources` [{`source`, `parameters`, `accuracy`?, `classes`?, `features`?, |
 |         | `seconds`?}]; `scores` [{`score`, `rows` [{`source`, `value`, `low`?, `high`?, |
@@ -59,8 +70,8 @@ from tlx.wording import plain
 
 START, COMPILE, PHASE, TRAIN, EVAL = "start", "compile", "phase", "train", "eval"
 NOTE, WARNING, FINISH = "note", "warning", "finish"
-STUDY, SWEEP, RANK = "study", "sweep", "rank"
-KINDS = (START, COMPILE, PHASE, TRAIN, EVAL, NOTE, WARNING, FINISH, STUDY, SWEEP, RANK)
+STUDY, SWEEP, RANK, AUDIT = "study", "sweep", "rank", "audit"
+KINDS = (START, COMPILE, PHASE, TRAIN, EVAL, NOTE, WARNING, FINISH, STUDY, SWEEP, RANK, AUDIT)
 
 
 @final

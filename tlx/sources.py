@@ -120,6 +120,12 @@ def _other(config: SourceConfig, own_head: HeadOf) -> Source:
     return load(config.weights, source, initial, own_head).source
 
 
+def headed(config: WeightsConfig, model: Model, own_head: HeadOf) -> Source | None:
+    """The source with the head of its file; None where the file has none that fits."""
+    source = open_weights(config)
+    return _own_head(source, source.tensors(), model, own_head)
+
+
 def _own_head(
     source: WeightSource, tensors: Tensors, initial: Initial, own_head: HeadOf
 ) -> Source | None:

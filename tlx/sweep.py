@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +27,7 @@ from tlx.comparison import half_width
 from tlx.config import RunConfig
 from tlx.console import Console
 from tlx.errors import ConfigError, DivergedError, TlxError
+from tlx.forgetting import forgotten
 from tlx.loop import train
 from tlx.overrides import differences
 from tlx.protocols import Sink
@@ -45,10 +47,12 @@ TRACED = ("optimizer.learning_rate", "optimizer.weight_decay", "divergence.{}.we
 
 
 class Outcome(NamedTuple):
-    """A trained run: its metrics on validation (None where it diverged), and how to test it."""
+    """A trained run: its metrics on validation (None where it diverged), how to test it, and what
+    it has forgotten of its source."""
 
     val: Mapping[str, float] | None
     test: Callable[[], Mapping[str, float]]
+    forgotten: Callable[[], Mapping[str, Any] | None] = lambda: None
 
 
 class Sweep(NamedTuple):
@@ -58,6 +62,12 @@ class Sweep(NamedTuple):
     axes: tuple[Axis, ...]
     seeds: tuple[int, ...]
     read: Callable[[Point], RunConfig]
+
+    @property
+    def of_lambda(self) -> bool:
+        """Whether it goes over the weight of a divergence: then what is kept of the source is a
+        question, too."""
+        return any(re.fullmatch(r"divergence\..+\.weight", axis.key) for axis in self.axes)
 
     def points(self) -> list[Point]:
         """The grid, every run in it checked before the first is trained."""
@@ -103,27 +113,36 @@ def sweep(
     to = Path(out) if out else Path(f"{folder.of(base)}-sweep")
     resume = folder.claim(to, base, resume=resume, overwrite=overwrite)
     try:
-        return _sweep(asked, trials, over, to, resume)
+        return searched(asked, trials, over, to, resume=resume, console=Console())
     except TlxError:
         folder.release(to)
         raise
 
 
-def _sweep(
-    asked: Sweep, trials: int | None, over: Sequence[str], to: Path, resume: bool
+def searched(
+    asked: Sweep,
+    trials: int | None,
+    over: Sequence[str],
+    to: Path,
+    *,
+    resume: bool,
+    console: Sink,
+    store: Store | None = None,
 ) -> dict[str, Any]:
+    """A sweep in the folder `to`, which is claimed already; `over` is what was asked for in words.
+    `store` holds what other runs computed of the same pictures."""
     started = time.perf_counter()
     space = {"over": list(over), "seeds": list(asked.seeds), "trials": trials}
     _check_space(to / SPACE, space, resume)
     if resume and (done := folder.read_result(to)) is not None:
         return done
-    sinks = listening(asked.base, Console())
+    sinks = listening(asked.base, console)
     try:
         experiment = assemble(asked.base)
         folder.write_json(to / SPACE, space)
         found = Found(to / LINES, *experiment.selection)
         kept: dict[str, list[Outcome]] = {}
-        store = Store()
+        store = store or Store()
         one_by_one = _one_by_one(experiment, asked)
         count = "a sampler's" if trials else str(math.prod(len(a.values) for a in asked.axes))
         how = (
@@ -142,7 +161,8 @@ def _sweep(
         def ask(points: Sequence[Point]) -> list[list[float]]:
             """Validation of each point with every seed; known ones are not trained again."""
             for point, outcomes in trained([p for p in points if p not in found]):
-                found.add(point, [outcome.val for outcome in outcomes])
+                lost = [o.forgotten() for o in outcomes if o.val] if asked.of_lambda else []
+                found.add(point, [outcome.val for outcome in outcomes], lost)
                 if found.is_best(point):
                     kept.clear()  # of all others the models are let go
                     kept[key(point)] = outcomes
@@ -166,7 +186,8 @@ def _sweep(
     (to / CHOSEN).write_text(configs.dumps(asked.read(best)))
     rows = [found.row(point) for point in points]
     seconds = time.perf_counter() - started
-    return _told(asked, to, rows, found.row(best), tested, experiment.selection, seconds)
+    chosen, metric = found.row(best), experiment.selection
+    return _told(asked, to, rows, chosen, tested, metric, seconds, console)
 
 
 def _one_by_one(experiment: Experiment, asked: Sweep) -> str:
@@ -193,7 +214,9 @@ def _together(
 
     def outcome(s: int, p: int) -> Outcome:
         val = found.val[s][p] if found.finite[s, p] else None
-        return Outcome(val, lambda: test(s, p))
+        return Outcome(
+            val, lambda: test(s, p), lambda: forgotten(experiment, found.variables(s, p))
+        )
 
     for p, point in enumerate(points):
         yield point, [outcome(s, p) for s in range(len(asked.seeds))]
@@ -238,7 +261,7 @@ def _alone(config: RunConfig, to: Path, store: Store) -> Outcome:
     def test() -> Mapping[str, float]:
         return evaluated(experiment, last, variables, experiment.splits.test).metrics
 
-    return Outcome(val, test)
+    return Outcome(val, test, lambda: forgotten(experiment, variables))
 
 
 def _check_space(path: Path, space: Mapping[str, Any], resume: bool) -> None:
@@ -257,6 +280,7 @@ def _told(
     tested: list[dict[str, float]],
     selection: tuple[str, str],
     seconds: float,
+    console: Sink,
 ) -> dict[str, Any]:
     """What came out, for the sinks and for `result.json`."""
     metric, direction = selection
@@ -274,7 +298,7 @@ def _told(
         "seconds": round(seconds, 3),
     }
     folder.write_json(to / folder.RESULT, result)
-    sinks = listening(asked.base, Console())
+    sinks = listening(asked.base, console)
     try:
         ways = [f"tlx run {to / CHOSEN}"]
         sinks.emit(Event(SWEEP, 0, {**result, "out": str(to), "next": ways}))

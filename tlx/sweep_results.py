@@ -36,9 +36,17 @@ class Found:
     def __len__(self) -> int:
         return len(self._known)
 
-    def add(self, point: Point, val: Sequence[Mapping[str, float] | None]) -> None:
-        """Keep a point's metrics on validation, one of each seed; None where it diverged."""
+    def add(
+        self,
+        point: Point,
+        val: Sequence[Mapping[str, float] | None],
+        forgotten: Sequence[Mapping[str, Any] | None] = (),
+    ) -> None:
+        """Keep a point's metrics on validation, one of each seed, None where it diverged; and what
+        its runs have forgotten, where that was measured."""
         line = {"point": dict(point), "val": [None if v is None else dict(v) for v in val]}
+        if measured := [found for found in forgotten if found]:
+            line["kept"] = _kept(measured)
         with self.path.open("a") as file:
             file.write(json.dumps(line) + "\n")
         self._known[key(point)] = line
@@ -58,6 +66,7 @@ class Found:
             "half": half_width(values) if whole else None,
             "loss": statistics.fmean(found["loss"] for found in val) if whole else None,
             "values": [v if math.isfinite(v) else None for v in values],
+            **({"kept": found} if (found := self._known[key(point)].get("kept")) else {}),
         }
 
     def best(self, points: Sequence[Point] | None = None) -> Point:
@@ -76,6 +85,19 @@ class Found:
     def is_best(self, point: Point) -> bool:
         """Whether no other point is better so far."""
         return self.row(point)["mean"] is not None and key(self.best()) == key(point)
+
+
+def _kept(forgotten: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The mean over seeds of what `tlx.forgetting` found: `moved`, how far the backbone has gone,
+    `agreement` of the source's head, and `source`, its own `metric` now, with `before`."""
+    found: dict[str, Any] = {"moved": statistics.fmean(f["drift"]["backbone"] for f in forgotten)}
+    if all("agreement" in each for each in forgotten):
+        found["agreement"] = statistics.fmean(each["agreement"] for each in forgotten)
+    if all("source" in each for each in forgotten):
+        own = forgotten[0]["source"]
+        found["source"] = statistics.fmean(each["source"]["after"] for each in forgotten)
+        found |= {name: own[name] for name in ("name", "metric", "direction", "before")}
+    return found
 
 
 def key(point: Point) -> str:

@@ -152,6 +152,35 @@ def results(result: Mapping[str, Any]) -> list[list[str]]:
     ]
 
 
+def kept(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What a run has kept of its source, as (label, text) rows; nothing where it had none."""
+    found = result.get("forgetting")
+    if not found:
+        return []
+    if "cka" not in found:
+        return [("source", "The backbone is as it was loaded, so nothing is forgotten.")]
+    stages = {name: float(value) for name, value in found["drift"].items() if name != "backbone"}
+    most = max(stages, key=lambda name: stages[name], default="")
+    text = (
+        f"The backbone has moved by {100 * float(found['drift']['backbone']):.2g} % of its length"
+    )
+    text += f", most of all {most} ({100 * stages[most]:.2g} %)." if len(stages) > 1 else "."
+    if alike := found["cka"]:
+        least = min(alike, key=lambda name: alike[name])
+        text += f" Its features are least like the source's at {least} (CKA {alike[least]:.2f})."
+    if found.get("agreement") is not None:
+        text += (
+            f" On {shown('', found['examples'])} test pictures the source's own head still answers "
+            f"alike in {shown('accuracy', found['agreement'])} (KL {found['kl']:.2g})."
+        )
+    if own := found.get("source"):
+        ends = (shown(own["metric"], own[key]) for key in ("before", "after"))
+        text += (
+            f" On its own task, {own['name']}, its {own['metric']} goes from {' to '.join(ends)}."
+        )
+    return [("source", text)]
+
+
 def spent(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Where the wall time of a run went, the largest part first, as (label, text) rows; nothing
     where it was not measured. Parts of less than a thousandth are left out."""
@@ -200,15 +229,30 @@ def points(data: Mapping[str, Any]) -> list[list[str]]:
     """The points of a `sweep` event as a table of text, heading first, the chosen one marked."""
     metric, keys = str(data["metric"]), [axis["key"] for axis in data["axes"]]
     several = len(data["seeds"]) > 1
-    table = [[*keys, f"val {metric}", *(["95 % interval"] if several else []), ""]]
+    measures = kept_measures(data)
+    head = [*keys, f"val {metric}", *(["95 % interval"] if several else [])]
+    table = [[*head, *(heading for heading, _, _ in measures), ""]]
     for row in data["points"]:
         mean, half = row["mean"], row["half"]
         ends = [] if half is None else [shown(metric, mean - half), shown(metric, mean + half)]
         span = [" to ".join(ends)] if several else []
         reached = "diverged" if mean is None else shown(metric, mean)
         mark = "chosen" if row["point"] == data["chosen"] else ""
-        table.append([*(str(row["point"][key]) for key in keys), reached, *span, mark])
+        left = [shown(name, (row.get("kept") or {}).get(key)) for _, key, name in measures]
+        table.append([*(str(row["point"][key]) for key in keys), reached, *span, *left, mark])
     return table
+
+
+def kept_measures(data: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """What a `sweep` event tells of what was kept of the source, the most telling first: (heading,
+    key in `kept`, a metric that is shown alike)."""
+    rows = [row["kept"] for row in data["points"] if row.get("kept")]
+    found = []
+    if rows and all("source" in row for row in rows):
+        found.append((f"{rows[0]['name']}'s {rows[0]['metric']}", "source", rows[0]["metric"]))
+    if rows and all("agreement" in row for row in rows):
+        found.append(("source's answers kept", "agreement", "accuracy"))
+    return [*found, ("backbone moved", "moved", "accuracy")] if rows else []
 
 
 def sweep_outcome(data: Mapping[str, Any]) -> str:
@@ -219,6 +263,34 @@ def sweep_outcome(data: Mapping[str, Any]) -> str:
         low, high = (shown(metric, test[metric] + sign * test["half"]) for sign in (-1, 1))
         said += f" (mean of {count} seeds, 95 % interval {low} to {high})"
     return f"Validation chooses {said}."
+
+
+def arms(setting: Mapping[str, Any]) -> list[list[str]]:
+    """The arms of one setting of an `audit` event as a table of text, heading first."""
+    metric = str(setting["metric"])
+    intervals = any(row["half"] is not None for row in setting["arms"])
+    head = ["arm", f"test {metric}", *(["± over seeds"] if intervals else []), "against scratch"]
+    table = [[*head, f"val {metric}", "learning rate", "backbone moved", "trained", "time"]]
+    for row in setting["arms"]:
+        gain = "" if row["gain"] is None else change(metric, row["gain"], row["gain_half"])
+        half = [size(metric, row["half"])] if intervals else []
+        values = [shown(metric, row["test"]), *half, gain, shown(metric, row["val"])]
+        moved = "" if row.get("moved") is None else shown("accuracy", row["moved"])
+        costs = [moved, shown("", row["trained_parameters"]), duration(float(row["seconds"]))]
+        table.append([row["arm"], *values, f"{row['rate']:g}", *costs])
+    return table
+
+
+def size(metric: str, value: float | None) -> str:
+    """A difference of a metric without its sign: points where it is a share."""
+    if value is None:
+        return "?"
+    return f"{100 * value:.1f}" if in_percent(metric) else f"{value:.3g}"
+
+
+def change(metric: str, mean: float, half: float | None) -> str:
+    """How much better, and the half width of the interval: `+8.4 ± 2.1`."""
+    return f"{'+' if mean >= 0 else '−'}{size(metric, abs(mean))} ± {size(metric, half)}"
 
 
 def _some(names: Sequence[str], most: int = 5) -> str:

@@ -46,6 +46,7 @@ def test_help_imports_next_to_nothing(arguments, tmp_path):
     assert {m for m in modules if m.startswith("tlx")} == {
         "tlx",
         "tlx.cli",
+        "tlx.cli_audit",
         "tlx.cli_data",
         "tlx.cli_rank",
         "tlx.cli_weights",

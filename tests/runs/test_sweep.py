@@ -2,6 +2,7 @@
 
 import json
 import math
+import tomllib
 
 import numpy as np
 import pytest
@@ -240,3 +241,26 @@ def test_the_mean_over_seeds_has_students_interval(tmp_path):
     interval = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
     row = found.row({"a": 1})
     assert (row["mean"] - row["half"], row["mean"] + row["half"]) == pytest.approx(interval)
+
+
+def test_over_lambda_it_says_what_was_kept_of_the_source(run_file, tmp_path):
+    path = run_file(
+        strategy="finetune", sink=["html"], divergence=[{"name": "l2_sp", "weight": 0.1}]
+    )
+    over = ["divergence.l2_sp.weight=0.01,3"]
+    found = sweep(path, over, out=tmp_path / "out")
+    free, held = (row["kept"] for row in found["points"])
+    assert held["moved"] < free["moved"]
+    assert held["agreement"] >= free["agreement"]
+    assert free["before"] == held["before"]
+    assert {"source", "metric", "name"} <= set(free)
+    table = {**PROBE, **tomllib.loads(path.read_text())}
+    table["divergence"][0]["weight"] = 3.0
+    single = alone(table, tmp_path)["forgetting"]
+    assert held["moved"] == pytest.approx(single["drift"]["backbone"], rel=1e-5)
+    assert held["source"] == pytest.approx(single["source"]["after"])
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "What was kept of the source" in page
+    assert page.count("<svg") == 2
+    again = sweep(path, over, out=tmp_path / "out", resume=True)
+    assert again["points"] == found["points"]

@@ -120,7 +120,7 @@ def check_resumed_run(subject: Subject) -> None:
     events = [
         event
         for event in whole(subject.folder / "resumed")
-        if event.kind not in ("study", "sweep", "rank")
+        if event.kind not in ("study", "sweep", "rank", "audit")
     ]
     before = [event for event in events if event.step <= 2]
     after = [event for event in events if event.step > 2]
@@ -281,6 +281,26 @@ def whole(out: Path) -> Iterator[Event]:
     }
     yield Event("sweep", 4, sweep)
     yield Event("rank", 4, {"out": str(out), **RANKED})
+    arm = {"rate": 0.1, "tried": [0.1, 0.3], "val": 0.8, "test": 0.75, "half": None}
+    arm |= {"values": [0.75], "gain": None, "gain_half": None, "trained_parameters": 10}
+    arms = [{"arm": "scratch", **arm, "seconds": 2.0}]
+    arms += [{"arm": "finetune", **arm, "half": 0.1, "gain": 0.0, "seconds": 2.0}]
+    setting = {"verdict": "no evidence", "best": "finetune", "gain": 0.0, "half": None, "p": 1.0}
+    setting |= {"metric": "accuracy", "arms": arms}
+    audit = {
+        "out": str(out),
+        "name": "audit",
+        "metric": "accuracy",
+        "direction": "max",
+        "verdict": "no evidence",
+        "text": "There is no evidence either way.",
+        "advice": ["More seeds would decide it."],
+        "settings": [{"labels": 10, **setting}, {"labels": "all", **setting}],
+        "seeds": 1,
+        "resplit": False,
+        "next": ["Look."],
+    }
+    yield Event("audit", 4, audit)
 
 
 def bare(out: Path) -> Iterator[Event]:

@@ -442,3 +442,64 @@ def test_importing_the_sinks_does_not_import_what_draws():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_page_of_a_run_shows_its_data_what_was_kept_and_how_to_run_it_again(tmp_path):
+    *most, finish = run(tmp_path)
+    counts = {"train": {"ant": 60, EVIL: 40, "c": 1234}, "test": {"ant": 1, EVIL: 2, "c": 3}}
+    most[0].data["data"]["counts"] = counts
+    picture = np.zeros((8, 8, 3), np.uint8)
+    forgetting = {
+        "drift": {"backbone": 0.12, "stem": 0.01, "stage1": 0.31},
+        "cka": {"stem": 0.99, "stage1": 0.42},
+        "examples": 256, "kl": 0.31, "agreement": 0.8,
+        "source": {"name": EVIL, "metric": "accuracy", "before": 0.9, "after": 0.5, "examples": 9},
+    }  # fmt: skip
+    data = {**finish.data, "training": {"ant": [picture] * 3, EVIL: [picture]}}
+    data["result"] = {**finish.data["result"], "forgetting": forgetting, "steps": 30}
+    page = written(tmp_path, [*most, Event("finish", 30, data)])
+    headings = re.findall("<h2>(.*?)</h2>", page)
+    order = ["What ran", "The data", "Results", "Curves", "What was kept of the source",
+             "Confusion matrix of the test split", "Test pictures", "What to do next",
+             "What it took", "How to run it again", "In detail"]  # fmt: skip
+    assert headings == order
+    assert "1,234" in page
+    assert "most of all stage1 (31 %)" in page
+    assert "goes from 90.0 % to 50.0 %" in page
+    assert "CKA with the source" in page
+    assert f"tlx run {tmp_path}/run.toml" in page
+    assert EVIL not in page
+
+
+def audit(out, **more):
+    arm = {"rate": 0.1, "tried": [0.1], "val": 0.8, "half": 0.02, "values": [0.7, 0.8]}
+    arm |= {"trained_parameters": 1000, "seconds": 12.0}
+    arms = [
+        {**arm, "arm": "scratch", "test": 0.75, "gain": None, "gain_half": None},
+        {**arm, "arm": "finetune", "test": 0.85, "gain": 0.1, "gain_half": 0.03},
+        {**arm, "arm": EVIL, "test": 0.85, "half": None, "gain": -0.1, "gain_half": None},
+    ]
+    one = {"metric": "accuracy", "text": f"It helps, {EVIL}.", "arms": arms}
+    return {
+        "out": str(out), "name": f"audit {EVIL}", "metric": "accuracy", "direction": "max",
+        "verdict": "helps", "text": "The transfer helps.", "advice": ["Use finetune."],
+        "settings": [{"labels": n, **one} for n in more.get("labels", [None])],
+        "seeds": 2, "resplit": False, "next": ["tlx predict"],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("labels", "drawings"), [([None], 1), ([10, "all"], 3)])
+def test_the_page_of_an_audit_says_what_came_out_and_how_it_was_compared(
+    tmp_path, labels, drawings
+):
+    linked = tmp_path / ("" if labels == [None] else "labels-10") / "finetune" / "seed-0"
+    linked.mkdir(parents=True)
+    (linked / "report.html").write_text("")
+    page = written(tmp_path, [Event("audit", 0, audit(tmp_path, labels=labels))])
+    assert page.count("<svg") == drawings
+    assert "The transfer helps." in page
+    assert "+10.0 ± 3.0" in page
+    assert "−10.0 ± ?" in page
+    assert 'finetune/seed-0/report.html"' in page
+    assert ("How it depends on the number of labels" in page) == (len(labels) > 1)
+    assert EVIL not in page

@@ -1,4 +1,4 @@
-"""`report.html`: one file that explains a run, a sweep, a ranking, or compares a study's variants.
+"""`report.html`: one file that explains a run, a sweep, a ranking or an audit, or compares a study.
 
 The page needs nothing from outside: style, drawings and pictures are inside of it. It says what
 ran, how it went and what came out, in the words of `tlx.wording`, and every name that came from
@@ -16,13 +16,14 @@ from urllib.parse import quote
 import numpy as np
 
 from tlx import rank_table
-from tlx.sinks import FINISH, NOTE, RANK, START, STUDY, SWEEP, WARNING, read_jsonl
+from tlx.sinks import AUDIT, FINISH, NOTE, RANK, START, STUDY, SWEEP, WARNING, read_jsonl
 from tlx.types import Event
 from tlx.wording import (
     comparison,
     duration,
     headline,
     in_percent,
+    kept,
     plain,
     points,
     results,
@@ -30,9 +31,11 @@ from tlx.wording import (
     spent,
     sweep_outcome,
 )
+from tlx_report.audit_figures import arms_of, by_labels
+from tlx_report.drift_figures import drift_figures
 from tlx_report.embedding import maps
 from tlx_report.progress import figures
-from tlx_report.sheets import answers, class_name, drawings, neighbours
+from tlx_report.sheets import answers, class_name, data_sheet, drawings, neighbours
 from tlx_report.sweep_path import paths
 
 ANNOTATED = 20
@@ -67,6 +70,8 @@ class Html:
             _write(Path(data["out"]), sweep_page(data))
         elif event.kind == RANK:
             _write(Path(data["out"]), rank_page(data))
+        elif event.kind == AUDIT:
+            _write(Path(data["out"]), audit_page(data))
 
     def close(self) -> None:
         """Nothing is open."""
@@ -88,8 +93,11 @@ def run_page(
         tiles=_tiles(start, result),
         rows=_merged([*headline(start), *spent(result), ("written to", str(start["out"]))]),
         texts=texts,
+        data=data_sheet(start["data"], finish.get("training")),
         table=results(result),
         figures=figures(start, read_jsonl(finish["curves"])),
+        kept=" ".join(text for _, text in kept(result)),
+        drift=drift_figures(result),
         drawings=drawings(finish.get("drawn")),
         neighbours=neighbours(finish.get("neighbours"), classes),
         maps=maps(finish.get("features"), classes),
@@ -98,6 +106,8 @@ def run_page(
         weights=plain(start.get("weights")),
         config=list(_flat(plain(start["config"]))),
         versions=result.get("versions") or {},
+        costs=_costs(start, result),
+        again=_again(start, result),
         next=[str(n) for n in finish.get("next") or ()],
     )
 
@@ -155,6 +165,22 @@ def rank_page(ranked: Mapping[str, Any]) -> str:
     )
 
 
+def audit_page(audit: Mapping[str, Any]) -> str:
+    """The page of an audit from the data of its `audit` event."""
+    return _rendered(
+        "audit.html",
+        title=str(audit["name"]),
+        text=str(audit["text"]),
+        advice=[str(text) for text in audit["advice"]],
+        curve=by_labels(audit),
+        settings=arms_of(audit),
+        seeds=audit["seeds"],
+        resplit=audit["resplit"],
+        crossed=all(setting.get("crossed") for setting in audit["settings"]),
+        next=[str(n) for n in audit.get("next") or ()],
+    )
+
+
 def _rendered(template: str, **values: Any) -> str:
     import jinja2
 
@@ -191,6 +217,33 @@ def _tiles(start: Mapping[str, Any], result: Mapping[str, Any]) -> list[tuple[st
         part = f", {duration(float(compiling))} of it compiling" if compiling else ""
         tiles.append((duration(float(result["seconds"])), f"in all{part}"))
     return tiles
+
+
+def _costs(start: Mapping[str, Any], result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What a run took, and on what."""
+    seconds, compiling = result.get("seconds"), result.get("compile_seconds")
+    steps, skipped = result.get("steps"), result.get("skipped")
+    out = f", {shown('', skipped)} of them left out" if skipped else ""
+    found = [
+        ("time", seconds and duration(float(seconds))),
+        ("compiling", compiling and duration(float(compiling))),
+        ("steps", steps and f"{shown('', steps)}{out}"),
+        ("trained", f"{shown('', start['trainable'])} of {shown('', start['total'])} parameters"),
+        ("device", str(start["device"])),
+        ("date", result.get("date")),
+    ]
+    return [(label, str(text)) for label, text in found if text]
+
+
+def _again(start: Mapping[str, Any], result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """How to run it again, as (command or number, what it is)."""
+    run_file = Path(start["out"]) / "run.toml"
+    rows = [(f"tlx run {run_file} --out ELSEWHERE", "the same run, every default written out")]
+    if result.get("seed") is not None:
+        rows.append((str(result["seed"]), "the seed of the head, of the order and of dropout"))
+    if sha256 := (start.get("weights") or {}).get("sha256"):
+        rows.append((str(sha256), "SHA-256 of the weights"))
+    return rows
 
 
 def _confusion(confusion: Any, classes: Sequence[str]) -> dict[str, Any]:

@@ -43,6 +43,34 @@ def answers(
     return [(heading, [card(s) for s in few]) for heading, few in found.items()]
 
 
+COUNTED = 40
+"""Classes whose pictures are counted in a table; of more, the fewest and the most."""
+
+
+def data_sheet(
+    data: Mapping[str, Any], training: Mapping[str, Sequence[Any]] | None
+) -> dict[str, Any] | None:
+    """A `table` of pictures of each class by split, heading first, a `note` where there are too
+    many classes for one, and `rows` of (class, training pictures)."""
+    counts = data.get("counts") or {}
+    names = list(dict.fromkeys(name for found in counts.values() for name in found))
+    rows = [(str(name), [embedded(picture) for picture in some])
+            for name, some in (training or {}).items()]  # fmt: skip
+    if not names and not rows:
+        return None
+    table = [["class", *counts]]
+    table += [[str(n), *(shown("", found.get(n, 0)) for found in counts.values())] for n in names]
+    note = ""
+    if len(names) > COUNTED:
+        train = [int(n) for n in next(iter(counts.values())).values()]
+        table = []
+        note = (
+            f"{len(names)} classes, with {shown('', min(train))} to {shown('', max(train))} "
+            f"training pictures each."
+        )
+    return {"table": table if names else [], "note": note, "rows": rows}
+
+
 def drawings(drawn: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """`titles` that head columns, and `blocks` of rows with a picture for each of them: two
     blocks, to stand beside each other, where a row is short."""

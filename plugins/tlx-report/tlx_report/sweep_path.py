@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tlx.wording import in_percent, kept_measures
 from tlx_report.figures import COLOURS, drawn
 
 if TYPE_CHECKING:
@@ -22,7 +23,49 @@ LINES = 6
 def paths(sweep: Mapping[str, Any], *, percent: bool) -> list[tuple[str, str]]:
     """(key, drawing) for each axis of numbers in the data of a `sweep` event."""
     keys = [axis["key"] for axis in sweep["axes"] if len(_numbers(sweep, axis["key"])) > 1]
-    return [(key, _path(sweep, key, percent)) for key in keys]
+    drawings = [(key, _path(sweep, key, percent)) for key in keys]
+    return [*drawings, *(("frontier", svg) for svg in [frontier(sweep, percent=percent)] if svg)]
+
+
+def frontier(sweep: Mapping[str, Any], *, percent: bool) -> str:
+    """The target's metric against what was kept of the source, a dot for each point; the line goes
+    through those that no other beats in both. '' where nothing of the source moved."""
+    measures = kept_measures(sweep)
+    rows = [r for r in sweep["points"] if r["mean"] is not None and r.get("kept")]
+    if not measures or len(rows) < 2 or not any(r["kept"]["moved"] for r in rows):
+        return ""
+    heading, key, metric = measures[0]
+    moved = key == "moved"
+    lower = moved or (key == "source" and rows[0]["kept"]["direction"] == "min")
+    along, up = -1 if lower else 1, 1 if sweep["direction"] == "max" else -1
+    dots = [(r["kept"][key], r["mean"], r["point"]) for r in rows]
+    best = [
+        (x, y) for x, y, _ in dots
+        if not any(
+            along * a >= along * x and up * b >= up * y and (a, b) != (x, y) for a, b, _ in dots
+        )
+    ]  # fmt: skip
+
+    def draw(ax: Axes) -> None:
+        from matplotlib.ticker import PercentFormatter
+
+        ax.plot(*zip(*sorted(best), strict=True), color=COLOURS[0], lw=1.2, alpha=0.6)
+        for x, y, point in dots:
+            chosen = point == sweep["chosen"]
+            ax.plot([x], [y], "o", ms=6 if chosen else 4, color=COLOURS[1 if chosen else 0])
+            name = ", ".join(f"{v:.3g}" if _is_number(v) else str(v) for v in point.values())
+            ax.annotate(name, (x, y), xytext=(4, 4), textcoords="offset points", fontsize=7)
+        if lower:
+            ax.invert_xaxis()
+        if moved or in_percent(metric):
+            ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+        if percent:
+            ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+        ax.margins(0.12)
+        ax.set_xlabel(f"{heading} (more is kept to the right)")
+        ax.set_ylabel(f"val {sweep['metric']}")
+
+    return drawn(draw, "frontier", (5.6, 3.4))
 
 
 def _path(sweep: Mapping[str, Any], key: str, percent: bool) -> str:

@@ -1,0 +1,80 @@
+"""The arms of an audit as bars, and over label counts as curves.
+
+A whisker or a band is the 95 % interval of a mean over seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from tlx.wording import arms, in_percent
+from tlx_report.figures import COLOURS, bars, drawn
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def arms_of(audit: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """For each setting its `heading`, `text`, `chart`, `table`, and `links` from an arm to the
+    report of its first seed."""
+    return [_setting(audit, number) for number in range(len(audit["settings"]))]
+
+
+def _setting(audit: Mapping[str, Any], number: int) -> dict[str, Any]:
+    setting = audit["settings"][number]
+    metric, count = str(setting["metric"]), setting["labels"]
+    rows = [
+        {"variant": row["arm"], "test": row["test"]}
+        | ({} if (half := row["half"]) is None else {"low": row["test"] - half,
+                                                     "high": row["test"] + half})
+        for row in setting["arms"]
+    ]  # fmt: skip
+    folder = Path(audit["out"]) / ("" if count is None else f"labels-{count}")
+    links = {}
+    for row in rows:
+        report = folder / row["variant"] / "seed-0" / "report.html"
+        if report.exists():
+            links[row["variant"]] = quote(report.relative_to(audit["out"]).as_posix())
+    heading = "all labels" if count == "all" else f"{count} labels a class"
+    return {
+        "heading": "The arms" if count is None else f"With {heading}",
+        "text": str(setting.get("text") or ""),
+        "chart": bars(rows, f"test {metric}", f"arms{number}", percent=in_percent(metric)),
+        "table": arms(setting),
+        "links": links,
+    }
+
+
+def by_labels(audit: Mapping[str, Any]) -> str:
+    """Test metric of every arm over label counts; '' where there is one count."""
+    settings = audit["settings"]
+    if len(settings) < 2:
+        return ""
+    metric = str(audit["metric"])
+    names = [row["arm"] for row in settings[0]["arms"]]
+    places = list(range(len(settings)))
+
+    def draw(ax: Axes) -> None:
+        from matplotlib.ticker import PercentFormatter
+
+        for number, name in enumerate(names):
+            rows = [next(r for r in s["arms"] if r["arm"] == name) for s in settings]
+            colour = COLOURS[number % len(COLOURS)]
+            means, halves = [r["test"] for r in rows], [r["half"] or 0 for r in rows]
+            ax.plot(places, means, "o-", ms=3.5, color=colour, label=name)
+            low, high = (
+                [mean + sign * half for mean, half in zip(means, halves, strict=True)]
+                for sign in (-1, 1)
+            )
+            ax.fill_between(places, low, high, color=colour, alpha=0.13, lw=0)
+        ax.set_xticks(places, [str(s["labels"]) for s in settings])
+        ax.set_xlabel("labels of each class")
+        ax.set_ylabel(f"test {metric}")
+        if in_percent(metric):
+            ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+        ax.legend(frameon=False, fontsize=8)
+
+    return drawn(draw, "labels", (6.4, 3.4))
