@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from tlx.auditing import audit as audit
     from tlx.model import Model as Model
     from tlx.objective import Objective as Objective
     from tlx.objective import Term as Term
@@ -25,12 +26,13 @@ _HOME = {
     "Model": "tlx.model",
     "Objective": "tlx.objective",
     "Term": "tlx.objective",
+    "audit": "tlx.auditing",
     "load": "tlx.saved",
     "rank": "tlx.ranking",
     "run": "tlx.study",
     "similarity": "tlx.ranking",
 }
-__all__ = ["Model", "Objective", "Term", "load", "rank", "run", "similarity"]
+__all__ = ["Model", "Objective", "Term", "audit", "load", "rank", "run", "similarity"]
 
 
 def __getattr__(name: str) -> Any:

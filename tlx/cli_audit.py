@@ -38,7 +38,7 @@ def audit(args: argparse.Namespace) -> None:
     read = config.read(args.run_file, args.set)
     audit_arms.refuse(read)
     config.check(read)  # before jax is imported
-    from tlx import audit as auditing
+    from tlx import auditing
     from tlx.wording import as_json
 
     found = auditing.audit(
