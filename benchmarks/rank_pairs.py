@@ -3,11 +3,13 @@ which source ends up best."""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from transfer.few_labels import unpacked
 
 VEHICLES, ANIMALS = (0, 1, 8, 9), (2, 3, 4, 5, 6, 7)
 """Classes of CIFAR-10: aeroplane, automobile, ship, truck; the others."""
@@ -74,6 +76,19 @@ def target(name: str, work: Path) -> dict[str, Any]:
     if name == "ants-bees":
         return {"name": "folder", "path": str(work / "hymenoptera"), "shots": 2 * SHOTS}
     return {"name": "npz", "path": str(work / "targets" / f"{name}.npz"), "shots": SHOTS}
+
+
+def places(about: str) -> tuple[Path, Path]:
+    """The folder of data files and that of unpacked pictures, as the command line says, filled."""
+    parser = argparse.ArgumentParser(description=about)
+    shared = Path(__file__).resolve().parents[2] / "shared" / "data"
+    parser.add_argument("--data", type=Path, default=shared)
+    parser.add_argument("--work", type=Path, default=Path("runs/few_labels"))
+    given = parser.parse_args()
+    data, work = given.data.resolve(), given.work.resolve()
+    unpacked(data, work)
+    written(work)
+    return data, work
 
 
 def written(work: Path) -> None:

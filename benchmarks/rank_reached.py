@@ -10,15 +10,13 @@ number is a line of results/rank_trust/reached.jsonl, so that what is stopped go
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rank_pairs import TARGETS, TRAINED, Source, sources, target, written
-from transfer.few_labels import unpacked
+from rank_pairs import TARGETS, TRAINED, Source, places, sources, target
 
 import tlx
 
@@ -63,13 +61,7 @@ def table_of(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, default=HERE.parents[1] / "shared" / "data")
-    parser.add_argument("--work", type=Path, default=Path("runs/few_labels"))
-    given = parser.parse_args()
-    data, work = given.data.resolve(), given.work.resolve()
-    unpacked(data, work)
-    written(work)
+    data, work = places((__doc__ or "").splitlines()[0])
     trained(work)
     REACHED.parent.mkdir(parents=True, exist_ok=True)
     lines = REACHED.read_text().splitlines() if REACHED.exists() else []

@@ -12,7 +12,6 @@ results/rank_trust/scores.jsonl, results/rank_trust.json and the table of docs/w
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections import defaultdict
 from dataclasses import dataclass, replace
@@ -21,11 +20,10 @@ from typing import Any, final
 
 import numpy as np
 from jax import Array
-from rank_pairs import TARGETS, TRAINED, sources, written
+from rank_pairs import TARGETS, TRAINED, places, sources
 from rank_reached import REACHED, table_of
 from reported import reported
 from scipy.stats import weightedtau
-from transfer.few_labels import unpacked
 
 from tlx import config as configs
 from tlx import registry
@@ -177,13 +175,7 @@ def tau(values: np.ndarray, reached: np.ndarray) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, default=HERE.parents[1] / "shared" / "data")
-    parser.add_argument("--work", type=Path, default=Path("runs/few_labels"))
-    given = parser.parse_args()
-    data, work = given.data.resolve(), given.work.resolve()
-    unpacked(data, work)
-    written(work)
+    data, work = places((__doc__ or "").splitlines()[0])
     values = scored(data, work)
     reached: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     for line in REACHED.read_text().splitlines():
