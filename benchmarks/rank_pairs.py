@@ -41,6 +41,9 @@ def sources(data: Path, work: Path) -> dict[str, Source]:
     }
     for name in TRAINED:
         found[name] = Source("resnet20", {"name": "run", "path": str(work / "sources" / name)})
+    for name in UNLABELLED:
+        path = Path(__file__).resolve().parent / "transfer" / "pretrained" / name
+        found[name] = Source("resnet20", {"name": "run", "path": str(path)})
     found["imagenet-trunk"] = Source(
         "resnet18",
         {
@@ -60,12 +63,10 @@ TRAINED: dict[str, dict[str, Any]] = {
     "cifar-vehicles": {"data": "vehicles_source", "epochs": 4},
     "cifar-animals": {"data": "animals_source", "epochs": 4},
     "mnist": {"data": "mnist_source", "epochs": 3},
-    "simclr": {
-        "data": "unlabelled", "epochs": 4, "head": "none", "strategy": "simclr",
-        "augmentation": ["resized_crop", "flip", "color_jitter", "grayscale"],
-    },
 }  # fmt: skip
 """Sources that this benchmark trains: what differs from one run file to the next."""
+UNLABELLED = ("simclr", "masked")
+"""Learnt from the pictures of CIFAR-10 without labels; they lie here with their run files."""
 TARGETS = ("digits", "mnist", "usps", "ants-bees", "cifar-vehicles", "cifar-animals")
 
 
@@ -92,9 +93,10 @@ def places(about: str) -> tuple[Path, Path]:
 
 
 def written(work: Path) -> None:
-    """Pictures of sources and targets, once; no picture of a target is one of a source's."""
+    """Pictures of sources and targets, once. No source has seen a target's test pictures, and those
+    that are trained here none of its others; those of all of CIFAR-10 have seen these."""
     into = work / "targets"
-    if (into / "unlabelled.npz").exists():
+    if (into / "usps.npz").exists():
         return
     into.mkdir(parents=True, exist_ok=True)
     with np.load(work / "cifar10.npz") as file:
@@ -104,7 +106,6 @@ def written(work: Path) -> None:
         test = np.flatnonzero(np.isin(cifar["y_test"], classes))[:TESTED]
         _save(into / f"{name}_source.npz", cifar, train[:12_000], test, classes)
         _save(into / f"cifar-{name}.npz", cifar, train[-2_000:], test, classes)
-    _save(into / "unlabelled.npz", cifar, np.arange(12_000), np.arange(TESTED), tuple(range(10)))
     for name in ("mnist", "usps"):
         with np.load(work / f"{name}.npz") as file:
             digits = {key: file[key] for key in ("x_train", "y_train", "x_test", "y_test")}
