@@ -14,14 +14,13 @@ SIBLINGS = (
 here; their parameters are held against other libraries' in any case."""
 
 
-def marked():
-    for param in cases():
-        name = param.id.removeprefix("backbones/").split("-")[0]
-        marks = [pytest.mark.slow] if name in SIBLINGS else []
-        yield pytest.param(*param.values, id=param.id, marks=marks)
+def marked(param):
+    name = param.id.removeprefix("backbones/").split("-")[0]
+    marks = [pytest.mark.slow] if name in SIBLINGS else []
+    return pytest.param(*param.values, id=param.id, marks=marks)
 
 
-@pytest.mark.parametrize("case", marked())
+@pytest.mark.parametrize("case", [marked(param) for param in cases()])
 def test_conformance(case):
     case()
 

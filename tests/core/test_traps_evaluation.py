@@ -94,8 +94,8 @@ def test_the_best_epoch_on_the_test_split_is_luck(tiny, tmp_path, monkeypatch):
     tlx.run(table, out=tmp_path / "run")
     first = opened.index(50)
     assert {*opened[:first]} == {90}, "training, and validation, which is cut from it"
-    assert {*opened[first:]} == {50}
-    assert len(opened[first:]) == 2 * 50, "tested once, and then shown"
+    assert opened[first:].count(50) == 2 * 50, "tested once, and then shown"
+    assert opened[first:].count(90) < 30, "a few that were trained on are shown, too"
 
 
 def test_the_same_picture_in_training_and_test(tmp_path):
