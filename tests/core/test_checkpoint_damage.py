@@ -195,22 +195,19 @@ def test_a_run_that_fell_back_arrives_at_the_damaged_step_again(root):
         assert checkpoints.steps() == (10, 20)
 
 
-KILLS = int(os.environ.get("TLX_KILLS", "10"))
-"""Raised for a release: at least 1,000."""
-
-
-def test_every_step_on_disk_is_whole_whenever_a_run_is_killed(tmp_path):
+@pytest.mark.parametrize("kills", [10, pytest.param(1000, marks=pytest.mark.slow)])
+def test_every_step_on_disk_is_whole_whenever_a_run_is_killed(tmp_path, kills):
     # In a process of its own: it forks after importing and before jax starts its threads.
     told = subprocess.run(
-        [sys.executable, Path(__file__).with_name("killed_saves.py"), tmp_path, str(KILLS)],
+        [sys.executable, Path(__file__).with_name("killed_saves.py"), tmp_path, str(kills)],
         capture_output=True,
         text=True,
-        timeout=120 + 30 * KILLS,
+        timeout=120 + 30 * kills,
         check=False,
     )
     assert told.returncode == 0, told.stderr[-3000:]
     result = json.loads(told.stdout.splitlines()[-1])
-    assert result["kills"] == KILLS
+    assert result["kills"] == kills
     assert result["bad"] == []
     assert result["steps"] > 0
     assert result["left_overs"] > 0, "no kill hit a save or a deletion, so nothing was tried"
