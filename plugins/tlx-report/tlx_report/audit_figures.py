@@ -5,6 +5,7 @@ A whisker or a band is the 95 % interval of a mean over seeds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,10 +27,11 @@ def arms_of(audit: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _setting(audit: Mapping[str, Any], number: int) -> dict[str, Any]:
     setting = audit["settings"][number]
     metric, count = str(setting["metric"]), setting["labels"]
+    least, most = (0.0, 1.0) if in_percent(metric) else (-math.inf, math.inf)
     rows = [
         {"variant": row["arm"], "test": row["test"]}
-        | ({} if (half := row["half"]) is None else {"low": row["test"] - half,
-                                                     "high": row["test"] + half})
+        | ({} if (half := row["half"]) is None else {"low": max(row["test"] - half, least),
+                                                     "high": min(row["test"] + half, most)})
         for row in setting["arms"]
     ]  # fmt: skip
     folder = Path(audit["out"]) / ("" if count is None else f"labels-{count}")
