@@ -7,7 +7,8 @@ on, and compares the order with the accuracies that `rank_reached.py` reached, b
 Kendall tau of Vigna (2015), as the papers of these scores do: 1 is the right order, 0 none; a
 mistake among the best counts most. The interval of a mean over targets is that of a bootstrap over
 targets and, within each, over sources. Baselines stand in the same table. Writes
-results/rank_trust/scores.jsonl, results/rank_trust.json and the table of docs/which_source.md.
+results/rank_trust/scores.jsonl and results/rank_trust.json, and prints the table of
+docs/which_source.md.
 """
 
 from __future__ import annotations
@@ -186,6 +187,22 @@ def main() -> None:
     for way in ("probe", "finetune"):
         result[way] = {name: _trust(name, way, values, reached) for name in names}
     reported("rank_trust", {"what": "weighted Kendall tau with what was reached", **result})
+    print("\n".join(f"| {' | '.join(row)} |" for row in rows(result)))
+
+
+def rows(result: dict[str, Any]) -> list[list[str]]:
+    """The table of docs/which_source.md, best first by the probes."""
+
+    def cell(found: dict[str, Any]) -> str:
+        low, high = found["interval"]
+        return f"{found['tau']:.2f} ({low:.2f} to {high:.2f})"
+
+    order = sorted(result["probe"], key=lambda name: -result["probe"][name]["tau"])
+    return [
+        [f"`{name}`", cell(result["probe"][name]), cell(result["finetune"][name]),
+         str(result["probe"][name]["sources"])]
+        for name in order
+    ]  # fmt: skip
 
 
 def _trust(

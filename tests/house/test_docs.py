@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import subprocess
 import sys
@@ -43,6 +44,18 @@ def test_the_readme_lists_the_plugins_of_this_repository() -> None:
     assert {
         kind: set(ticked(names)) for kind, names in rows(read("README.md"), "kind")
     } == installed
+
+
+def test_how_far_scores_are_trusted_is_what_was_measured() -> None:
+    measured = json.loads(read("benchmarks/results/rank_trust.json"))
+    listed = rows(read("docs/which_source.md"), "measured")
+    assert {ticked(row[0])[0] for row in listed} == set(measured["probe"])
+    for name, *cells, sources in listed:
+        for way, cell in zip(("probe", "finetune"), cells, strict=True):
+            found = measured[way][ticked(name)[0]]
+            low, high = found["interval"]
+            assert cell == f"{found['tau']:.2f} ({low:.2f} to {high:.2f})", (name, way)
+            assert int(sources) == found["sources"]
 
 
 def test_the_readme_lists_the_commands() -> None:
