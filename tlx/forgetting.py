@@ -65,7 +65,8 @@ def forgotten(experiment: Experiment, variables: Variables) -> dict[str, Any] | 
         return found
     pictures = _some(experiment.splits.test)
     head = _source_head(experiment)
-    before, after = (_seen(experiment, head, numbers, pictures) for numbers in (begun, variables))
+    look = _look(experiment.final.model, head)
+    before, after = (_seen(experiment, look, numbers, pictures) for numbers in (begun, variables))
     alike = {name: drift.cka(x, after.features[name]) for name, x in before.features.items()}
     found["cka"] = {name: value for name, value in alike.items() if value is not None}
     found["examples"] = len(pictures)
@@ -117,14 +118,12 @@ def _source_head(experiment: Experiment) -> sources.Source | None:
 
 
 def _seen(
-    experiment: Experiment, source: sources.Source | None, variables: Variables, subset: Subset
+    experiment: Experiment, look: Callable[..., Any], variables: Variables, subset: Subset
 ) -> Seen:
-    look = _look(experiment.final.model, source.model if source else None)
-    top = source.variables if source else Variables({}, {})
     features, outputs = [], []
     for batch in eval_batches(experiment, subset):
         counted = np.asarray(fetched(batch["weight"])) > 0
-        said, answer = fetched(look(variables, top, batch["image"]))
+        said, answer = fetched(look(variables, batch["image"]))
         features.append({name: np.asarray(x)[counted] for name, x in said.items()})
         outputs.append(None if answer is None else np.asarray(answer)[counted])
     names = [spec.name for spec in experiment.model.backbone.features]
@@ -133,21 +132,25 @@ def _seen(
     return Seen(joined, np.concatenate(told) if len(told) == len(outputs) else None)
 
 
-def _look(model: Model, headed: Model | None) -> Callable[..., Any]:
+def _look(model: Model, source: sources.Source | None) -> Callable[..., Any]:
+    """A network's numbers and pictures -> features, and the answers of the source's head."""
+    top = source.variables if source else Variables({}, {})
+
     def look(variables: Variables, top: Variables, image: Any) -> Any:
         key = jax.random.key(0)
         features, _ = model.features(*variables, image, rng=key, mode="eval")
         answer = None
-        if headed is not None:
+        if source is not None:
             size = (image.shape[1], image.shape[2])
-            answer, _ = headed.answer(*top, features, size=size, rng=key, mode="eval")
+            answer, _ = source.model.answer(*top, features, size=size, rng=key, mode="eval")
         pooled = {
             name: x.mean(tuple(range(1, x.ndim - 1))) if x.ndim > 2 else x
             for name, x in features.items()
         }
         return pooled, answer
 
-    return compiled(look)
+    program = compiled(look)
+    return lambda variables, image: program(variables, top, image)
 
 
 def _own_task(experiment: Experiment, variables: Variables) -> dict[str, Any] | None:
