@@ -10,7 +10,7 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -35,6 +35,7 @@ from tlx.protocols import (
     Averages,
     Brings,
     Brought,
+    Head,
     Learns,
     Mixes,
     Prepares,
@@ -195,10 +196,7 @@ def assemble(config: RunConfig) -> Experiment:
     info = data.info
     parts = cut(data, config.data)
 
-    def head_of(classes: int) -> Any:
-        name, options = (config.head.name, config.head.options) if config.head else ("softmax", {})
-        return registry.build("heads", name, options, given={"classes": classes})
-
+    head_of = partial(head_over, config)
     head = head_of(len(info.classes)) if config.head else None
     file = weights.input if weights else None
     stated = config.weights.input if config.weights else None
@@ -286,6 +284,12 @@ def assemble(config: RunConfig) -> Experiment:
         constants=meshes.placed(constants, mesh),
         mesh=mesh,
     )
+
+
+def head_over(config: RunConfig, classes: int) -> Head:
+    """A head of the run's kind over so many classes; a softmax where the run has none."""
+    name, options = (config.head.name, config.head.options) if config.head else ("softmax", {})
+    return registry.build("heads", name, options, given={"classes": classes})
 
 
 def cut(data: Any, config: DataConfig) -> Splits:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 from tlx.config import Part, RunConfig
@@ -90,6 +91,11 @@ def with_labels(config: RunConfig, count: Labels) -> RunConfig:
     if config.data.shots is not None and few is not None:
         return replace(config, data=replace(config.data, shots=few))
     return replace(config, data=replace(config.data, shots=None, limit=few))
+
+
+def folder(out: Path, count: Labels) -> Path:
+    """Where the arms with so many labels lie in an audit's folder."""
+    return out if count is None else out / f"labels-{count}"
 
 
 def with_seed(config: RunConfig, number: int, resplit: bool) -> RunConfig:

@@ -96,9 +96,8 @@ def _audited(
     _check_asked(to / ASKED, asked, resume)
     if resume and (done := folder.read_result(to)) is not None:
         return done
-    for _, setting in settings[:1]:
-        for config in audit_arms.arms(setting).values():
-            assemble(config)  # what cannot work is refused before an hour of what can
+    for config in audit_arms.arms(settings[0][1]).values():
+        assemble(config)  # what cannot work is refused before an hour of what can
     folder.write_json(to / ASKED, asked._asdict())
     sinks = listening(base, console)
     try:
@@ -107,7 +106,7 @@ def _audited(
                      f"and {asked.seeds} seeds; writing to {to}")  # fmt: skip
         found = []
         for count, setting in settings:
-            into = to if count is None else to / f"labels-{count}"
+            into = audit_arms.folder(to, count)
             if count is not None:
                 _note(sinks, f"With {verdict.worded(count)}:")
             found.append({"labels": count, **_setting(setting, asked, into, sinks)})
@@ -196,7 +195,7 @@ def _one(config: RunConfig, to: Path, store: Store, *, keep: bool) -> dict[str, 
 
 def _next(found: Sequence[Mapping[str, Any]], to: Path) -> list[str]:
     last = found[-1]
-    into = to if last["labels"] is None else to / f"labels-{last['labels']}"
+    into = audit_arms.folder(to, last["labels"])
     name = SCRATCH if last["verdict"] == verdict.HURTS else last["best"]
     return [f"tlx predict {into / name / 'seed-0'} IMAGE..."]
 

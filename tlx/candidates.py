@@ -7,20 +7,17 @@ for the backbone that they fit best.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from tlx import registry, sources
 from tlx.config import SourceConfig, WeightsConfig
 from tlx.errors import ConfigError, TlxError, did_you_mean, listed
-from tlx.folder import RESULT
-from tlx.initial import Initial
+from tlx.folder import read_result
 from tlx.inspection import inspect
 from tlx.model import Model
 from tlx.options import schema
@@ -127,9 +124,7 @@ def _random(backbone: str) -> Source:
     """A network that has learnt nothing: what every source has to beat."""
     body = registry.build("backbones", backbone)
     model = Model(body, None, body.inputs)
-    size = model.inputs.size or (224, 224)
-    batch = {"image": jnp.zeros((1, *size, 3), jnp.uint8)}
-    initial = Initial(model, jax.random.key(0), batch)
+    initial = sources.begun(model)
     return Source(model, initial.filled(initial.shapes), None)
 
 
@@ -149,8 +144,7 @@ def _accuracy(folder: Path) -> float | None:
     """The accuracy on the test split that a run has left beside its model, or in its folder."""
     for place in (folder, folder.parent if folder.name == "model" else folder):
         try:
-            result: Mapping[str, Any] = json.loads((place / RESULT).read_text(encoding="utf-8"))
-            return float(result["test"]["accuracy"])
-        except (OSError, ValueError, KeyError, TypeError):
+            return float((read_result(place) or {})["test"]["accuracy"])
+        except (TlxError, OSError, ValueError, KeyError, TypeError):
             continue
     return None

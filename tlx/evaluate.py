@@ -17,7 +17,7 @@ import numpy as np
 from tlx.compiled import compiled
 from tlx.mesh import fetched
 from tlx.model import Model
-from tlx.protocols import ForwardFn, Head
+from tlx.protocols import ForwardFn
 from tlx.types import Batch, Constants, Params, State, Variables
 
 Totals = Mapping[str, Any]
@@ -107,11 +107,10 @@ def samples(
     model: Model, variables: Variables, batches: Iterable[Batch], each: int
 ) -> list[Sample]:
     """Up to `each` right and `each` wrong predictions of a classifier, in the split's order."""
-    head = model.head
-    if head is None:
+    if model.head is None:
         return []
 
-    predict = _predictor(model, head)
+    predict = _predictor(model)
     right: list[Sample] = []
     wrong: list[Sample] = []
     for batch in batches:
@@ -131,13 +130,17 @@ def samples(
     return wrong + right
 
 
-def _predictor(model: Model, head: Head) -> Callable[[Params, State, Batch], Mapping[str, Any]]:
-    @jax.jit
+@lru_cache(maxsize=4)
+def _predictor(model: Model) -> Callable[[Params, State, Batch], Mapping[str, Any]]:
+    """What a head predicts; the same program for the same model."""
+    head = model.head
+    assert head is not None
+
     def predict(params: Params, state: State, batch: Batch) -> Mapping[str, Any]:
         passed = model.forward(params, state, batch, rng=jax.random.key(0), mode="eval")
         return head.predict(passed.outputs)
 
-    return predict
+    return compiled(predict)
 
 
 def answers(
@@ -147,7 +150,7 @@ def answers(
     there, `label` and `predicted` (N,), classes; None where the head predicts no class."""
     if model.head is None:
         return None
-    predict, found = _predictor(model, model.head), []
+    predict, found = _predictor(model), []
     for batch in batches:
         said = jax.device_get(fetched(predict(variables.params, variables.state, batch)))
         if "class" not in said or np.ndim(said["class"]) != 1:

@@ -9,28 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax import Array
 
 from tlx import config as configs
 from tlx import drift, hosts, registry, saved, sources, trees
-from tlx.assemble import Experiment, cut
+from tlx.as_loaded import supervised
+from tlx.assemble import Experiment, cut, head_over
 from tlx.compiled import compiled
 from tlx.config import RunConfig
 from tlx.errors import TlxError
-from tlx.evaluate import evaluate, summable
+from tlx.evaluate import evaluate, evaluator
 from tlx.feed import eval_batches
 from tlx.folder import RUN_FILE
 from tlx.mesh import fetched
-from tlx.model import Model
+from tlx.model import Model, pooled
 from tlx.protocols import Staged
 from tlx.splits import Subset, shuffled
 from tlx.stream import evaluation
-from tlx.types import Batch, Constants, Forward, Mode, Params, State, Variables
+from tlx.types import Constants, Variables
 
 PICTURES = 256
 """Of the test split that are looked at."""
@@ -65,8 +66,7 @@ def forgotten(experiment: Experiment, variables: Variables) -> dict[str, Any] | 
         return found
     pictures = _some(experiment.splits.test)
     head = _source_head(experiment)
-    look = _look(experiment.final.model, head)
-    before, after = (_seen(experiment, look, numbers, pictures) for numbers in (begun, variables))
+    before, after = (_seen(experiment, head, numbers, pictures) for numbers in (begun, variables))
     alike = {name: drift.cka(x, after.features[name]) for name, x in before.features.items()}
     found["cka"] = {name: value for name, value in alike.items() if value is not None}
     found["examples"] = len(pictures)
@@ -108,22 +108,18 @@ def _source_head(experiment: Experiment) -> sources.Source | None:
     config = experiment.config
     if config.weights is None:
         return None
-
-    def head_of(classes: int) -> Any:
-        part = config.head
-        name, options = (part.name, part.options) if part else ("softmax", {})
-        return registry.build("heads", name, options, given={"classes": classes})
-
-    return sources.headed(config.weights, experiment.model, head_of)
+    return sources.headed(config.weights, experiment.model, partial(head_over, config))
 
 
 def _seen(
-    experiment: Experiment, look: Callable[..., Any], variables: Variables, subset: Subset
+    experiment: Experiment, source: sources.Source | None, variables: Variables, subset: Subset
 ) -> Seen:
+    look = _look(experiment.final.model, source.model if source else None)
+    top = source.variables if source else Variables({}, {})
     features, outputs = [], []
     for batch in eval_batches(experiment, subset):
         counted = np.asarray(fetched(batch["weight"])) > 0
-        said, answer = fetched(look(variables, batch["image"]))
+        said, answer = fetched(look(variables, top, batch["image"]))
         features.append({name: np.asarray(x)[counted] for name, x in said.items()})
         outputs.append(None if answer is None else np.asarray(answer)[counted])
     names = [spec.name for spec in experiment.model.backbone.features]
@@ -132,25 +128,21 @@ def _seen(
     return Seen(joined, np.concatenate(told) if len(told) == len(outputs) else None)
 
 
-def _look(model: Model, source: sources.Source | None) -> Callable[..., Any]:
-    """A network's numbers and pictures -> features, and the answers of the source's head."""
-    top = source.variables if source else Variables({}, {})
+@lru_cache(maxsize=4)
+def _look(model: Model, headed: Model | None) -> Callable[..., Any]:
+    """The numbers of a network and of the source's head, and pictures -> features, and what that
+    head answers; the same program for the same models, so that a sweep compiles it once."""
 
     def look(variables: Variables, top: Variables, image: Any) -> Any:
         key = jax.random.key(0)
         features, _ = model.features(*variables, image, rng=key, mode="eval")
         answer = None
-        if source is not None:
+        if headed is not None:
             size = (image.shape[1], image.shape[2])
-            answer, _ = source.model.answer(*top, features, size=size, rng=key, mode="eval")
-        pooled = {
-            name: x.mean(tuple(range(1, x.ndim - 1))) if x.ndim > 2 else x
-            for name, x in features.items()
-        }
-        return pooled, answer
+            answer, _ = headed.answer(*top, features, size=size, rng=key, mode="eval")
+        return {name: pooled(x) for name, x in features.items()}, answer
 
-    program = compiled(look)
-    return lambda variables, image: program(variables, top, image)
+    return compiled(look)
 
 
 def _own_task(experiment: Experiment, variables: Variables) -> dict[str, Any] | None:
@@ -168,7 +160,7 @@ def _own_task(experiment: Experiment, variables: Variables) -> dict[str, Any] | 
         pictures = _some(cut(data, config.data).test)
     except (TlxError, OSError):
         return None
-    totals, constants = compiled(summable(model, _forward)), Constants({}, {}, {}, {})
+    totals, constants = evaluator(model, supervised), Constants({}, {}, {}, {})
     now = Variables(
         {**source.variables.params, "backbone": variables.params["backbone"]},
         {**source.variables.state, "backbone": variables.state["backbone"]},
@@ -186,13 +178,6 @@ def _own_task(experiment: Experiment, variables: Variables) -> dict[str, Any] | 
         "after": values[1],
         "examples": len(pictures),
     }
-
-
-def _forward(
-    model: Model, params: Params, state: State, batch: Batch, constants: Constants, *,
-    rng: Array, mode: Mode, progress: Array,
-) -> Forward:  # fmt: skip
-    return model.forward(params, state, batch, rng=rng, mode=mode)
 
 
 def _run_of(config: RunConfig) -> Path | None:

@@ -242,3 +242,8 @@ class Model:
     def with_frozen(self, frozen: int, norm: NormPolicy) -> Model:
         """The same model with another frozen prefix and batch-norm policy."""
         return replace(self, frozen=frozen, norm=norm)
+
+
+def pooled(feature: Array) -> Array:
+    """(B,D) of a vector, or of a map or tokens averaged over their positions."""
+    return feature.mean(tuple(range(1, feature.ndim - 1)))

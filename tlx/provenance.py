@@ -44,7 +44,8 @@ def keep(out: Path, facts: Facts, splits: Mapping[str, Classed]) -> None:
     """Write into the run's folder `out` what it starts with and which example is in which split.
     What is there already is held against it, see `verify`."""
     verify(out, facts, splits, RESUMING)
-    membership.keep(out / folder.SPLIT, splits)
+    if not (table := out / folder.SPLIT).exists():  # or it has just been held against them
+        membership.keep(table, splits)
     if not (path := out / folder.PROVENANCE).exists():
         manifest.write(path, json.dumps(facts, indent=1) + "\n")
 

@@ -54,7 +54,7 @@ def rank(
     compare: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Rank sources for a labelled target, higher scores first; plain data, which
-    `tlx.ranking_table` puts in words.
+    `tlx.rank_table` puts in words.
 
     `target` is what `tlx finetune` accepts as data, or a DataSource: `images` of its training
     split at most, every class in proportion. `sources` are named as `tlx.candidates` says, every

@@ -20,7 +20,8 @@ from jax import Array
 from tlx.candidates import Candidate
 from tlx.compiled import compiled
 from tlx.errors import ScoreError
-from tlx.linear_probe import fitted
+from tlx.linear_probe import answers, fitted
+from tlx.model import pooled
 from tlx.preprocessing import canvas
 from tlx.splits import Subset
 from tlx.stream import evaluation
@@ -116,8 +117,8 @@ class SourceWords:
             for f, p in [program(variables, jnp.asarray(batch["image"]))]
         ]
         features = np.concatenate([f for f, _ in parts]).astype(np.float64)
-        answers = [np.asarray(p, np.float64) for _, p in parts if p is not None]
-        outputs = np.concatenate(answers) if answers else None
+        told = [np.asarray(p, np.float64) for _, p in parts if p is not None]
+        outputs = np.concatenate(told) if told else None
         if outputs is not None:  # they add up to 1 in float32 only
             outputs /= outputs.sum(1, keepdims=True)
         if not np.isfinite(features).all():
@@ -150,8 +151,7 @@ class SourceWords:
         probe = fit(features, jnp.asarray(labels), classes=len(self.target.info.classes))
 
         def answer(probe: Any, features: Features, size: tuple[int, int]) -> Array:
-            x = (pooled(features[self.feature]) - probe.mean) * probe.scale
-            return x @ probe.kernel + probe.bias
+            return answers(probe, pooled(features[self.feature]))
 
         return self._embedded(answer, probe)
 
@@ -173,8 +173,3 @@ class SourceWords:
         model, variables, _ = self.candidate.source
         batches = self.batches(EMBEDDED)
         return task_embedding(model, variables, answer, head, batches, seed=self.seed)
-
-
-def pooled(feature: Array) -> Array:
-    """(B,D) of a vector, or of a map or tokens averaged over their positions."""
-    return feature.mean(tuple(range(1, feature.ndim - 1)))

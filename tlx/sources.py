@@ -114,16 +114,16 @@ def _other(config: SourceConfig, own_head: HeadOf) -> Source:
     source = open_weights(config.weights)
     inputs = as_trained(source.input, backbone.inputs, config.weights.input)
     model = Model(backbone, None, inputs)
-    return load(config.weights, source, _begun(model), own_head).source
+    return load(config.weights, source, begun(model), own_head).source
 
 
 def headed(config: WeightsConfig, model: Model, own_head: HeadOf) -> Source | None:
     """The source with the head of its file; None where the file has none that fits."""
     source = open_weights(config)
-    return _own_head(source, source.tensors(), _begun(model), own_head)
+    return _own_head(source, source.tensors(), begun(model), own_head)
 
 
-def _begun(model: Model) -> Initial:
+def begun(model: Model) -> Initial:
     """What a source begins with, on a picture of any content."""
     size = model.inputs.size or (32, 32)
     return Initial(model, jax.random.key(0), {"image": jnp.zeros((1, *size, 3), jnp.uint8)})

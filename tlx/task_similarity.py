@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tlx.candidates import Candidate
+from tlx.drift import cka
 from tlx.errors import ScoreError
 from tlx.source_words import SourceWords, Target
 
@@ -53,24 +54,10 @@ def between_data(
 
 
 def linear_cka(one: np.ndarray, other: np.ndarray) -> float:
-    """Linear CKA of features (N,D) and (N,E) of the same pictures (Kornblith et al. 2019,
-    arXiv:1905.00414) with the unbiased HSIC (Nguyen et al. 2020, arXiv:2010.15327), about 0 for
-    unrelated features and 1 for equal ones; 0 where one of them is constant. 4 pictures or more."""
-    grams = [x @ x.T for x in (one - one.mean(0), other - other.mean(0))]
-    for gram in grams:
-        np.fill_diagonal(gram, 0)
-    sizes = [_hsic(gram, gram) for gram in grams]
-    if min(sizes) <= 0:
-        return 0.0
-    return _hsic(*grams) / float(np.sqrt(sizes[0] * sizes[1]))
-
-
-def _hsic(k: np.ndarray, m: np.ndarray) -> float:
-    """n (n - 3) times the unbiased estimate (Song et al. 2012); diagonals are 0."""
-    n = len(k)
-    return float(
-        np.sum(k * m) + k.sum() * m.sum() / ((n - 1) * (n - 2)) - 2 / (n - 2) * k.sum(0) @ m.sum(0)
-    )
+    """`tlx.drift.cka` of features (N,D) and (N,E) of the same pictures, about 0 for unrelated ones
+    and 1 for equal ones; 0 where one of them is constant."""
+    found = cka(one, other)
+    return 0.0 if found is None else found
 
 
 def mmd(one: np.ndarray, other: np.ndarray) -> float:

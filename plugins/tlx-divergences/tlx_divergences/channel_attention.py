@@ -19,7 +19,7 @@ from jax import Array
 
 from tlx.compiled import compiled
 from tlx.errors import ConfigError
-from tlx.model import Model, pictures
+from tlx.model import Model, pictures, pooled
 from tlx.newton_cg import minimise
 from tlx.phase import Examples
 from tlx.protocols import Head, Staged
@@ -80,7 +80,7 @@ def sites(model: Model, variables: Variables, image: Array) -> dict[str, Site]:
     for number, (carry, features) in enumerate(stages, 1):
         read = [name for name in (model.head.needs if model.head else ()) if name in features]
         for name, value in features.items():
-            mean = value.mean(tuple(range(1, value.ndim - 1)))
+            mean = pooled(value)
             copies = tuple(
                 other
                 for other in read

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from tlx.errors import ConfigError
+from tlx.model import pooled
 from tlx.types import Features
 from tlx_divergences.named import feature
 
@@ -45,5 +46,4 @@ def _vectors(values: Array, name: str, divergence: str) -> Array:
             f"{divergence} compares {name!r} as one vector an example, (B,...,C), and it is "
             f"{values.shape}."
         )
-    values = values.astype(jnp.promote_types(values.dtype, "float32"))
-    return values.mean(tuple(range(1, values.ndim - 1)))
+    return pooled(values.astype(jnp.promote_types(values.dtype, "float32")))

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from tlx.errors import ConfigError, did_you_mean, listed
+from tlx.model import pooled
 from tlx.types import Features, Params, Variables
 
 
@@ -21,8 +22,7 @@ def vector(features: Features, name: str) -> Array:
             f"{did_you_mean(name, features)} Features: {listed(features)}. "
             f"Set the head's `feature` to one of them."
         )
-    feature = features[name]
-    return feature.mean(tuple(range(1, feature.ndim - 1)))
+    return pooled(features[name])
 
 
 def init(rng: Array, feature: Array, outputs: int, *, zero: bool = False) -> Variables:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from tlx import audit_arms, verdict
 from tlx.wording import arms, in_percent
 from tlx_report.figures import COLOURS, bars, drawn
 
@@ -34,15 +35,14 @@ def _setting(audit: Mapping[str, Any], number: int) -> dict[str, Any]:
                                                      "high": min(row["test"] + half, most)})
         for row in setting["arms"]
     ]  # fmt: skip
-    folder = Path(audit["out"]) / ("" if count is None else f"labels-{count}")
+    folder = audit_arms.folder(Path(audit["out"]), count)
     links = {}
     for row in rows:
         report = folder / row["variant"] / "seed-0" / "report.html"
         if report.exists():
             links[row["variant"]] = quote(report.relative_to(audit["out"]).as_posix())
-    heading = "all labels" if count == "all" else f"{count} labels a class"
     return {
-        "heading": "The arms" if count is None else f"With {heading}",
+        "heading": "The arms" if count is None else f"With {verdict.worded(count)}",
         "text": str(setting.get("text") or ""),
         "chart": bars(rows, f"test {metric}", f"arms{number}", percent=in_percent(metric)),
         "table": arms(setting),
