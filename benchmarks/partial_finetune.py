@@ -1,10 +1,12 @@
 """The last stage of a ResNet-18 trained behind frozen ones, computed once or at every step.
 
-    python benchmarks/partial_finetune.py [--size 112] [--pictures 192] [--epochs 5] [--rounds 3]
+    python benchmarks/partial_finetune.py [--pictures 192] [--epochs 20] [--rounds 2]
 
 Two runs of tlx that differ in `cache_gb` alone, interleaved, on random pictures: time does not
 depend on what they show. Both look at 32 validation pictures after every epoch. The cached time
-holds the computing of what is cached; compiling, as jax's own events say, is apart. Writes
+holds the computing of what is cached; compiling, as jax's own events say, is apart. On two cores a
+picture of 224 pixels costs 12.6 ms in the frozen stages and 10.6 ms in the one that is trained, so
+that no number of epochs makes caching more than 2.2 times faster, and 5 of them 1.7 times. Writes
 results/partial_finetune.json.
 """
 
@@ -26,7 +28,7 @@ from tlx.assemble import assemble
 from tlx.loop import train
 from tlx.sinks import Sinks
 
-VAL, TEST = 32, 32
+VAL, TEST, SIZE = 32, 32, 224
 FROZEN = ["stem", "stage1", "stage2", "stage3"]
 
 
@@ -42,10 +44,9 @@ def table(pictures: Path, epochs: int, cache_gb: float) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=int, default=112)
     parser.add_argument("--pictures", type=int, default=192)
-    parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=2)
     given = parser.parse_args()
     rng, compiling = np.random.default_rng(0), Compiling()
     seconds: dict[str, list[float]] = {"cached": [], "recomputed": []}
@@ -53,7 +54,7 @@ def main() -> None:
         pictures = Path(folder) / "pictures.npz"
         arrays: dict[str, Any] = {}
         for name, count in (("train", given.pictures + VAL), ("test", TEST)):
-            shape = (count, given.size, given.size, 3)
+            shape = (count, SIZE, SIZE, 3)
             arrays[f"x_{name}"] = rng.integers(0, 256, shape, np.uint8)
             arrays[f"y_{name}"] = np.arange(count) % 2
         np.savez(pictures, **arrays)
@@ -69,7 +70,7 @@ def main() -> None:
                     seconds[name].append(spent)
     pairs = zip(seconds["cached"], seconds["recomputed"], strict=True)
     result = {
-        "what": f"stage 4 and head of a ResNet-18, {given.pictures} pictures of {given.size} "
+        "what": f"stage 4 and head of a ResNet-18, {given.pictures} pictures of {SIZE} "
         f"pixels x {given.epochs} epochs, batches of 16",
         "seconds": {name: round(statistics.median(each), 2) for name, each in seconds.items()},
         "times_faster": round(statistics.median(b / a for a, b in pairs), 2),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias, final
 
 import jax
@@ -22,7 +22,7 @@ from tlx.model import Model, Prefix
 from tlx.objective import altered
 from tlx.phase import Examples
 from tlx.protocols import Augmentation
-from tlx.reads import reads
+from tlx.reads import read_by
 from tlx.rows import taken
 from tlx.splits import Subset
 from tlx.stream import WHOLE, order
@@ -116,15 +116,20 @@ class Recipe:
         self, variables: Variables, image: Any, index: Any, view: Any
     ) -> dict[str, PyTree]:
         """`prefix` and, if it is kept, `image` of a batch; `index` (B,) and `view` seed them."""
-        if self.augmentations:
-            key = jax.random.fold_in(jax.random.fold_in(jax.random.key(self.seed), 3), view)
-            own = jax.vmap(lambda number: jax.random.fold_in(key, number))(index)
-            each = jax.vmap(jax.random.fold_in, (0, None))
-            image = altered(self.augmentations, image, lambda number: each(own, number))
+        image = self.view(image, index, view)
         found = self.model.prefix(*variables, image, rng=jax.random.key(0))
         named = {k: v for k, v in found.features.items() if k in self.features}
         kept = {"prefix": Prefix(found.carry, named), "image": image}
         return kept if self.pictures else {"prefix": kept["prefix"]}
+
+    def view(self, image: Any, index: Any, view: Any) -> Any:
+        """The version of the pictures that the network sees."""
+        if not self.augmentations:
+            return image
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(self.seed), 3), view)
+        own = jax.vmap(lambda number: jax.random.fold_in(key, number))(index)
+        each = jax.vmap(jax.random.fold_in, (0, None))
+        return altered(self.augmentations, image, lambda number: each(own, number))
 
 
 class Order(NamedTuple):
@@ -158,19 +163,19 @@ def ordered(
     first = next(iter(read(Subset(subset.split, subset.indices[:size], subset.name), size)))
     rest = {k: v for k, v in first.items() if k not in ("image", "weight")}
     arguments = (variables, first["image"], first["index"], np.int32(0))
-    lowered = compiled(recipe).lower(*arguments)
-    needed = jax.tree.leaves(reads(recipe, *arguments)[0])
-    found = jax.eval_shape(recipe, *arguments)
+    traced = compiled(recipe).trace(*arguments)
+    lowered, found = traced.lower(), traced.out_info
+    needed = jax.tree.leaves(read_by(traced.jaxpr, arguments)[0])
     count = recipe.views * len(subset)
     like = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape[1:]), leaf.dtype), {**rest, **found}
     )
-    blank = jax.eval_shape(replace(recipe, pictures=True), *arguments)["image"]
+    blank = jax.eval_shape(recipe.view, *arguments[1:])
 
     digest = hashlib.sha256(_about(recipe, subset, fingerprint).encode())
     digest.update(lowered.as_text().encode())
-    for leaf, read_by in zip(jax.tree.leaves(variables), needed, strict=True):
-        if read_by:
+    for leaf, matters in zip(jax.tree.leaves(variables), needed, strict=True):
+        if matters:
             digest.update(np.asarray(leaf).tobytes())
     for entry in (subset.indices, *first.values()):
         digest.update(np.ascontiguousarray(entry).tobytes())

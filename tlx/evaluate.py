@@ -81,9 +81,15 @@ def evaluate(
     total: Any = None
     for batch in batches:
         found = totals_of(variables.params, variables.state, batch, constants)
-        total = found if total is None else jax.tree.map(jnp.add, total, found)
+        total = found if total is None else added(total, found)
     total = jax.device_get(fetched(total))
     return Evaluated(metrics_of(model, total), total)
+
+
+@jax.jit
+def added(total: Totals, more: Totals) -> Totals:
+    """Totals of both together."""
+    return jax.tree.map(jnp.add, total, more)
 
 
 def metrics_of(model: Model, total: Totals) -> dict[str, float]:

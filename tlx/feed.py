@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from itertools import repeat
 from typing import Any, NamedTuple
 
@@ -34,6 +35,8 @@ STACKED = 2**26
 """Bytes of batches that are stacked on the host for one call."""
 ON_DEVICE = 2**28
 """Bytes of rows that are copied to the device for a whole phase."""
+AT_ONCE = 1024
+"""Rows that a head alone is evaluated on at a time: more than a network's pictures."""
 
 
 class Feed(NamedTuple):
@@ -105,6 +108,9 @@ def feeding(
         {},
         drawn,
     )
+    if whole and found["val"].nbytes <= ON_DEVICE:
+        val = cache(lambda: tuple(from_table(found["val"], experiment, AT_ONCE)))
+        begun = begun._replace(val=val)
     if whole and small:
         rows = {name: dict(table.rows) for name, table in fed.items()}
         rows = mesh.gathered(jax.tree.map(jnp.asarray, rows), experiment.mesh)
@@ -263,9 +269,9 @@ def table_of(
     return kept["other"].table
 
 
-def from_table(table: Table, experiment: Experiment) -> Iterator[Batch]:
+def from_table(table: Table, experiment: Experiment, least: int = 64) -> Iterator[Batch]:
     """Its batches on the device, as evaluation wants them."""
-    size = _eval_size(experiment, len(table))
+    size = _eval_size(experiment, len(table), least)
     return map(experiment.shared, table.evaluation(size, mesh.own(size, experiment.mesh)))
 
 
@@ -292,5 +298,5 @@ def _sharing(experiment: Experiment, planned: Planned, variables: Variables) -> 
     return frozenset(found)
 
 
-def _eval_size(experiment: Experiment, count: int) -> int:
-    return mesh.rounded(min(max(experiment.config.batch_size, 64), count), experiment.mesh)
+def _eval_size(experiment: Experiment, count: int, least: int = 64) -> int:
+    return mesh.rounded(min(max(experiment.config.batch_size, least), count), experiment.mesh)

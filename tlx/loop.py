@@ -24,7 +24,7 @@ from tlx.cache_store import Store
 from tlx.checkpoint import Checkpoints, Restored
 from tlx.diverged import advice, left_out, refuse_lost, stopping
 from tlx.errors import CollapsedError, DivergedError, Interrupted
-from tlx.feed import Feed, eval_batches, feeding, solving
+from tlx.feed import Feed, feeding, solving
 from tlx.health import watch
 from tlx.interrupt import interruptible
 from tlx.logged import cut, logged
@@ -34,6 +34,7 @@ from tlx.plan import Planned
 from tlx.profile import Clock
 from tlx.protocols import SelfSupervised, Sink
 from tlx.split_metrics import evaluated
+from tlx.splits import Subset
 from tlx.statistics import recomputed
 from tlx.train_state import entering, fresh_state, like
 from tlx.types import Batch, Constants, Event, TrainState, Variables
@@ -78,6 +79,7 @@ class _Loop:
         experiment = self.experiment
         self.compile_seconds = 0.0
         self.saved = (-1, time.perf_counter())
+        self.val: Mapping[str, float] | None = None  # of the best step, as the result has it
         every = experiment.config.eval_every or 1.0
         self.eval_steps = max(1, round(every * experiment.steps_per_epoch))
         self.metric, self.direction = experiment.selection
@@ -101,7 +103,7 @@ class _Loop:
         self._save(train, best, force=True)
         final, used = experiment.final, experiment.used(best)
         with self.clock.part("evaluation"):
-            val = evaluated(experiment, final, used, experiment.splits.val).metrics
+            val = self.val or evaluated(experiment, final, used, experiment.splits.val).metrics
         best_step, steps = int(train.ledger["best_step"]), int(train.step)
         skipped = int(train.ledger[TOTAL]) if TOTAL in train.ledger else None
         return Trained(best, val, best_step, steps, self.compile_seconds, skipped)
@@ -130,6 +132,7 @@ class _Loop:
             self._tell("warning", found.step, text=text)
         self._tell("note", found.step, text=f"Resumed at step {found.step}.")
         self.saved = (found.step, time.perf_counter())
+        self.val = found.meta.get("val")
         return found.tree["train"], found.tree["best"]
 
     def _solved(
@@ -152,8 +155,7 @@ class _Loop:
             params={**train.params, "head": hosts.agreed(found.head)},
         )
         with self.clock.part("evaluation"):
-            val = eval_batches(experiment, experiment.splits.val)
-            train, best = self._select(planned, train, best, val)
+            train, best = self._select(planned, train, best, experiment.splits.val)
         self._save(train, best, force=True)
         return train, best
 
@@ -181,8 +183,7 @@ class _Loop:
     def _fed(
         self, planned: Planned, train: TrainState, best: Variables, feed: Feed
     ) -> tuple[TrainState, Variables]:
-        experiment = self.experiment
-        config = experiment.config
+        experiment, config = self.experiment, self.experiment.config
         constants = experiment.constants._replace(rows=feed.rows)
         steps: dict[int, Any] = {}  # how many in one call -> the program
         waiting: list[Any] = []
@@ -291,16 +292,16 @@ class _Loop:
         return advice(self.experiment.config.optimizer, self.saved[0])
 
     def _select(
-        self, planned: Planned, train: TrainState, best: Variables, val: Iterable[Batch]
+        self, planned: Planned, train: TrainState, best: Variables, val: Subset | Iterable[Batch]
     ) -> tuple[TrainState, Variables]:
         """Evaluate on validation; keep a copy of the variables if they are the best so far."""
         experiment = self.experiment
         used = experiment.used(Variables(train.params, train.state))
-        metrics = evaluated(experiment, planned, used, val).metrics
+        measured = metrics = evaluated(experiment, planned, used, val).metrics
         if not np.isfinite(list(metrics.values())).all():
             refuse_lost(train, self.experiment.variables, self._advice())
         if self.watch is not None:
-            metrics |= self.watch.measure(used)
+            metrics = metrics | self.watch.measure(used)
             train = train._replace(ledger=self.watch.followed(train.ledger, metrics))
         value, loss = np.float32(metrics[self.metric]), np.float32(metrics.get("loss", np.inf))
         so_far, its_loss = np.asarray(train.ledger["best"]), np.asarray(train.ledger["best_loss"])
@@ -309,6 +310,7 @@ class _Loop:
             better = bool(np.isfinite([value, loss]).all())
         step = int(train.step)
         if better:
+            self.val = measured if planned == experiment.final else None
             best = jax.tree.map(jnp.copy, Variables(train.params, train.state))
         ledger = entered(train.ledger, step, value, loss, better=better)
         epoch = step / experiment.steps_per_epoch
@@ -337,8 +339,8 @@ class _Loop:
         with self.clock.part("checkpoint"):
             if step != self.saved[0] and (force or hosts.anywhere(due)):
                 refuse_lost(train, self.experiment.variables, self._advice())
-                tree = {"train": train, "best": best}
-                self.checkpoints.begin(step, mesh.placed(tree, self.experiment.mesh))
+                tree = mesh.placed({"train": train, "best": best}, self.experiment.mesh)
+                self.checkpoints.begin(step, tree, {"val": self.val})
                 self.saved = (step, time.perf_counter())
             if force:
                 self.checkpoints.wait()

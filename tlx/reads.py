@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+from jax.extend.core import ClosedJaxpr
 from jax.interpreters import partial_eval
 
 from tlx.types import PyTree
@@ -17,6 +18,10 @@ from tlx.types import PyTree
 
 def reads(function: Callable[..., Any], *arguments: Any) -> PyTree:
     """The structure of `arguments` (arrays, or their shapes) with a bool per leaf."""
-    closed = jax.make_jaxpr(function)(*arguments)
+    return read_by(jax.make_jaxpr(function)(*arguments), arguments)
+
+
+def read_by(closed: ClosedJaxpr, arguments: PyTree) -> PyTree:
+    """The same of a program that was traced already, with these arguments."""
     _, used = partial_eval.dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars))
     return jax.tree.unflatten(jax.tree.structure(arguments), used)

@@ -88,8 +88,8 @@ def order(of: int | np.ndarray, batch_size: int, seed: int | str) -> Callable[[i
 
     def at(step: int) -> Drawn:
         epochs, places = np.divmod(np.arange(step * batch_size, (step + 1) * batch_size), of)
-        pairs = zip(epochs, places, strict=True)
-        return Drawn(np.asarray([shuffle(int(e))[p] for e, p in pairs]), epochs)
+        each = [shuffle(e)[places[epochs == e]] for e in range(epochs[0], epochs[-1] + 1)]
+        return Drawn(np.concatenate(each), epochs)
 
     return at
 

@@ -22,7 +22,7 @@ from tlx.assemble import Experiment
 from tlx.best_step import ahead
 from tlx.cache import Table
 from tlx.cache_store import Store
-from tlx.evaluate import metrics_of, summable
+from tlx.evaluate import added, metrics_of, summable
 from tlx.feed import eval_batches
 from tlx.plan import Planned
 from tlx.protocols import Averages, Finishes, Learns, Prepares, Records, Reparametrises
@@ -148,7 +148,7 @@ def evaluated_together(
     total: Any = None
     for batch in feed.from_table(table, experiment):
         found = many(varies, shared, batch)
-        total = found if total is None else jax.tree.map(jnp.add, total, found)
+        total = found if total is None else added(total, found)
     total = jax.device_get(total)
 
     def metrics(seed: int, point: int) -> dict[str, float]:

@@ -12,6 +12,7 @@ from tlx import feed, frozen_tables
 from tlx.assemble import assemble
 from tlx.cache_folder import cache_folder
 from tlx.config import parse
+from tlx.run_one import evaluate_run
 
 CACHED = "was computed once"
 
@@ -191,3 +192,19 @@ def test_calls_end_at_evaluations_wherever_they_begin(tiny, start):
     assert list(whole) == [4, 8, 10, 14, 18, 20, 24, 28, 30]
     later = start + np.cumsum(list(feed.lengths(planned, start, 10, 4)))
     assert list(later) == [stop for stop in whole if stop > start]
+
+
+@pytest.mark.parametrize("strategy", ["feature_transfer", {"name": "finetune", "frozen": []}])
+def test_validation_is_not_computed_again_at_the_end(tiny, tmp_path, source, strategy):
+    """What the result says of the best step is what was measured there, after resuming, too, and
+    what a pass over the pictures says."""
+    out = tmp_path / "run"
+    table = tiny(**source, strategy=strategy, steps=20)
+    val = tlx.run(table, out=out)["val"]
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    best = [line["metrics"] for line in lines if line["kind"] == "eval" and line["best"]][-1]
+    assert val == best
+    (out / "result.json").unlink()  # as if killed after the last step was saved
+    assert tlx.run(table, out=out, resume=True)["val"] == val
+    anew = evaluate_run(out)["val"]
+    assert {name: anew[name] for name in val} == pytest.approx(val, rel=1e-5)
