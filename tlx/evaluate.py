@@ -1,14 +1,14 @@
 """Evaluation: every example of a split once, in mode 'eval', padding not counted.
 
 Totals are summed on the device and turned into metrics at the end, so the result does not depend
-on the batch size. The same pass gives what is predicted for single pictures.
+on the batch size. The same pass can tell what is predicted for every single picture.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +18,12 @@ from tlx.compiled import compiled
 from tlx.mesh import fetched
 from tlx.model import Model
 from tlx.protocols import ForwardFn
-from tlx.types import Batch, Constants, Params, State, Variables
+from tlx.types import Batch, Constants, Forward, Params, State, Variables
 
 Totals = Mapping[str, Any]
+Answers: TypeAlias = Mapping[str, np.ndarray]
+"""What a classifier says of N examples: `index` (N,) their numbers in the source's own split,
+`label` and `predicted` (N,) classes, `probability` (N,) of the predicted one where it is said."""
 
 
 class Evaluated(NamedTuple):
@@ -28,15 +31,6 @@ class Evaluated(NamedTuple):
 
     metrics: dict[str, float]
     totals: Totals
-
-
-class Sample(NamedTuple):
-    """A picture of a split with the truth and the prediction, for a report."""
-
-    image: np.ndarray
-    label: int
-    predicted: int
-    probability: float | None
 
 
 @lru_cache(maxsize=4)
@@ -53,21 +47,31 @@ def summable(
     """A pass over one batch that returns totals which may be added up."""
 
     def totals(params: Params, state: State, batch: Batch, constants: Constants) -> Totals:
-        key = jax.random.key(0)
-        passed = forward(
-            model, params, state, batch, constants,
-            rng=key, mode="eval", progress=jnp.float32(1),
-        )  # fmt: skip
-        weight = batch["weight"]
-        found: dict[str, Any] = {
-            "loss_sum": jnp.sum(passed.loss * weight),
-            "examples": jnp.sum(weight),
-        }
-        if model.head is not None and passed.outputs is not None:
-            found["measure"] = model.head.measure(passed.outputs, batch)
-        return found
+        passed = _passed(model, forward, params, state, batch, constants)
+        return _totals(model, passed, batch)
 
     return totals
+
+
+def _passed(
+    model: Model, forward: ForwardFn, params: Params, state: State, batch: Batch,
+    constants: Constants,
+) -> Forward:  # fmt: skip
+    return forward(
+        model, params, state, batch, constants,
+        rng=jax.random.key(0), mode="eval", progress=jnp.float32(1),
+    )  # fmt: skip
+
+
+def _totals(model: Model, passed: Forward, batch: Batch) -> Totals:
+    weight = batch["weight"]
+    found: dict[str, Any] = {
+        "loss_sum": jnp.sum(passed.loss * weight),
+        "examples": jnp.sum(weight),
+    }
+    if model.head is not None and passed.outputs is not None:
+        found["measure"] = model.head.measure(passed.outputs, batch)
+    return found
 
 
 def evaluate(
@@ -109,63 +113,66 @@ def counted(found: Evaluated) -> dict[str, float | int]:
     return {**found.metrics, **whole}
 
 
-def samples(
-    model: Model, variables: Variables, batches: Iterable[Batch], each: int
-) -> list[Sample]:
-    """Up to `each` right and `each` wrong predictions of a classifier, in the split's order."""
-    if model.head is None:
-        return []
-
-    predict = _predictor(model)
-    right: list[Sample] = []
-    wrong: list[Sample] = []
-    for batch in batches:
-        found = jax.device_get(fetched(predict(variables.params, variables.state, batch)))
-        if "class" not in found or np.ndim(found["class"]) != 1:
-            return []
-        weight, labels = fetched(batch["weight"]), fetched(batch["label"])
-        for i in np.flatnonzero(np.asarray(weight)):
-            label, predicted = int(labels[i]), int(found["class"][i])
-            into = right if label == predicted else wrong
-            if len(into) < each:
-                probability = float(found["probability"][i]) if "probability" in found else None
-                image = as_uint8(fetched(batch["image"][i]))
-                into.append(Sample(image, label, predicted, probability))
-        if len(right) >= each and len(wrong) >= each:
-            break
-    return wrong + right
-
-
 @lru_cache(maxsize=4)
-def _predictor(model: Model) -> Callable[[Params, State, Batch], Mapping[str, Any]]:
-    """What a head predicts; the same program for the same model."""
-    head = model.head
-    assert head is not None
+def _answerer(
+    model: Model, forward: ForwardFn
+) -> Callable[[Params, State, Batch, Constants], tuple[Totals, Mapping[str, Any]]]:
+    """As `evaluator`, beside the totals what the head predicts; nothing where that is no class."""
+    assert model.head is not None
+    predict = model.head.predict
 
-    def predict(params: Params, state: State, batch: Batch) -> Mapping[str, Any]:
-        passed = model.forward(params, state, batch, rng=jax.random.key(0), mode="eval")
-        return head.predict(passed.outputs)
+    def both(
+        params: Params, state: State, batch: Batch, constants: Constants
+    ) -> tuple[Totals, Mapping[str, Any]]:
+        passed = _passed(model, forward, params, state, batch, constants)
+        said = predict(passed.outputs)
+        a_class = "class" in said and jnp.ndim(said["class"]) == 1
+        kept = ("class", "probability") if a_class else ()
+        return _totals(model, passed, batch), {k: said[k] for k in kept if k in said}
 
-    return compiled(predict)
+    return compiled(both)
 
 
-def answers(
-    model: Model, variables: Variables, batches: Iterable[Batch]
-) -> dict[str, np.ndarray] | None:
-    """What a classifier says of every example of a split, in its order: `index` (N,) its number
-    there, `label` and `predicted` (N,), classes; None where the head predicts no class."""
+def evaluate_each(
+    model: Model,
+    forward: ForwardFn,
+    variables: Variables,
+    constants: Constants,
+    batches: Iterable[Batch],
+) -> tuple[Evaluated, Answers | None]:
+    """As `evaluate`, and from the same pass what a classifier says of every example; None where
+    the head predicts no class."""
     if model.head is None:
-        return None
-    predict, found = _predictor(model), []
+        program = evaluator(model, forward)
+        return evaluate(program, model, variables, constants, batches), None
+    both, total, rows = _answerer(model, forward), None, []
     for batch in batches:
-        said = jax.device_get(fetched(predict(variables.params, variables.state, batch)))
-        if "class" not in said or np.ndim(said["class"]) != 1:
-            return None
-        counted = np.asarray(fetched(batch["weight"])) > 0
-        rows = fetched(batch["index"]), fetched(batch["label"]), said["class"]
-        found.append([np.asarray(row)[counted].astype(np.int64) for row in rows])
-    columns = map(np.concatenate, zip(*found, strict=True))
-    return dict(zip(("index", "label", "predicted"), columns, strict=True))
+        found, said = both(variables.params, variables.state, batch, constants)
+        total = found if total is None else added(total, found)
+        if said:
+            rows.append({k: batch[k] for k in ("weight", "index", "label")} | dict(said))
+    total = jax.device_get(fetched(total))
+    return Evaluated(metrics_of(model, total), total), _answers(rows)
+
+
+def _answers(rows: list[dict[str, Any]]) -> Answers | None:
+    """Those that count, of all batches."""
+    if not rows:
+        return None
+    fetched_rows = jax.device_get(fetched(rows))
+    columns = {name: np.concatenate([row[name] for row in fetched_rows]) for name in rows[0]}
+    real = columns["weight"] > 0
+    names = {"index": "index", "label": "label", "predicted": "class"}
+    found = {name: columns[column][real].astype(np.int64) for name, column in names.items()}
+    said = {k: columns[k][real] for k in ("probability",) if k in columns}
+    return {**found, **said}
+
+
+def chosen(answers: Answers, order: np.ndarray, each: int) -> np.ndarray:
+    """Which answers to show, up to `each` wrong ones and then as many right ones, as they come in
+    an `order` (N,) of all."""
+    wrong = (answers["label"] != answers["predicted"])[order]
+    return np.concatenate([order[wrong][:each], order[~wrong][:each]])
 
 
 def as_uint8(image: Any) -> np.ndarray:

@@ -22,10 +22,11 @@ from tlx.config import RunConfig
 from tlx.describe import described, device, versions
 from tlx.domain import Domain
 from tlx.errors import ConfigError
-from tlx.evaluate import answers, as_uint8, counted, samples
+from tlx.evaluate import Answers, as_uint8, chosen, counted
 from tlx.feed import eval_batches
 from tlx.first_look import first_look
 from tlx.forgetting import forgotten
+from tlx.frozen_tables import host_batches
 from tlx.gallery import gallery
 from tlx.health import watch
 from tlx.loop import Trained, train
@@ -37,7 +38,7 @@ from tlx.profile import Clock
 from tlx.protocols import Explains, Finished, Finishes, Reparametrises, Sink
 from tlx.saved import load, save_model
 from tlx.sinks import Jsonl, Sinks
-from tlx.split_metrics import evaluated
+from tlx.split_metrics import answered, evaluated
 from tlx.splits import shuffled
 from tlx.types import Event, Variables
 
@@ -80,9 +81,10 @@ def run_one(
         with clock.part("evaluation"):
             learnt, note = finished(experiment, trained.variables)
             variables = experiment.used(learnt)
-            result, data = _result(experiment, trained, variables, clock)
-            if answering:
-                _answer(experiment, variables, out / folder.ANSWERS)
+            result, data, said = _result(experiment, trained, variables, clock)
+            if answering and said is not None:
+                path, columns = out / folder.ANSWERS, dict(said)
+                hosts.once(lambda: np.savez_compressed(path, allow_pickle=False, **columns))
         for text in (note, clock.note()):
             if text:
                 sinks.emit(Event("note", trained.steps, {"text": text}))
@@ -163,17 +165,16 @@ def _base(experiment: Experiment, learnt: Variables) -> tuple[Base | None, froze
 
 def _result(
     experiment: Experiment, trained: Trained, variables: Variables, clock: Clock
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> tuple[dict[str, Any], dict[str, Any], Answers | None]:
+    """What `result.json` holds, what a report wants besides, and what is said of each test
+    example."""
     last, parts = experiment.final, experiment.splits
-    test = evaluated(experiment, last, variables, parts.test)
+    test, said = answered(experiment, last, variables, parts.test)
     domain = experiment.domain
     val = trained.val
     if isinstance(experiment.strategy, Finishes):
         val = evaluated(experiment, last, variables, parts.val).metrics
-    tested = parts.test
-    mixed = replace(tested, indices=tested.indices[shuffled(len(tested), "samples")])
     watching = watch(experiment)
-    shown = samples(experiment.model, variables, eval_batches(experiment, mixed), each=12)
     result = {
         "name": experiment.config.name,
         "test": test.metrics,
@@ -203,21 +204,28 @@ def _result(
     }
     data = {
         "confusion": test.totals.get("measure", {}).get("confusion"),
-        "samples": [sample._asdict() for sample in shown],
+        "samples": _samples(experiment, said) if said is not None else [],
         "training": {
             name: list(map(as_uint8, some))
             for name, some in pictures(parts.train, experiment.info.classes).items()
         },
         **(gallery(experiment, watching, variables) if watching else {}),
     }
-    return result, data
+    return result, data, said
 
 
-def _answer(experiment: Experiment, variables: Variables, path: Path) -> None:
-    test = eval_batches(experiment, experiment.splits.test)
-    found = answers(experiment.model, variables, test)
-    if found is not None:
-        hosts.once(lambda: np.savez_compressed(path, allow_pickle=False, **found))
+def _samples(experiment: Experiment, said: Answers, each: int = 12) -> list[dict[str, Any]]:
+    """Up to `each` wrong and right answers with their pictures, for a report."""
+    test = experiment.splits.test
+    rows = chosen(said, shuffled(len(test), "samples"), each)
+    few = replace(test, indices=test.indices[rows])
+    (batch,) = host_batches(experiment, few, len(few))
+    columns = {name: said[name][rows].tolist() for name in said if name != "index"}
+    return [
+        {"probability": None, **{name: column[k] for name, column in columns.items()}}
+        | {"image": as_uint8(image)}
+        for k, image in enumerate(batch["image"])
+    ]
 
 
 def _tested(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tlx.assemble import Experiment
-from tlx.evaluate import Evaluated, evaluate, evaluator
+from tlx.evaluate import Answers, Evaluated, evaluate, evaluate_each, evaluator
 from tlx.feed import eval_batches
 from tlx.plan import Planned
 from tlx.splits import Subset
@@ -26,4 +26,18 @@ def evaluated(
         variables,
         experiment.constants,
         eval_batches(experiment, examples) if isinstance(examples, Subset) else examples,
+    )
+
+
+def answered(
+    experiment: Experiment, planned: Planned, variables: Variables, subset: Subset
+) -> tuple[Evaluated, Answers | None]:
+    """The same of a split, and what is said of each of its examples in its order; None where that
+    is no class."""
+    return evaluate_each(
+        planned.model,
+        planned.phase.forward,
+        variables,
+        experiment.constants,
+        eval_batches(experiment, subset),
     )

@@ -7,7 +7,8 @@ from sklearn.metrics import accuracy_score, log_loss
 
 from tlx import config
 from tlx.assemble import assemble
-from tlx.split_metrics import evaluated
+from tlx.evaluate import chosen
+from tlx.split_metrics import answered, evaluated
 
 KEY = jax.random.key(0)
 
@@ -43,3 +44,21 @@ def test_it_is_the_same_at_any_batch_size_and_scikit_learns(measured):
     shares /= shares.sum(1, keepdims=True)
     assert metrics["accuracy"] == pytest.approx(accuracy_score(test.labels, shares.argmax(1)))
     assert metrics["loss"] == pytest.approx(log_loss(test.labels, shares), rel=1e-4)
+
+
+@pytest.mark.parametrize("batch_size", [7, 50])
+def test_answers_come_from_the_pass_that_measures(tiny, batch_size):
+    whole = assemble(config.parse(tiny(batch_size=batch_size)))
+    given = whole, whole.final, whole.variables, whole.splits.test
+    found, said = answered(*given)
+    assert found.metrics == evaluated(*given).metrics
+    assert said is not None
+    np.testing.assert_array_equal(said["index"], whole.splits.test.indices)
+    np.testing.assert_array_equal(said["label"], whole.splits.test.labels)
+    right = said["label"] == said["predicted"]
+    assert right.mean() == pytest.approx(found.metrics["accuracy"])
+    assert 0 < right.sum() < 50, "all or none right, so nothing can be chosen"
+    order = np.random.default_rng(0).permutation(50)
+    rows = chosen(said, order, 3)
+    wrong = [row for row in order if not right[row]][:3]
+    assert list(rows) == wrong + [row for row in order if right[row]][:3]
