@@ -8,7 +8,8 @@ without its fusion emitters 1.3 s and 0.1 s. On accelerators nothing is changed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import jax
@@ -21,11 +22,28 @@ FOR_ONCE = {"cpu": {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emi
 
 def compiled(function: Callable[..., Any], **options: Any) -> Any:
     """`jax.jit(function, **options)` for what holds a network and runs often."""
-    return jax.jit(
-        function, compiler_options=COMPILER_OPTIONS.get(jax.default_backend()), **options
-    )
+    return jax.jit(function, compiler_options=_known(COMPILER_OPTIONS), **options)
 
 
 def compiled_for_once(function: Callable[..., Any], **options: Any) -> Any:
     """`jax.jit(function, **options)` for what runs once and is no network."""
-    return jax.jit(function, compiler_options=FOR_ONCE.get(jax.default_backend()), **options)
+    return jax.jit(function, compiler_options=_known(FOR_ONCE), **options)
+
+
+def _known(options: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Those for this backend that its compiler has: they come and go between versions of it."""
+    backend = jax.default_backend()
+    wanted = options.get(backend, {})
+    return {name: value for name, value in wanted.items() if _has(name, value, backend)}
+
+
+@cache
+def _has(name: str, value: Any, backend: str) -> bool:
+    del backend  # asked once for each
+    try:
+        jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "No such compile option" in str(error):
+            return False
+        raise
+    return True

@@ -19,13 +19,15 @@ from tlx.testing.compiling import compiled_once
 
 FLAG = "--xla_cpu_use_fusion_emitters=false"
 """Without optimisation, the CPU's older code generator takes half the time."""
+NO_FLAG_SINCE = (0, 11)
+"""Versions of jax: an unknown flag ends the process."""
 
 
 def pytest_configure() -> None:
     """Before the first device is asked for, when jax reads the flags."""
     gc.set_threshold(50_000, 20, 50)  # tracing makes millions of objects, few of them garbage
     flags = os.environ.get("XLA_FLAGS", "")
-    if FLAG not in flags:
+    if FLAG not in flags and jax.__version_info__ < NO_FLAG_SINCE:
         os.environ["XLA_FLAGS"] = f"{flags} {FLAG}".strip()
 
 
