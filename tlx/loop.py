@@ -22,6 +22,7 @@ from tlx.assemble import Experiment
 from tlx.best_step import ahead, entered
 from tlx.cache_store import Store
 from tlx.checkpoint import Checkpoints, Restored
+from tlx.compiled import compiled_for_once
 from tlx.diverged import advice, left_out, refuse_lost, stopping
 from tlx.errors import CollapsedError, DivergedError, Interrupted
 from tlx.feed import Feed, feeding, solving
@@ -36,7 +37,7 @@ from tlx.protocols import SelfSupervised, Sink
 from tlx.split_metrics import evaluated
 from tlx.splits import Subset
 from tlx.statistics import recomputed
-from tlx.train_state import entering, fresh_state, like
+from tlx.train_state import copied, entering, fresh_state, like
 from tlx.types import Batch, Constants, Event, TrainState, Variables
 
 
@@ -80,6 +81,7 @@ class _Loop:
         self.compile_seconds = 0.0
         self.saved = (-1, time.perf_counter())
         self.val: Mapping[str, float] | None = None  # of the best step, as the result has it
+        self.copied = compiled_for_once(copied)  # one program, not one for each shape
         every = experiment.config.eval_every or 1.0
         self.eval_steps = max(1, round(every * experiment.steps_per_epoch))
         self.metric, self.direction = experiment.selection
@@ -311,7 +313,7 @@ class _Loop:
         step = int(train.step)
         if better:
             self.val = measured if planned == experiment.final else None
-            best = jax.tree.map(jnp.copy, Variables(train.params, train.state))
+            best = self.copied(Variables(train.params, train.state))
         ledger = entered(train.ledger, step, value, loss, better=better)
         epoch = step / experiment.steps_per_epoch
         self._tell("eval", step, split="val", metrics=metrics, best=better, epoch=epoch)
