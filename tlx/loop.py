@@ -22,7 +22,6 @@ from tlx.assemble import Experiment
 from tlx.best_step import ahead, entered
 from tlx.cache_store import Store
 from tlx.checkpoint import Checkpoints, Restored
-from tlx.compiled import compiled_for_once
 from tlx.diverged import advice, left_out, refuse_lost, stopping
 from tlx.errors import CollapsedError, DivergedError, Interrupted
 from tlx.feed import Feed, feeding, solving
@@ -81,7 +80,6 @@ class _Loop:
         self.compile_seconds = 0.0
         self.saved = (-1, time.perf_counter())
         self.val: Mapping[str, float] | None = None  # of the best step, as the result has it
-        self.copied = compiled_for_once(copied)  # one program, not one for each shape
         every = experiment.config.eval_every or 1.0
         self.eval_steps = max(1, round(every * experiment.steps_per_epoch))
         self.metric, self.direction = experiment.selection
@@ -313,7 +311,7 @@ class _Loop:
         step = int(train.step)
         if better:
             self.val = measured if planned == experiment.final else None
-            best = self.copied(Variables(train.params, train.state))
+            best = copied(Variables(train.params, train.state))
         ledger = entered(train.ledger, step, value, loss, better=better)
         epoch = step / experiment.steps_per_epoch
         self._tell("eval", step, split="val", metrics=metrics, best=better, epoch=epoch)
