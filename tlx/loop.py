@@ -36,7 +36,7 @@ from tlx.protocols import SelfSupervised, Sink
 from tlx.split_metrics import evaluated
 from tlx.splits import Subset
 from tlx.statistics import recomputed
-from tlx.train_state import entering, fresh_state, like
+from tlx.train_state import copied, entering, fresh_state, like
 from tlx.types import Batch, Constants, Event, TrainState, Variables
 
 
@@ -311,7 +311,7 @@ class _Loop:
         step = int(train.step)
         if better:
             self.val = measured if planned == experiment.final else None
-            best = jax.tree.map(jnp.copy, Variables(train.params, train.state))
+            best = copied(Variables(train.params, train.state))
         ledger = entered(train.ledger, step, value, loss, better=better)
         epoch = step / experiment.steps_per_epoch
         self._tell("eval", step, split="val", metrics=metrics, best=better, epoch=epoch)

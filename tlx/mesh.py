@@ -94,7 +94,7 @@ def shared(batches: Batch, mesh: Mesh | None, axis: int = 0) -> Batch:
     """Batches on the device, `axis` of each leaf cut over all devices. Each of several processes
     gives its `own` part of them."""
     if mesh is None:
-        return jax.tree.map(jnp.asarray, dict(batches))
+        return jax.device_put(dict(batches))  # `jnp.asarray` runs a program for each shape
     cut = NamedSharding(mesh, PartitionSpec(*(None,) * axis, (DATA, FSDP)))
     if mesh.is_multi_process:
         return jax.tree.map(

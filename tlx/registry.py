@@ -93,13 +93,16 @@ def _claims(_: tuple[tuple[str, int], ...]) -> tuple[Plugin, ...]:
     seen: set[str] = set()
     for dist in metadata.distributions():
         # Reading one file is cheap; parsing the metadata of every distribution is not.
-        if "[tlx." not in (dist.read_text("entry_points.txt") or "") or _normal(dist.name) in seen:
+        if "[tlx." not in (dist.read_text("entry_points.txt") or ""):
             continue
-        seen.add(_normal(dist.name))
+        name, version = dist.name, dist.version  # each parses it anew
+        if _normal(name) in seen:
+            continue
+        seen.add(_normal(name))
         for point in dist.entry_points:
             group = point.group.removeprefix("tlx.")
             if group in KINDS and group != point.group:
-                claim = Plugin(group, point.name, point.value, dist.name, dist.version)
+                claim = Plugin(group, point.name, point.value, name, version)
                 found.setdefault((group, point.name, point.value), claim)
     return tuple(sorted(found.values(), key=lambda p: (KINDS.index(p.kind), p.name, p.reference)))
 

@@ -97,8 +97,10 @@ def compare(wanted: Mapping[str, Any], table: Mapping[str, Any], folder: Path) -
 
 def _drawn_alike(key: Any, name: Any) -> bool:
     """Whether a key draws in the way that has this name."""
+    if not isinstance(name, str):
+        return False
     try:
-        return isinstance(name, str) and jax.random.key(0, impl=name).dtype == key.dtype
+        return jax.eval_shape(lambda: jax.random.key(0, impl=name)).dtype == key.dtype
     except ValueError:
         return False
 
@@ -113,14 +115,15 @@ def as_like(like: Any, array: Any, entry: Mapping[str, Any]) -> Any:
         if array is None:
             empty = jax.random.split(jax.random.key(0, impl=entry["key"]), tuple(entry["shape"]))
             return _placed(empty, like)
-        return _placed(jax.random.wrap_key_data(jnp.array(array), impl=entry["key"]), like)
+        return _placed(jax.random.wrap_key_data(jax.device_put(array), impl=entry["key"]), like)
     if array is None:
         array = np.zeros(entry["shape"], jnp.dtype(entry["dtype"]))
     if isinstance(like, bool | int | float | complex):
         return type(like)(array.item())
     if isinstance(like, np.generic):
         return array[()]
-    return array if isinstance(like, np.ndarray) else _placed(jnp.array(array), like)
+    # `jnp.array` would run a program for each shape.
+    return array if isinstance(like, np.ndarray) else _placed(jax.device_put(array), like)
 
 
 def _placed(array: jax.Array, like: Any) -> jax.Array:

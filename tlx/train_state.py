@@ -24,7 +24,7 @@ from tlx.types import TrainState
 def fresh_state(experiment: Experiment, planned: Planned) -> TrainState:
     """The state before the first step, with the optimizer state of a phase."""
     # Copies, because a step donates its state and the experiment's own numbers must survive.
-    params, state = compiled_for_once(_copied)(tuple(experiment.variables))
+    params, state = copied(tuple(experiment.variables))
     watched = isinstance(experiment.strategy, SelfSupervised)
     worst = -jnp.inf if experiment.selection[1] == "max" else jnp.inf
     train = TrainState(
@@ -60,7 +60,9 @@ def optimizer_state(experiment: Experiment, planned: Planned, train: TrainState)
     return experiment.update(planned).init(moving)
 
 
-def _copied(tree: Any) -> Any:
+@jax.jit
+def copied(tree: Any) -> Any:
+    """The same numbers in memory of their own: one program, not one for each shape."""
     return jax.tree.map(jnp.copy, tree)
 
 

@@ -1,9 +1,12 @@
-"""Kill a saving loop at random moments and look at what is left: `killed_saves.py FOLDER KILLS`.
+"""Kill a saving loop at random moments and look at it: `killed_saves.py FOLDER WAY:KILLS ...`.
 
-Prints one line of JSON. The children are forked after the imports and before the backend starts,
-so a kill costs a fraction of a second.
+A way is `careful`, as tlx saves, or one of two known-bad managers, which this has to notice:
+`in_place` writes a step under its own name from the start, `hasty` acknowledges a step before it is
+on disk. Prints one line of JSON for each. Children are forked after the imports and before the
+backend starts, so a kill costs a fraction of a second.
 """
 
+import gc
 import json
 import os
 import random
@@ -12,109 +15,139 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint  # noqa: F401  (imported before forking, once for all children)
 
+from tlx import checkpoint
 from tlx.checkpoint import HIDDEN, Checkpoints
 
+WAYS = ("careful", "in_place", "hasty")
 
-def tree(step: int) -> dict[str, jax.Array]:
-    rows = jnp.arange(64.0)
-    return {f"leaf{i}": jnp.sin(rows * (i + 1) + step).reshape(8, 8) for i in range(20)} | {
-        "step": jnp.int32(step),
-        "rng": jax.random.fold_in(jax.random.key(0), step),
+
+def tree(step: int) -> dict[str, Any]:
+    """Some of each kind of leaf; made without compiling anything, which would be most of a kill."""
+    dice = np.random.default_rng(step)
+    key = jax.device_put(dice.integers(0, 2**32, 2, np.uint32))
+    half = dice.standard_normal((5, 8), np.float32).astype(jnp.bfloat16)
+    return {f"leaf{i}": dice.standard_normal((8, 8), np.float32) for i in range(12)} | {
+        "step": step,
+        "rng": jax.random.wrap_key_data(key),
+        "half": jax.device_put(half),
     }
 
 
-def same(a: jax.Array, b: jax.Array) -> bool:
-    if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
-        a, b = jax.random.key_data(a), jax.random.key_data(b)
-    return np.array_equal(a, b)
+def bits(leaf: Any) -> bytes:
+    key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(leaf) if key else leaf).tobytes()
 
 
-def save_for_ever(root: Path, done: int) -> None:
-    """Tell of every step that was saved."""
+def save_for_ever(root: Path, way: str, alone: bool, done: int) -> None:
+    """Acknowledge every step that was saved; `alone` waits for each, else a thread writes it."""
     with Checkpoints(root) as checkpoints:
+        if way == "in_place":
+            checkpoint.HIDDEN = ("", HIDDEN[1])
+            checkpoints._cleaned = True
         found = checkpoints.restore(tree(0))
         step = found.step + 1 if found else 1
         while True:
-            checkpoints.save(step, tree(step))
-            os.write(done, b"!")
+            if alone and way != "hasty":
+                checkpoints.save(step, tree(step))
+            else:
+                checkpoints.begin(step, tree(step))
+            if way != "hasty":
+                checkpoints.wait()
+            os.write(done, step.to_bytes(8))
             step += 1
 
 
-def look(root: Path, answer: int) -> None:
-    """Every step that is listed has to be whole and equal, bit by bit."""
-    bad = []
-    with Checkpoints(root) as checkpoints:
-        steps = checkpoints.steps()
+def look_for_ever(root: Path, asked: int, ask: int, answer: int) -> None:
+    """Whenever asked: every step that is listed has to be whole and equal, bit by bit."""
+    os.close(ask)  # or else it never ends
+    while os.read(asked, 1):
+        bad, steps = [], Checkpoints(root).steps()
         for step in steps:
-            only = Checkpoints(root)
-            only.steps = lambda step=step: (step,)  # this step and none to fall back to
-            try:
-                found = only.restore(tree(0))
-                assert found is not None
-                want = tree(step)
-                if found.step != step or not all(same(found.tree[k], want[k]) for k in want):
-                    bad.append(f"step {step} has other numbers")
-            except Exception as error:
-                bad.append(f"step {step}: {error}")
-            only.close()
-    os.write(answer, json.dumps([len(steps), steps[-1] if steps else 0, bad]).encode())
+            with Checkpoints(root) as only:
+                only.steps = lambda step=step: (step,)  # this step and none to fall back to
+                try:
+                    found = only.restore(tree(0))
+                    assert found is not None
+                    want = tree(step)
+                    if found.step != step or any(
+                        bits(found.tree[k]) != bits(want[k]) for k in want
+                    ):
+                        bad.append(f"step {step} has other numbers")
+                except Exception as error:
+                    bad.append(f"step {step}: {error}")
+        os.write(answer, (json.dumps([steps, bad]) + "\n").encode())
 
 
-def forked(job: Callable[[Path, int], None], root: Path) -> tuple[int, int]:
-    """(process, pipe to read from)."""
-    reader, writer = os.pipe()
+def forked(job: Callable[[], None]) -> int:
     child = os.fork()
     if child == 0:
         code = 1
         try:
-            os.close(reader)
-            job(root, writer)
+            job()
             code = 0
         except BaseException:
             traceback.print_exc()
         finally:
             os._exit(code)
-    os.close(writer)
-    return child, reader
+    return child
 
 
-def main(root: Path, kills: int) -> None:
+def main(root: Path, way: str, kills: int) -> None:
     dice = random.Random(0)
     total = left_overs = newest = 0
     bad: list[str] = []
-    for _ in range(kills):
-        child, done = forked(save_for_ever, root)
-        # After one to three steps, somewhere within the next: as long as the last one took.
-        took = 0.0
-        for _ in range(dice.randint(1, 3)):
-            begun = time.perf_counter()
-            assert os.read(done, 1) == b"!", "the saving loop stopped by itself"
-            took = time.perf_counter() - begun
+    ask_in, ask = os.pipe()
+    told, tell = os.pipe()
+    looker = forked(partial(look_for_ever, root, ask_in, ask, tell))
+    os.close(ask_in)
+    os.close(tell)
+    answers = os.fdopen(told)
+    first = 0.3  # seconds from the fork to the first step
+    for kill in range(kills):
+        done, acknowledge = os.pipe()
+        begun = time.perf_counter()
+        child = forked(partial(save_for_ever, root, way, kill % 2 == 0, acknowledge))
+        os.close(acknowledge)
+        # Within the first step, or after one or two within the next: as long as the last one took.
+        took, acknowledged = first, newest
+        for after in range(dice.choice((0, 1, 1, 2))):
+            text = os.read(done, 8)
+            assert text, "the saving loop stopped by itself"
+            acknowledged, now = int.from_bytes(text), time.perf_counter()
+            took, begun = now - begun, now
+            first = first if after else took
         time.sleep(dice.uniform(0.0, min(took, 1.0)))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+        while text := os.read(done, 8):
+            acknowledged = int.from_bytes(text)
         os.close(done)
-        left_overs += any(p.name.startswith(HIDDEN) for p in root.iterdir())
-        child, answer = forked(look, root)
-        text = b""
-        while more := os.read(answer, 65536):
-            text += more
-        os.close(answer)
-        os.waitpid(child, 0)
-        count, last, wrong = json.loads(text)
+        left_overs += root.exists() and any(p.name.startswith(HIDDEN) for p in root.iterdir())
+        os.write(ask, b"?")
+        steps, wrong = json.loads(answers.readline())
         bad += wrong
-        if last < newest:
-            bad.append(f"step {newest} was there, now the newest is {last}")
-        total, newest = total + count, last
-    print(json.dumps({"kills": kills, "steps": total, "bad": bad, "left_overs": left_overs}))
+        newest = steps[-1] if steps else 0
+        if newest < acknowledged:
+            bad.append(f"step {acknowledged} was acknowledged, now the newest is {newest}")
+        total += len(steps)
+    os.close(ask)
+    os.waitpid(looker, 0)
+    about = {"way": way, "kills": kills, "steps": total, "bad": bad, "left_overs": left_overs}
+    print(json.dumps(about), flush=True)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) / "checkpoints", int(sys.argv[2]))
+    gc.freeze()  # no child goes through what was imported
+    for asked_for in sys.argv[2:]:
+        this, _, count = asked_for.partition(":")
+        assert this in WAYS, this
+        main(Path(sys.argv[1]) / this / "checkpoints", this, int(count))

@@ -11,6 +11,7 @@ import pytest
 
 from tlx.checkpoint import Checkpoints
 from tlx.errors import CheckpointError
+from tlx.mesh import shared
 from tlx.trees import flat
 from tlx.types import TrainState, Variables
 
@@ -273,3 +274,27 @@ def test_what_goes_wrong_in_a_save_that_was_begun_is_raised(root, waiting):
         getattr(checkpoints, waiting)(*step)
     checkpoints.close()
     assert checkpoints.steps() == (2,)
+
+
+def test_neither_a_restored_step_nor_a_batch_takes_a_program(tmp_path):
+    """Else a resumed run compiles one for each shape of array, as `jnp.asarray` does."""
+    rows = {f"leaf{n}": np.ones((n, 23), np.float32) for n in range(5, 9)}
+    compiled = []
+
+    def listen(event, seconds, **_):
+        compiled.append(event.endswith("backend_compile_duration"))
+
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, rows)
+        like = jax.tree.map(lambda row: jax.ShapeDtypeStruct(row.shape, row.dtype), rows)
+        jax.monitoring.register_event_duration_secs_listener(listen)
+        try:
+            found = checkpoints.restore(like)
+            batch = shared(rows, None)
+            assert not any(compiled)
+            jax.jit(lambda leaves: leaves["leaf5"] + 23)(batch)  # the listener does hear
+        finally:
+            jax.monitoring.unregister_event_duration_listener(listen)
+    assert any(compiled)
+    assert found is not None
+    assert all(isinstance(leaf, jax.Array) for leaf in (*found.tree.values(), *batch.values()))

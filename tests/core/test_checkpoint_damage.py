@@ -195,19 +195,42 @@ def test_a_run_that_fell_back_arrives_at_the_damaged_step_again(root):
         assert checkpoints.steps() == (10, 20)
 
 
-@pytest.mark.parametrize("kills", [10, pytest.param(1000, marks=pytest.mark.slow)])
-def test_every_step_on_disk_is_whole_whenever_a_run_is_killed(tmp_path, kills):
-    # In a process of its own: it forks after importing and before jax starts its threads.
-    told = subprocess.run(
-        [sys.executable, Path(__file__).with_name("killed_saves.py"), tmp_path, str(kills)],
-        capture_output=True,
-        text=True,
-        timeout=120 + 30 * kills,
-        check=False,
-    )
-    assert told.returncode == 0, told.stderr[-3000:]
-    result = json.loads(told.stdout.splitlines()[-1])
-    assert result["kills"] == kills
+@pytest.fixture
+def killed(tmp_path):
+    """What `killed_saves.py` says: way -> its findings."""
+
+    def killed(**kills):
+        # In a process of its own: it forks after importing and before jax starts its threads.
+        ways = [f"{way}:{count}" for way, count in kills.items()]
+        told = subprocess.run(
+            [sys.executable, Path(__file__).with_name("killed_saves.py"), tmp_path, *ways],
+            capture_output=True,
+            text=True,
+            timeout=120 + 30 * sum(kills.values()),
+            check=False,
+        )
+        assert told.returncode == 0, told.stderr[-3000:]
+        found = {line["way"]: line for line in map(json.loads, told.stdout.splitlines())}
+        assert {way: found[way]["kills"] for way in found} == kills
+        return found
+
+    return killed
+
+
+def whole(result):
     assert result["bad"] == []
     assert result["steps"] > 0
     assert result["left_overs"] > 0, "no kill hit a save or a deletion, so nothing was tried"
+
+
+def test_every_step_on_disk_is_whole_whenever_a_run_is_killed(killed):
+    found = killed(careful=100, in_place=6, hasty=6)
+    whole(found["careful"])
+    # The controls: a manager that writes in place, and one that says too soon that it has saved.
+    assert "manifest.json is missing" in " ".join(found["in_place"]["bad"])
+    assert "was acknowledged, now the newest is" in " ".join(found["hasty"]["bad"])
+
+
+@pytest.mark.slow
+def test_so_it_is_whenever_it_is_killed_a_thousand_times(killed):
+    whole(killed(careful=1000)["careful"])
