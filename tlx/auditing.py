@@ -58,16 +58,18 @@ def audit(
     resume: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
+    trust_code: bool = False,
 ) -> dict[str, Any]:
     """Train the run file `run` in every arm with `seeds` seeds and say whether the transfer helps.
 
     `rates`: learning rates that each arm tries, a factor of √10 apart around the run's own;
     `labels`: do it for each of these counts of labelled examples a class ('all' for every one);
-    `resplit`: every seed draws its own labelled examples; `quiet`: print nothing. Writes to `out`,
-    else `runs/<name>-audit`; returns what its `result.json` holds. Raises ConfigError."""
+    `resplit`: every seed draws its own labelled examples; `quiet`: print nothing; `trust_code` as
+    for `tlx.run`. Writes to `out`, else `runs/<name>-audit`; returns what its `result.json` holds.
+    Raises ConfigError."""
     asked = Asked(seeds, rates, tuple(labels), resplit)
     audit_arms.check_counts(*asked[:3])
-    base = configs.read(run, sets)
+    base = configs.read(run, sets, trust_code=trust_code)
     audit_arms.refuse(base)
     counts: Sequence[Labels] = labels or (None,)
     settings = list(zip(counts, (audit_arms.with_labels(base, n) for n in counts), strict=True))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tlx import config as configs
+from tlx import folder_code
 from tlx.config import RunConfig
 from tlx.errors import CheckpointError, ConfigError, listed
 
@@ -50,9 +51,8 @@ def claim(out: Path, config: RunConfig, *, resume: bool, overwrite: bool) -> boo
             f"{out} is not the folder of a run (no {RUN_FILE}); choose another --out."
         )
     if occupied and resume:
-        changed = [
-            path for path in configs.differences(configs.read(there), config) if not _harmless(path)
-        ]
+        begun = configs.read(there)
+        changed = [path for path in configs.differences(begun, config) if not _harmless(path)]
         if changed:
             finished = [path.name for path in out.iterdir() if (path / RESULT).exists()]
             kept = (
@@ -65,6 +65,9 @@ def claim(out: Path, config: RunConfig, *, resume: bool, overwrite: bool) -> boo
                 f"Cannot resume in {out}: the run there was started with other settings for "
                 f"{listed(changed)}. Use the same run file, or --overwrite to start anew.{kept}"
             )
+        theirs, ours = configs.table(begun), configs.table(config)
+        if folder_code.named(theirs) == folder_code.named(ours):  # said by this user, too
+            folder_code.remember(there, ours)
         return True
     if occupied:
         for entry in out.iterdir():
@@ -79,6 +82,7 @@ def inside(out: Path, config: RunConfig) -> bool:
         return True
     out.mkdir(parents=True, exist_ok=True)
     (out / RUN_FILE).write_text(configs.dumps(config))
+    folder_code.remember(out / RUN_FILE, configs.table(config))
     return False
 
 

@@ -26,6 +26,7 @@ from tlx.errors import TlxError
 from tlx.evaluate import evaluate, evaluator
 from tlx.feed import eval_batches
 from tlx.folder import RUN_FILE
+from tlx.folder_code import TRUSTING
 from tlx.mesh import fetched
 from tlx.model import Model, pooled
 from tlx.protocols import Staged
@@ -147,12 +148,15 @@ def _look(model: Model, headed: Model | None) -> Callable[..., Any]:
 
 def _own_task(experiment: Experiment, variables: Variables) -> dict[str, Any] | None:
     """How well the source does on its own test pictures, with its own head, `before` and with the
-    backbone as it is now; None where the source is no run, or its data are not there."""
+    backbone as it is now; None where the source is no run, its data are not there, or it names code
+    that is not trusted."""
     run = _run_of(experiment.config)
     if run is None:
         return None
     try:
-        config, source = configs.read(run), saved.load(run)
+        trust = bool(of.options.get(TRUSTING)) if (of := experiment.config.weights) else False
+        config = configs.read(run, trust_code=trust)
+        source = saved.load(run, trust_code=trust)
         head, model = source.model.head, source.model
         if head is None or model.backbone != experiment.model.backbone:
             return None

@@ -87,14 +87,16 @@ def sweep(
     out: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    trust_code: bool = False,
 ) -> dict[str, Any]:
     """Train the run file `run` at every point of the axes `over` (`KEY=log:1e-4:1:8`; see
     `tlx.sweep_space`) with `seeds` seeds, choose on validation, and test what was chosen.
 
     Where an axis has ends and no count, a sampler (optuna) draws `trials` points. Writes to `out`,
-    else `runs/<name>-sweep`; returns what its `result.json` holds. Raises ConfigError."""
+    else `runs/<name>-sweep`; returns what its `result.json` holds. `trust_code` as for `tlx.run`.
+    Raises ConfigError."""
     spaces = axes(over)
-    base = configs.read(run, sets)
+    base = configs.read(run, sets, trust_code=trust_code)
     if base.stage or base.variant:
         raise ConfigError(f"{run} has stages or variants; a sweep goes over one run. Remove them.")
     if base.mesh is not None and base.mesh.hosts:
@@ -104,7 +106,8 @@ def sweep(
     sampler.check(spaces, trials)
 
     def read(point: Point) -> RunConfig:
-        return configs.read(run, [*sets, *(as_set(key, value) for key, value in point.items())])
+        more = (as_set(key, value) for key, value in point.items())
+        return configs.read(run, [*sets, *more], trust_code=trust_code)
 
     asked = Sweep(base, spaces, tuple(range(base.seed, base.seed + seeds)), read)
     configs.check(base)
