@@ -27,7 +27,8 @@ from tlx.errors import ConfigError, TlxError
 from tlx.protocols import Sink
 from tlx.run_one import listening, run_one
 from tlx.sinks import AUDIT, Sinks
-from tlx.sweep import Sweep, searched
+from tlx.stored_json import read_object
+from tlx.sweep import UNKNOWN, Sweep, searched
 from tlx.sweep_space import Axis
 from tlx.types import Event
 from tlx.wording import shown
@@ -204,7 +205,7 @@ def _next(found: Sequence[Mapping[str, Any]], to: Path) -> list[str]:
 
 def _check_asked(path: Path, asked: Asked, resume: bool) -> None:
     now = json.loads(json.dumps(asked._asdict()))
-    if resume and path.exists() and json.loads(path.read_text()) != now:
+    if resume and path.exists() and read_object(path, f", {UNKNOWN}") != now:
         raise ConfigError(
             f"{path} is of an audit with other numbers. Give the same --seeds, --rates, --labels "
             f"and --resplit to go on with it, or --overwrite to start anew."

@@ -17,6 +17,7 @@ from tlx import config as configs
 from tlx import folder_code
 from tlx.config import RunConfig
 from tlx.errors import CheckpointError, ConfigError, listed
+from tlx.stored_json import read_object
 
 RUN_FILE = "run.toml"
 SPLIT = "split.csv"
@@ -131,13 +132,7 @@ def read_result(out: Path) -> dict[str, Any] | None:
     path = out / RESULT
     if not path.exists():
         return None
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(found, dict):
-            return found
-    except (ValueError, RecursionError):
-        pass  # said below
-    raise CheckpointError(
-        f"{path} is damaged. Remove it and use --resume: the run is measured again from its last "
-        f"checkpoint."
+    return read_object(
+        path,
+        ". Remove it and use --resume: the run is measured again from its last checkpoint.",
     )

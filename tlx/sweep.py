@@ -6,7 +6,6 @@ compiled program; others one after another. Only the models of the chosen point 
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import tempfile
@@ -34,6 +33,7 @@ from tlx.protocols import Sink
 from tlx.run_one import finished, listening
 from tlx.sinks import SWEEP, Sinks
 from tlx.split_metrics import evaluated
+from tlx.stored_json import read_object
 from tlx.sweep_results import Found, key
 from tlx.sweep_space import Axis, Point, as_set, axes, grid
 from tlx.types import Event
@@ -43,6 +43,7 @@ from tlx.wording import shown
 LINES = "points.jsonl"
 SPACE = "sweep.json"
 CHOSEN = "chosen.toml"
+UNKNOWN = "so that nobody knows what was asked for. Use --overwrite to start anew."
 TRACED = ("optimizer.learning_rate", "optimizer.weight_decay", "divergence.{}.weight")
 
 
@@ -268,7 +269,7 @@ def _alone(config: RunConfig, to: Path, store: Store) -> Outcome:
 
 
 def _check_space(path: Path, space: Mapping[str, Any], resume: bool) -> None:
-    if resume and path.exists() and json.loads(path.read_text()) != space:
+    if resume and path.exists() and read_object(path, f", {UNKNOWN}") != space:
         raise ConfigError(
             f"{path} is of a sweep over something else. Give the same --over, --seeds and --trials "
             f"to go on with it, or --overwrite to start anew."
