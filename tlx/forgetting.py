@@ -36,6 +36,8 @@ from tlx.types import Constants, Variables
 
 PICTURES = 256
 """Of the test split that are looked at."""
+WHOLE = "backbone"
+"""What the drift of all stages together is called."""
 
 
 class Seen(NamedTuple):
@@ -89,13 +91,15 @@ def _body(variables: Variables) -> dict[str, Any]:
 def _drift(
     experiment: Experiment, then: Mapping[str, np.ndarray], now: Mapping[str, np.ndarray]
 ) -> dict[str, float]:
-    def stage(path: str) -> str:
-        return experiment.model.backbone.leaf(path.removeprefix("params/backbone/")).stage
-
     backbone = experiment.model.backbone
-    by_stage = drift.relative_l2(then, now, stage)
+
+    def groups(path: str) -> tuple[str, str]:
+        return WHOLE, f"/{backbone.leaf(path.removeprefix('params/backbone/')).stage}"
+
+    found = drift.relative_l2(then, now, groups)
+    whole = {WHOLE: found.pop(WHOLE)} if found else {}
+    by_stage = {name.removeprefix("/"): value for name, value in found.items()}
     order = backbone.stages if isinstance(backbone, Staged) else tuple(by_stage)
-    whole = drift.relative_l2(then, now, lambda _: "backbone")
     return whole | {name: by_stage[name] for name in order if name in by_stage}
 
 

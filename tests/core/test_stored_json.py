@@ -56,7 +56,7 @@ def test_a_damaged_point_is_trained_again(damage, tmp_path):
 
 def test_events_after_a_damaged_line_are_left_out(tmp_path):
     file = tmp_path / "metrics.jsonl"
-    for damage in (b'{"step": 2, "lo', b"\xff", b"[]", b'{"stap": 2}', b"[" * 100_000):
+    for damage in (b'{"step": 2, "lo', b"\xff", b"[]", b'{"step": "2"}', b"[" * 100_000):
         file.write_bytes(b'{"step": 1}\n' + damage + b'\n{"step": 3}\n')
         assert read_jsonl(file) == [{"step": 1}]
 
