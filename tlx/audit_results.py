@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from tlx import folder, verdict
+from tlx import folder, plain_arrays, verdict
 from tlx.audit_arms import SCRATCH
 from tlx.comparison import half_width
 from tlx.config import RunConfig
+from tlx.errors import CheckpointError
 from tlx.verdict import Arm
 
 
@@ -42,11 +43,20 @@ def arms(runs: Mapping[str, Sequence[Mapping[str, Any]]], to: Path, metric: str)
 
 
 def _answers(path: Path) -> dict[str, np.ndarray]:
-    """Empty where the head predicts no class."""
+    """Empty where the head predicts no class. Raises CheckpointError for a damaged file."""
     if not path.exists():
         return {}
-    with np.load(path) as file:
-        return dict(file)
+    try:
+        with path.open("rb") as stream:
+            found = plain_arrays.arrays(stream)
+        if len({found[name].shape for name in ("index", "label", "predicted")}) == 1:
+            return found
+    except Exception:  # damaged bytes make zipfile and NumPy raise anything
+        pass  # said below
+    raise CheckpointError(
+        f"{path} is damaged. Remove the folder {path.parent} and use --resume: this run is trained "
+        f"again."
+    )
 
 
 def row(

@@ -27,7 +27,8 @@ from tlx.errors import ConfigError, TlxError
 from tlx.protocols import Sink
 from tlx.run_one import listening, run_one
 from tlx.sinks import AUDIT, Sinks
-from tlx.sweep import Sweep, searched
+from tlx.stored_json import read_object
+from tlx.sweep import UNKNOWN, Sweep, searched
 from tlx.sweep_space import Axis
 from tlx.types import Event
 from tlx.wording import shown
@@ -58,16 +59,18 @@ def audit(
     resume: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
+    trust_code: bool = False,
 ) -> dict[str, Any]:
     """Train the run file `run` in every arm with `seeds` seeds and say whether the transfer helps.
 
     `rates`: learning rates that each arm tries, a factor of √10 apart around the run's own;
     `labels`: do it for each of these counts of labelled examples a class ('all' for every one);
-    `resplit`: every seed draws its own labelled examples; `quiet`: print nothing. Writes to `out`,
-    else `runs/<name>-audit`; returns what its `result.json` holds. Raises ConfigError."""
+    `resplit`: every seed draws its own labelled examples; `quiet`: print nothing; `trust_code` as
+    for `tlx.run`. Writes to `out`, else `runs/<name>-audit`; returns what its `result.json` holds.
+    Raises ConfigError."""
     asked = Asked(seeds, rates, tuple(labels), resplit)
     audit_arms.check_counts(*asked[:3])
-    base = configs.read(run, sets)
+    base = configs.read(run, sets, trust_code=trust_code)
     audit_arms.refuse(base)
     counts: Sequence[Labels] = labels or (None,)
     settings = list(zip(counts, (audit_arms.with_labels(base, n) for n in counts), strict=True))
@@ -202,7 +205,7 @@ def _next(found: Sequence[Mapping[str, Any]], to: Path) -> list[str]:
 
 def _check_asked(path: Path, asked: Asked, resume: bool) -> None:
     now = json.loads(json.dumps(asked._asdict()))
-    if resume and path.exists() and json.loads(path.read_text()) != now:
+    if resume and path.exists() and read_object(path, f", {UNKNOWN}") != now:
         raise ConfigError(
             f"{path} is of an audit with other numbers. Give the same --seeds, --rates, --labels "
             f"and --resplit to go on with it, or --overwrite to start anew."

@@ -55,19 +55,20 @@ def named(texts: Sequence[str] | None) -> dict[str, str]:
     }
 
 
-def candidate(text: str, name: str) -> Candidate:
-    """The source that a person means by `text`, called `name`. Raises TlxErrors for what is
-    none."""
+def candidate(text: str, name: str, *, trust_code: bool = False) -> Candidate:
+    """The source that a person means by `text`, called `name`; `trust_code` as for `tlx.load`.
+    Raises TlxErrors for what is none."""
     backbone, equals, weights = text.partition("=")
     if equals and weights == RANDOM:
         return Candidate(name, _random(backbone))
     if not equals and Path(text).expanduser().is_dir() and reference(text).startswith("run:"):
-        return Candidate(name, _loaded(SourceConfig(run=text)), _accuracy(Path(text).expanduser()))
+        source = _loaded(SourceConfig(run=text, trust_code=trust_code))
+        return Candidate(name, source, _accuracy(Path(text).expanduser()))
     if not equals:
-        backbone, weights = _completed(text)
+        backbone, weights = _completed(text, trust_code)
     config = WeightsConfig(name=reference(weights))
-    source = _loaded(SourceConfig(backbone=Part(backbone), weights=config))
-    origin = Path(sources.open_weights(config).tensors().origin)
+    source = _loaded(SourceConfig(backbone=Part(backbone), weights=config, trust_code=trust_code))
+    origin = Path(sources.open_weights(config, trust_code=trust_code).tensors().origin)
     return Candidate(name, source, _accuracy(origin) if origin.is_dir() else None)
 
 
@@ -84,7 +85,7 @@ def packaged() -> tuple[str, ...]:
     return tuple(found)
 
 
-def _completed(text: str) -> tuple[str, str]:
+def _completed(text: str, trust_code: bool) -> tuple[str, str]:
     """Backbone and weights, where one of them was left out."""
     backbones = [plugin.name for plugin in registry.find("backbones")]
     if text in backbones:
@@ -102,7 +103,7 @@ def _completed(text: str) -> tuple[str, str]:
             f"{text!r} is no source: neither a backbone nor weights, nor the folder of a run."
             f"{did_you_mean(text, known)} Packaged: {listed(packaged())}."
         )
-    if (backbone := _fit(text)) is None:
+    if (backbone := _fit(text, trust_code)) is None:
         raise ConfigError(
             f"The weights {text!r} fit no installed backbone. Say which it is: BACKBONE={text}."
         )
@@ -110,9 +111,9 @@ def _completed(text: str) -> tuple[str, str]:
 
 
 @cache
-def _fit(weights: str) -> str | None:
+def _fit(weights: str, trust_code: bool = False) -> str | None:
     """The backbone that weights fit best, where they fill all of it."""
-    best = next(iter(inspect(weights)["fits"]), None)
+    best = next(iter(inspect(weights, trust_code=trust_code)["fits"]), None)
     return best["backbone"] if best and best["filled"] == best["leaves"] else None
 
 

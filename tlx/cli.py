@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tlx import cli_audit, cli_data, cli_rank, cli_weights
+from tlx.cli_options import trusting
 
 FINE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 """Exit codes: done; failed while running; refused before that; stopped by a signal."""
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> None:
     """Train what a run file says."""
     from tlx import config
 
-    _train(config.read(args.run_file, args.set), args)
+    _train(config.read(args.run_file, args.set, trust_code=args.trust_code), args)
 
 
 def sweep(args: argparse.Namespace) -> None:
@@ -78,12 +79,13 @@ def sweep(args: argparse.Namespace) -> None:
     from tlx import config, sweep_space
 
     sweep_space.axes(args.over)
-    config.check(config.read(args.run_file, args.set))  # before jax is imported
+    # before jax is imported
+    config.check(config.read(args.run_file, args.set, trust_code=args.trust_code))
     from tlx import sweep
 
     sweep.sweep(
         args.run_file, args.over, seeds=args.seeds, trials=args.trials, sets=args.set,
-        out=args.out, resume=args.resume, overwrite=args.overwrite,
+        out=args.out, resume=args.resume, overwrite=args.overwrite, trust_code=args.trust_code,
     )  # fmt: skip
 
 
@@ -109,7 +111,7 @@ def show(args: argparse.Namespace) -> None:
     """Say what would run: phases, trainable counts, what each divergence costs."""
     from tlx import config
 
-    read = config.read(args.run_file, args.set)
+    read = config.read(args.run_file, args.set, trust_code=args.trust_code)
     config.check(read)
     from tlx import show as showing
 
@@ -127,7 +129,7 @@ def evaluate(args: argparse.Namespace) -> None:
     from tlx import study
     from tlx.wording import aligned, as_json, results
 
-    found = study.evaluate(args.run, args.set)
+    found = study.evaluate(args.run, args.set, trust_code=args.trust_code)
     if args.json:
         return print(as_json(found))
     for name, splits in found.items() if "model" not in found else [("", found)]:
@@ -140,7 +142,7 @@ def predict(args: argparse.Namespace) -> None:
     from tlx import saved
     from tlx.wording import aligned, as_json, shown
 
-    rows = saved.load(args.run_dir).predict(args.image)
+    rows = saved.load(args.run_dir, trust_code=args.trust_code).predict(args.image)
 
     def one(value: Any) -> bool:
         """Lists (a probability for every class) are for --json."""
@@ -225,9 +227,11 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("run_file", metavar="RUN.toml")
     _training(made)
     _profile(made)
+    trusting(made)
 
     made = verb("sweep", sweep)
     made.add_argument("run_file", metavar="RUN.toml")
+    trusting(made)
     made.add_argument(
         "--over", action="append", required=True, metavar="KEY=SPEC",
         help="a key and its values: log:1e-4:1:8, lin:0:1:5, 0.1,0.3; again for another key; "
@@ -255,16 +259,19 @@ def parser() -> argparse.ArgumentParser:
     made = verb("show", show)
     made.add_argument("run_file", metavar="RUN.toml")
     _settings(made)
+    trusting(made)
     _as_json(made)
 
     made = verb("eval", evaluate)
     made.add_argument("run", metavar="RUN_DIR|RUN.toml")
     _settings(made)
+    trusting(made)
     _as_json(made)
 
     made = verb("predict", predict)
     made.add_argument("run_dir", metavar="RUN_DIR")
     made.add_argument("image", nargs="+", metavar="IMAGE")
+    trusting(made)
     _as_json(made)
 
     cli_data.add(verb)

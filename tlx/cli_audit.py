@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
+from tlx.cli_options import trusting
+
 
 def add(
     verb: Callable[..., argparse.ArgumentParser],
@@ -27,6 +29,7 @@ def add(
         "--resplit", action="store_true", help="every seed draws its own labelled examples"
     )
     training(made)
+    trusting(made)
     made.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -35,7 +38,7 @@ def audit(args: argparse.Namespace) -> None:
     from tlx import audit_arms, config
 
     labels = audit_arms.labels(args.labels) if args.labels else ()
-    read = config.read(args.run_file, args.set)
+    read = config.read(args.run_file, args.set, trust_code=args.trust_code)
     audit_arms.refuse(read)
     config.check(read)  # before jax is imported
     from tlx import auditing
@@ -44,7 +47,7 @@ def audit(args: argparse.Namespace) -> None:
     found = auditing.audit(
         args.run_file, seeds=args.seeds, rates=args.rates, labels=labels, resplit=args.resplit,
         sets=args.set, out=args.out, resume=args.resume, overwrite=args.overwrite,
-        quiet=args.json,
+        quiet=args.json, trust_code=args.trust_code,
     )  # fmt: skip
     if args.json:
         print(as_json(found))

@@ -9,6 +9,8 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+from tlx.cli_options import trusting
+
 
 def add(verb: Callable[..., argparse.ArgumentParser]) -> None:
     """Add `rank` to the command line."""
@@ -35,6 +37,7 @@ def add(verb: Callable[..., argparse.ArgumentParser]) -> None:
         help="other labelled data: how alike their task is to the target's",
     )  # fmt: skip
     made.add_argument("--out", metavar="DIR", help="where to write rank.json and report.html")
+    trusting(made)
     made.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -48,7 +51,7 @@ def rank(args: argparse.Namespace) -> None:
 
     found = rank(
         args.target, args.sources, scores=args.score, images=args.images, resamples=args.halves,
-        seed=args.seed, accuracies=accuracies, compare=args.compare,
+        seed=args.seed, accuracies=accuracies, compare=args.compare, trust_code=args.trust_code,
     )  # fmt: skip
     if args.out:
         _write(found, Path(args.out))

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tlx.cli_options import trusting
+
 SHOWN = 12
 """Tensors that are listed unasked."""
 RECORDING = """
@@ -40,6 +42,7 @@ def add(verb: Callable[..., argparse.ArgumentParser]) -> None:
     made.add_argument("--dialect", metavar="NAME", help="the names to use; the first that is known")
     made.add_argument("--out", metavar="PATH", help="file or folder; RUN_DIR/export where absent")
     made.add_argument("--overwrite", action="store_true", help="replace what is there")
+    trusting(made)
     made.add_argument("--json", action="store_true", help="print JSON")
 
     group = verb("weights", weights)
@@ -47,6 +50,7 @@ def add(verb: Callable[..., argparse.ArgumentParser]) -> None:
     made = verb("inspect", inspect, below)
     made.add_argument("file", metavar="FILE", help="a file, a folder or a reference")
     made.add_argument("--all", action="store_true", help="list every tensor")
+    trusting(made)
     made.add_argument("--json", action="store_true", help="print JSON")
 
     made = verb("verify", verify, below)
@@ -63,6 +67,7 @@ def add(verb: Callable[..., argparse.ArgumentParser]) -> None:
     made.add_argument("--write", metavar="REF.npz", help="keep what this network computes")
     made.add_argument("--tolerance", type=float, default=1e-4, metavar="SHARE")
     made.add_argument("--allow", action="append", default=[], metavar="GLOB", help="may be missing")
+    trusting(made)
     made.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -75,7 +80,7 @@ def inspect(args: argparse.Namespace) -> None:
     from tlx import inspection
     from tlx.wording import aligned, as_json
 
-    found = inspection.inspect(args.file)
+    found = inspection.inspect(args.file, trust_code=args.trust_code)
     if args.json:
         return print(as_json(found))
     rows = [("tensors", f"{len(found['tensors']):,}, {found['parameters']:,} numbers")]
@@ -116,7 +121,9 @@ def verify(args: argparse.Namespace) -> None:
             f"with --reference."
         )
     own = {key: value for key, value in body.items() if key != "name"}
-    network = parity.load(args.file, body["name"], own, tuple(args.allow))
+    network = parity.load(
+        args.file, body["name"], own, tuple(args.allow), trust_code=args.trust_code
+    )
     if args.write:
         x = parity.reading(file, network) if there else None
         count = parity.write(network, Path(args.write), x)
@@ -146,8 +153,9 @@ def export(args: argparse.Namespace) -> None:
     from tlx.wording import as_json
 
     found = exporting.export(
-        args.run, args.to, dialect=args.dialect, out=args.out, overwrite=args.overwrite
-    )
+        args.run, args.to, dialect=args.dialect, out=args.out, overwrite=args.overwrite,
+        trust_code=args.trust_code,
+    )  # fmt: skip
     if args.json:
         return print(as_json(found))
     print(

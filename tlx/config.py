@@ -16,7 +16,7 @@ from typing import Any
 import tomli_w
 from pydantic import TypeAdapter, ValidationError
 
-from tlx import registry
+from tlx import folder_code, registry
 from tlx.errors import ConfigError, PluginError, did_you_mean, listed
 from tlx.overrides import LISTS, PARTS, Table, expanded, merge
 from tlx.overrides import apply_sets as apply_sets
@@ -52,13 +52,14 @@ OFFERED = {"head": ("classes",)}
 """Options that the core fills in where the run file does not: table -> names."""
 
 
-def read(path: str | Path, sets: Sequence[str] = ()) -> RunConfig:
+def read(path: str | Path, sets: Sequence[str] = (), *, trust_code: bool = False) -> RunConfig:
     """The run file at `path` (or `run.toml` of a run folder) with `--set` arguments applied.
 
     A file without a `name` is named after itself. Raises ConfigError for a missing file, wrong
-    TOML and, all at once, everything that `parse` refuses."""
+    TOML and, all at once, everything that `parse` refuses; TrustError for a folder whose run
+    names code, unless `trust_code`. A file that is named itself is its user's own program."""
     path = Path(path)
-    if path.is_dir() and (path / "run.toml").is_file():
+    if folder := path.is_dir() and (path / "run.toml").is_file():
         path = path / "run.toml"
     if not path.is_file():
         near = [str(p) for p in path.parent.glob("*.toml")] if path.parent.is_dir() else []
@@ -67,6 +68,8 @@ def read(path: str | Path, sets: Sequence[str] = ()) -> RunConfig:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}.") from error
+    if folder:
+        folder_code.refuse(path, table, trust_code)
     return parse(apply_sets({"name": path.stem, **table}, sets), str(path), names=True)
 
 

@@ -12,15 +12,18 @@ import numpy as np
 
 
 def relative_l2(
-    before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray], group: Callable[[str], str]
+    before: Mapping[str, np.ndarray],
+    after: Mapping[str, np.ndarray],
+    groups: Callable[[str], tuple[str, ...]],
 ) -> dict[str, float]:
     """‖w − w₀‖ / ‖w₀‖ of the leaves of each group, in the order of the leaves; 0 where nothing
-    moved, inf where all of w₀ is 0 and w is not."""
+    moved, inf where all of w₀ is 0 and w is not. A leaf is of as many groups as `groups` says."""
     squares: dict[str, np.ndarray] = {}
     for path, then in before.items():
         then, now = (np.asarray(leaf, np.float64) for leaf in (then, after[path]))
         pair = np.array([np.square(now - then).sum(), np.square(then).sum()])
-        squares[group(path)] = squares.get(group(path), 0) + pair
+        for name in groups(path):
+            squares[name] = squares.get(name, 0) + pair
     return {
         name: float(np.sqrt(moved / size)) if size else float(np.inf if moved else 0)
         for name, (moved, size) in squares.items()

@@ -26,6 +26,10 @@ class PluginError(TlxError):
     """A plugin is missing, broken or claimed twice."""
 
 
+class TrustError(TlxError):
+    """A folder names code that is not run without being trusted."""
+
+
 class DataError(TlxError):
     """A data source holds something that cannot be trained or tested on."""
 

@@ -38,13 +38,15 @@ def export(
     dialect: str | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
+    trust_code: bool = False,
 ) -> dict[str, Any]:
     """Write the model of a run's folder; `file`, `about`, `dialect`, `tensors` and `bytes`.
+    `trust_code` as for `tlx.load`.
 
     `out` is a folder (`RUN/export` where absent) or, with an ending, a file. Raises WeightsError
     where there is no such model or dialect, where the dialect lacks a name for a leaf, and where
     something is there already, unless `overwrite`."""
-    described, saved = describe(run), load(run)
+    described, saved = describe(run), load(run, trust_code=trust_code)
     name, _ = described.backbone
     chosen = _chosen(saved.model.backbone, name, dialect)
     tensors = with_counters(state_dict(saved.variables, chosen), chosen)

@@ -34,7 +34,7 @@ def first_look(experiment: Experiment) -> tuple[str, ...]:
     kept = cache_folder() / "looked_at" / f"{digest.hexdigest()}.json"
     try:
         said = [str(text) for text in json.loads(kept.read_text(encoding="utf-8"))]
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         found = check(parts, experiment.info.classes, limit=limit)
         broken = [finding for finding in found.findings if finding.level == "broken"]
         if broken:

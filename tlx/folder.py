@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from tlx import config as configs
+from tlx import folder_code
 from tlx.config import RunConfig
 from tlx.errors import CheckpointError, ConfigError, listed
+from tlx.stored_json import read_object
 
 RUN_FILE = "run.toml"
 SPLIT = "split.csv"
@@ -50,9 +52,8 @@ def claim(out: Path, config: RunConfig, *, resume: bool, overwrite: bool) -> boo
             f"{out} is not the folder of a run (no {RUN_FILE}); choose another --out."
         )
     if occupied and resume:
-        changed = [
-            path for path in configs.differences(configs.read(there), config) if not _harmless(path)
-        ]
+        begun = configs.read(there)
+        changed = [path for path in configs.differences(begun, config) if not _harmless(path)]
         if changed:
             finished = [path.name for path in out.iterdir() if (path / RESULT).exists()]
             kept = (
@@ -65,6 +66,9 @@ def claim(out: Path, config: RunConfig, *, resume: bool, overwrite: bool) -> boo
                 f"Cannot resume in {out}: the run there was started with other settings for "
                 f"{listed(changed)}. Use the same run file, or --overwrite to start anew.{kept}"
             )
+        theirs, ours = configs.table(begun), configs.table(config)
+        if folder_code.named(theirs) == folder_code.named(ours):  # said by this user, too
+            folder_code.remember(there, ours)
         return True
     if occupied:
         for entry in out.iterdir():
@@ -79,6 +83,7 @@ def inside(out: Path, config: RunConfig) -> bool:
         return True
     out.mkdir(parents=True, exist_ok=True)
     (out / RUN_FILE).write_text(configs.dumps(config))
+    folder_code.remember(out / RUN_FILE, configs.table(config))
     return False
 
 
@@ -127,13 +132,7 @@ def read_result(out: Path) -> dict[str, Any] | None:
     path = out / RESULT
     if not path.exists():
         return None
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(found, dict):
-            return found
-    except (ValueError, RecursionError):
-        pass  # said below
-    raise CheckpointError(
-        f"{path} is damaged. Remove it and use --resume: the run is measured again from its last "
-        f"checkpoint."
+    return read_object(
+        path,
+        ". Remove it and use --resume: the run is measured again from its last checkpoint.",
     )

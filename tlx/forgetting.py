@@ -26,6 +26,7 @@ from tlx.errors import TlxError
 from tlx.evaluate import evaluate, evaluator
 from tlx.feed import eval_batches
 from tlx.folder import RUN_FILE
+from tlx.folder_code import TRUSTING
 from tlx.mesh import fetched
 from tlx.model import Model, pooled
 from tlx.protocols import Staged
@@ -35,6 +36,8 @@ from tlx.types import Constants, Variables
 
 PICTURES = 256
 """Of the test split that are looked at."""
+WHOLE = "backbone"
+"""What the drift of all stages together is called."""
 
 
 class Seen(NamedTuple):
@@ -88,13 +91,15 @@ def _body(variables: Variables) -> dict[str, Any]:
 def _drift(
     experiment: Experiment, then: Mapping[str, np.ndarray], now: Mapping[str, np.ndarray]
 ) -> dict[str, float]:
-    def stage(path: str) -> str:
-        return experiment.model.backbone.leaf(path.removeprefix("params/backbone/")).stage
-
     backbone = experiment.model.backbone
-    by_stage = drift.relative_l2(then, now, stage)
+
+    def groups(path: str) -> tuple[str, str]:
+        return WHOLE, f"/{backbone.leaf(path.removeprefix('params/backbone/')).stage}"
+
+    found = drift.relative_l2(then, now, groups)
+    whole = {WHOLE: found.pop(WHOLE)} if found else {}
+    by_stage = {name.removeprefix("/"): value for name, value in found.items()}
     order = backbone.stages if isinstance(backbone, Staged) else tuple(by_stage)
-    whole = drift.relative_l2(then, now, lambda _: "backbone")
     return whole | {name: by_stage[name] for name in order if name in by_stage}
 
 
@@ -147,12 +152,15 @@ def _look(model: Model, headed: Model | None) -> Callable[..., Any]:
 
 def _own_task(experiment: Experiment, variables: Variables) -> dict[str, Any] | None:
     """How well the source does on its own test pictures, with its own head, `before` and with the
-    backbone as it is now; None where the source is no run, or its data are not there."""
+    backbone as it is now; None where the source is no run, its data are not there, or it names code
+    that is not trusted."""
     run = _run_of(experiment.config)
     if run is None:
         return None
     try:
-        config, source = configs.read(run), saved.load(run)
+        trust = bool(of.options.get(TRUSTING)) if (of := experiment.config.weights) else False
+        config = configs.read(run, trust_code=trust)
+        source = saved.load(run, trust_code=trust)
         head, model = source.model.head, source.model
         if head is None or model.backbone != experiment.model.backbone:
             return None

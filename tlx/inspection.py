@@ -49,11 +49,12 @@ class Fit(NamedTuple):
         return self.filled / max(1, self.leaves) * used
 
 
-def inspect(text: str) -> dict[str, Any]:
+def inspect(text: str, *, trust_code: bool = False) -> dict[str, Any]:
     """Plain data about a file, a folder or a reference: `name`, `origin`, `sha256`, `tensors`
     [{`name`, `shape`, `dtype`}], `parameters` and `bytes` in all, `input` and `classes` where the
-    source says so, `fits` [{`backbone`, `dialect`, `filled`, `leaves`, `unused`}], best first."""
-    source = sources.open_weights(WeightsConfig(name=reference(text)))
+    source says so, `fits` [{`backbone`, `dialect`, `filled`, `leaves`, `unused`}], best first.
+    `trust_code` as for `tlx.load`."""
+    source = sources.open_weights(WeightsConfig(name=reference(text)), trust_code=trust_code)
     found = source.tensors()
     shapes = {name: tuple(tensor.shape) for name, tensor in found.values.items()}
     return {

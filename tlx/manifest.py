@@ -102,6 +102,6 @@ def _entries(path: Path) -> dict[str, tuple[int, str]]:
             return {name: (size, sha256) for name, (size, sha256) in entries.items()}
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing.") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass
     raise CheckpointError(f"{path} is damaged.")

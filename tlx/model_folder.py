@@ -3,8 +3,8 @@
 `model.safetensors` holds the numbers under their leaf paths; `model.json` says which backbone
 and head they belong to, how pictures reach them, what the classes are called, and the digest of
 the numbers. A model that is a small change to other weights names these and holds the change.
-Nothing is pickled, so opening somebody's model runs no code of theirs (but the file that it names
-where its backbone is a `FILE.py:Object`).
+Nothing is pickled, and a file that it names (`FILE.py:Object`) is not run unless it is trusted
+(`tlx.folder_code`), so opening somebody's model runs no code of theirs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import tlx
-from tlx import manifest
+from tlx import folder_code, manifest
 from tlx.errors import WeightsError, did_you_mean, listed
 from tlx.trees import flat
 from tlx.types import InputSpec, Variables
@@ -69,6 +69,11 @@ class Description(NamedTuple):
     classes: tuple[str, ...]
     base: Base | None = None
 
+    @property
+    def plugins(self) -> tuple[Any, ...]:
+        """All that loading it builds."""
+        return self.backbone, self.head, self.base
+
 
 def save_model(
     folder: Path,
@@ -114,6 +119,7 @@ def save_model(
     text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
     partial.replace(folder / TENSORS)
     manifest.write(folder / ABOUT, text)
+    folder_code.remember(folder / ABOUT, about)
 
 
 def find(path: Path | str) -> Path:

@@ -23,6 +23,8 @@ TOTAL, IN_A_ROW, FACTOR = "skipped", "skipped_in_a_row", "learning_rate_factor"
 """What the ledger holds where updates are left out; the last where the learning rate falls, too."""
 REDUCTION = 0.5
 """By this the learning rate falls with each update that is left out."""
+SMALL = 2**16
+"""Numbers of a gradient that are copied for a look at them; larger ones are looked at in place."""
 
 
 def counters(policy: OnNan) -> dict[str, Array]:
@@ -80,7 +82,13 @@ def lost(train: TrainState, start: Variables) -> list[str]:
 
 
 def _finite(tree: PyTree) -> Array:
-    return jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]))
+    """Small leaves of one shape are looked at together: on the CPU a reduction of its own for every
+    leaf of a ResNet-20 doubled the time that its step takes to compile."""
+    alike: dict[Any, list[Array]] = {}
+    for number, leaf in enumerate(jax.tree.leaves(tree)):
+        own = number if leaf.size > SMALL else None
+        alike.setdefault((leaf.shape, leaf.dtype, own), []).append(leaf)
+    return jnp.all(jnp.stack([jnp.isfinite(jnp.stack(some)).all() for some in alike.values()]))
 
 
 def _sound(leaf: Any) -> bool:

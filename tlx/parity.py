@@ -58,12 +58,15 @@ def load(
     backbone: str,
     options: Mapping[str, Any] | None = None,
     allow: tuple[str, ...] = (),
+    *,
+    trust_code: bool = False,
 ) -> Network:
-    """The backbone with the numbers of a file, and a linear head where the file has one.
+    """The backbone with the numbers of a file, and a linear head where the file has one;
+    `trust_code` as for `tlx.load`.
 
     Raises WeightsError where leaves are missing that no glob of `allow` covers."""
     config = WeightsConfig(name=reference(weights), allow=allow)
-    source = sources.open_weights(config)
+    source = sources.open_weights(config, trust_code=trust_code)
     body: Backbone = registry.build("backbones", backbone, options)
     tensors = source.tensors()
     inputs = source.input or body.inputs

@@ -19,6 +19,7 @@ import numpy as np
 from tlx import folder, manifest, membership, trees
 from tlx.errors import CheckpointError
 from tlx.membership import RESUMING, Classed, Occasion
+from tlx.stored_json import read_object
 from tlx.types import DataInfo, Variables
 
 Facts: TypeAlias = Mapping[str, Mapping[str, Any]]
@@ -73,14 +74,11 @@ def verify(out: Path, facts: Facts, splits: Mapping[str, Classed], occasion: Occ
 def _read(path: Path) -> dict[str, dict[str, Any]]:
     if not path.exists():  # of a run that began before it was written down
         return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return {name: dict(entry) for name, entry in found.items()}
-    except (ValueError, TypeError, AttributeError, RecursionError):
-        raise CheckpointError(
-            f"{path} is damaged, so that nobody knows what the run was started with. Use "
-            f"--overwrite to start anew."
-        ) from None
+    damaged = ", so that nobody knows what the run was started with. Use --overwrite to start anew."
+    found = read_object(path, damaged)
+    if not all(isinstance(entry, dict) for entry in found.values()):
+        raise CheckpointError(f"{path} is damaged{damaged}")
+    return found
 
 
 def _difference(field: str, before: Any, after: Any) -> str:

@@ -52,6 +52,7 @@ def rank(
     seed: int = 0,
     accuracies: Mapping[str, float] | None = None,
     compare: Sequence[str] = (),
+    trust_code: bool = False,
 ) -> dict[str, Any]:
     """Rank sources for a labelled target, higher scores first; plain data, which
     `tlx.rank_table` puts in words.
@@ -61,14 +62,15 @@ def rank(
     packaged one if None; `scores` are references or ready ones by name, every installed one if
     None, and the first is the one that sources are ordered by (`probe` where none is named).
     `accuracies`: of sources on their own test data, where no run says it. `compare` names other
-    data that the target is compared with, as the first source sees them.
+    data that the target is compared with, as the first source sees them. `trust_code` as for
+    `tlx.load`.
 
     Raises ConfigError for what is no source or score, DataError for labels that are no classes."""
     if images < 2 or resamples < 2:
         raise ConfigError(f"images = {images} and resamples = {resamples} are 2 or more each.")
     asking = _scores(scores)
     on, *others = (pictures_of(data, images) for data in (target, *compare))
-    found = _candidates(sources, accuracies or {})
+    found = _candidates(sources, accuracies or {}, trust_code)
     words = [SourceWords(one, on, seed) for one in found]
     samples = halves(on.labels, resamples, seed)
     tables = [_table(name, score, words, samples) for name, score in asking.items()]
@@ -97,13 +99,14 @@ def similarity(
     *,
     images: int = IMAGES,
     seed: int = 0,
+    trust_code: bool = False,
 ) -> list[dict[str, Any]]:
     """How alike the tasks of labelled data sets are as one source sees them, the first packaged one
     if None: for each measure of `tlx.task_similarity` `measure`, `names`, the `matrix` and what it
     says, `text`. Raises as `rank` does."""
     targets = [pictures_of(one, images) for one in data]
     names = [one if isinstance(one, str) else one.info.name for one in data]
-    probe = _candidates(None if source is None else [source], {})[0]
+    probe = _candidates(None if source is None else [source], {}, trust_code)[0]
     return between_data(targets, names, probe, seed)
 
 
@@ -140,7 +143,9 @@ def _scores(scores: Sequence[str] | Mapping[str, Score] | None) -> dict[str, Sco
 
 
 def _candidates(
-    sources: Sequence[str | Candidate] | None, accuracies: Mapping[str, float]
+    sources: Sequence[str | Candidate] | None,
+    accuracies: Mapping[str, float],
+    trust_code: bool,
 ) -> list[Candidate]:
     """The sources, with the accuracies that were given, by name or as typed."""
     texts = None if sources is None else [one for one in sources if isinstance(one, str)]
@@ -160,7 +165,8 @@ def _candidates(
         if not 0 <= value <= 1:
             raise ConfigError(f"The accuracy of {name!r} is a share from 0 to 1, not {value:g}.")
         given[known[name]] = value
-    found = [*(candidate(text, name) for name, text in names.items()), *ready]
+    typed = [candidate(text, name, trust_code=trust_code) for name, text in names.items()]
+    found = [*typed, *ready]
     return [one._replace(accuracy=given.get(one.name, one.accuracy)) for one in found]
 
 

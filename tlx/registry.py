@@ -142,6 +142,11 @@ def choose(kind: str, reference: str, plugins: Iterable[Plugin] | None = None) -
     return claims[0]
 
 
+def is_file(reference: str) -> bool:
+    """Whether a reference is `file.py:Object`, so that loading it runs a file."""
+    return _FILE.fullmatch(reference) is not None
+
+
 def load(kind: str, reference: str) -> Factory:
     """The factory that a reference names, imported now.
 

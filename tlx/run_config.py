@@ -125,11 +125,12 @@ class OptimizerConfig:
 @dataclass(frozen=True, kw_only=True)
 class SourceConfig:
     """Another source model: the folder of a finished `run`, or a `backbone` with `weights`, whose
-    head is kept where the file has one."""
+    head is kept where the file has one. `trust_code`: run files of Python that the folder names."""
 
     run: str | None = None
     backbone: Part | None = None
     weights: WeightsConfig | None = None
+    trust_code: Annotated[bool, Field(strict=True)] = False
 
 
 @final

@@ -237,11 +237,13 @@ def _tested(
     return evaluated(experiment, experiment.final, variables, domain.test).metrics
 
 
-def evaluate_run(out: Path) -> dict[str, Any]:
+def evaluate_run(out: Path, *, trust_code: bool = False) -> dict[str, Any]:
     """Metrics on `val` and `test` of the model that a finished run left in `out`, computed anew.
-    Raises CheckpointError where the data are not those of the run any more."""
-    config = replace(configs.read(out), mesh=None)  # it may be measured on fewer devices
-    saved = load(out)
+    Raises CheckpointError where the data are not those of the run any more; `trust_code` as for
+    `tlx.load`."""
+    config = configs.read(out, trust_code=trust_code)
+    config = replace(config, mesh=None)  # it may be measured on fewer devices
+    saved = load(out, trust_code=trust_code)
     experiment = assemble(config)
     if experiment.model.head is None:
         raise ConfigError(

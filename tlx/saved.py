@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tlx import decode, registry
+from tlx import decode, folder_code, registry
 from tlx.compiled import compiled
-from tlx.errors import DataError, TlxError, WeightsError, did_you_mean
+from tlx.errors import DataError, TlxError, TrustError, WeightsError, did_you_mean
 from tlx.matching import match
 from tlx.model import Model
 from tlx.model_folder import ABOUT, TENSORS, Description, describe, tensors
@@ -34,13 +34,16 @@ BATCH = 64
 Images: TypeAlias = "decode.Picture | np.ndarray | Sequence[decode.Picture | np.ndarray]"
 
 
-def load(path: Path | str, *, precision: Precision = "float32") -> Saved:
+def load(path: Path | str, *, precision: Precision = "float32", trust_code: bool = False) -> Saved:
     """The model that a run left, from the run's folder or its `model` folder. Its numbers are
-    float32, and so is what it computes, unless another `precision` is asked for.
+    float32, and so is what it computes, unless another `precision` is asked for. With `trust_code`,
+    files of Python that a folder names are run even if somebody else has written it.
 
     Raises WeightsError for a missing or damaged model and for tensors that are not those of the
-    backbone and head, PluginError where one of these is not installed."""
+    backbone and head, PluginError where one of these is not installed, TrustError for a folder
+    that names code and is not trusted."""
     about = describe(path)
+    folder_code.refuse(about.folder / ABOUT, about.plugins, trust_code)
     given = {"classes": len(about.classes)}
     backbone = registry.build("backbones", *about.backbone)
     head = about.head and registry.build("heads", *about.head, given=given)
@@ -59,7 +62,7 @@ def load(path: Path | str, *, precision: Precision = "float32") -> Saved:
         return Saved(model, _filled(like, found, file), about.classes, about.canvas)
     strategy = registry.build("strategies", *about.base.strategy)
     factors = {path: jnp.asarray(found.pop(path)) for path in list(found) if _of_strategy(path)}
-    variables = _filled(like, {**_base(about, model, like), **found}, file)
+    variables = _filled(like, {**_base(about, model, like, trust_code), **found}, file)
     own = nested({path.split("/", 2)[2]: leaf for path, leaf in factors.items()})
     effective = strategy.effective({**variables.params, "strategy": own})
     params = {part: effective[part] for part in variables.params}
@@ -164,7 +167,7 @@ def _of_strategy(path: str) -> bool:
     return part(path) == "strategy"
 
 
-def _base(about: Description, model: Model, like: Variables) -> dict[str, Any]:
+def _base(about: Description, model: Model, like: Variables, trust_code: bool) -> dict[str, Any]:
     """The leaves of the weights that a model is a change to. WeightsError where these are not
     there any more, or others."""
     assert about.base is not None
@@ -174,7 +177,10 @@ def _base(about: Description, model: Model, like: Variables) -> dict[str, Any]:
         f"that file back, or where it still is, write a whole model with 'tlx export'."
     )
     try:
-        there = registry.build("weights", name, options).tensors()
+        source = registry.build("weights", name, options, {folder_code.TRUSTING: trust_code})
+        there = source.tensors()
+    except TrustError:
+        raise
     except TlxError as error:
         raise WeightsError(f"{error} {hint}") from error
     if there.sha256 != about.base.sha256:

@@ -151,12 +151,16 @@ def _kept_before(step: int, path: Path) -> TextIO:
 
 
 def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
-    """The lines of a `metrics.jsonl`, without a last one that was cut off by a crash; empty
-    where there is no file."""
+    """The lines of a `metrics.jsonl` up to the first that is damaged, as the last one that was cut
+    off by a crash; empty where there is no file."""
     path, found = Path(path), []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    for line in text.splitlines():
         try:
-            found.append(json.loads(line))
-        except json.JSONDecodeError:
+            event = json.loads(line)
+        except (ValueError, RecursionError):
             break
+        if not isinstance(event, dict) or not isinstance(event.get("step"), int):
+            break
+        found.append(event)
     return found

@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from tlx import registry, trees
+from tlx import folder_code, registry, trees
 from tlx.config import SourceConfig, WeightsConfig
 from tlx.dialect import Dialect
 from tlx.errors import WeightsError, listed
@@ -46,9 +46,12 @@ class Loaded(NamedTuple):
     source: Source
 
 
-def open_weights(config: WeightsConfig) -> WeightSource:
-    """The weight source that `[weights]` names."""
-    return registry.build("weights", config.name, config.options)
+def open_weights(config: WeightsConfig, *, trust_code: bool = False) -> WeightSource:
+    """The weight source that `[weights]` names. With `trust_code` it may run what a folder names,
+    if it is one that would."""
+    return registry.build(
+        "weights", config.name, config.options, {folder_code.TRUSTING: trust_code}
+    )
 
 
 def load(
@@ -108,10 +111,10 @@ def _other(config: SourceConfig, own_head: HeadOf) -> Source:
     from tlx.saved import load as load_run
 
     if config.backbone is None or config.weights is None:
-        run = load_run(config.run or "")
+        run = load_run(config.run or "", trust_code=config.trust_code)
         return Source(run.model, run.variables, run.classes)
     backbone = registry.build("backbones", config.backbone.name, config.backbone.options)
-    source = open_weights(config.weights)
+    source = open_weights(config.weights, trust_code=config.trust_code)
     inputs = as_trained(source.input, backbone.inputs, config.weights.input)
     model = Model(backbone, None, inputs)
     return load(config.weights, source, begun(model), own_head).source

@@ -37,15 +37,17 @@ def run(
     resume: bool = False,
     overwrite: bool = False,
     profile: bool = False,
+    trust_code: bool = False,
 ) -> dict[str, Any]:
     """Train what a run file, a table of the same shape or a RunConfig says.
 
     Writes to `out`, else the run file's `out`, else `runs/<name>`. Returns what `result.json`
     holds: the result of the run, `{"variants": {name: result}, ...}`, or `{"stages": {name: any of
     these}, ...}`. With `profile` a result says where the wall time went, and jax's traces of a few
-    steps lie in `profile/`; to be honest about it, the run then waits for every step."""
+    steps lie in `profile/`; to be honest about it, the run then waits for every step. With
+    `trust_code`, where `config` is a folder: run what its run file names, whoever wrote it."""
     if isinstance(config, str | Path):
-        config = configs.read(config)
+        config = configs.read(config, trust_code=trust_code)
     elif not isinstance(config, RunConfig):
         config = configs.parse(config, "the table given to tlx.run", names=True)
     configs.check(config)
@@ -113,20 +115,23 @@ def _inside(out: Path, config: RunConfig) -> bool:
     return hosts.once(lambda: folder.inside(out, config))
 
 
-def evaluate(run: str | Path, sets: Sequence[str] = ()) -> dict[str, Any]:
+def evaluate(
+    run: str | Path, sets: Sequence[str] = (), *, trust_code: bool = False
+) -> dict[str, Any]:
     """Metrics on `val` and `test`, with counts, computed anew; `model` says of what.
 
     `run` is a run's folder, or a run file: then the model of its run, which lies where it writes,
     or the weights as loaded where it keeps their head and has nothing to train (`epochs` or
     `steps` is 0, or neither is there and it has not been run). `sets` change a run file. For a
-    study, the metrics of each variant or stage by name; of stages, those that have a head."""
-    path = Path(run)
+    study, the metrics of each variant or stage by name; of stages, those that have a head.
+    `trust_code` as for `tlx.load`."""
+    path, trained = Path(run), partial(_trained, trust_code=trust_code)
     if path.is_dir():
         if sets:
             raise ConfigError(
                 f"{path} is the folder of a run, which --set cannot change. Give a run file."
             )
-        return _each(configs.read(path), path, _trained)
+        return _each(configs.read(path, trust_code=trust_code), path, trained)
     config, length = as_loaded.read(path, sets)
     out = folder.of(config)
     there = any((into / folder.MODEL).is_dir() for *_, into in folder.runs(config, out))
@@ -135,7 +140,7 @@ def evaluate(run: str | Path, sets: Sequence[str] = ()) -> dict[str, Any]:
         configs.check(config)
         return _each(config, out, lambda variant, _: as_loaded.measure(variant))
     if there:
-        return _each(configs.read(path, sets), out, _trained)
+        return _each(configs.read(path, sets), out, trained)
     raise ConfigError(
         f"{path} trains and has not been run: there is no model in {out}. Run it first with "
         f"'tlx run {path}'. To measure its weights as they are, let it keep their head and train "
@@ -153,8 +158,8 @@ def _each(
     return {name: measured(run, into) for name, run, into in headed or runs}
 
 
-def _trained(_: RunConfig, out: Path) -> dict[str, Any]:
-    return {"model": f"the model in {out}", **evaluate_run(out)}
+def _trained(_: RunConfig, out: Path, *, trust_code: bool) -> dict[str, Any]:
+    return {"model": f"the model in {out}", **evaluate_run(out, trust_code=trust_code)}
 
 
 def _compare(

@@ -6,7 +6,6 @@ compiled program; others one after another. Only the models of the chosen point 
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import tempfile
@@ -34,6 +33,7 @@ from tlx.protocols import Sink
 from tlx.run_one import finished, listening
 from tlx.sinks import SWEEP, Sinks
 from tlx.split_metrics import evaluated
+from tlx.stored_json import read_object
 from tlx.sweep_results import Found, key
 from tlx.sweep_space import Axis, Point, as_set, axes, grid
 from tlx.types import Event
@@ -43,6 +43,7 @@ from tlx.wording import shown
 LINES = "points.jsonl"
 SPACE = "sweep.json"
 CHOSEN = "chosen.toml"
+UNKNOWN = "so that nobody knows what was asked for. Use --overwrite to start anew."
 TRACED = ("optimizer.learning_rate", "optimizer.weight_decay", "divergence.{}.weight")
 
 
@@ -87,14 +88,16 @@ def sweep(
     out: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    trust_code: bool = False,
 ) -> dict[str, Any]:
     """Train the run file `run` at every point of the axes `over` (`KEY=log:1e-4:1:8`; see
     `tlx.sweep_space`) with `seeds` seeds, choose on validation, and test what was chosen.
 
     Where an axis has ends and no count, a sampler (optuna) draws `trials` points. Writes to `out`,
-    else `runs/<name>-sweep`; returns what its `result.json` holds. Raises ConfigError."""
+    else `runs/<name>-sweep`; returns what its `result.json` holds. `trust_code` as for `tlx.run`.
+    Raises ConfigError."""
     spaces = axes(over)
-    base = configs.read(run, sets)
+    base = configs.read(run, sets, trust_code=trust_code)
     if base.stage or base.variant:
         raise ConfigError(f"{run} has stages or variants; a sweep goes over one run. Remove them.")
     if base.mesh is not None and base.mesh.hosts:
@@ -104,7 +107,8 @@ def sweep(
     sampler.check(spaces, trials)
 
     def read(point: Point) -> RunConfig:
-        return configs.read(run, [*sets, *(as_set(key, value) for key, value in point.items())])
+        more = (as_set(key, value) for key, value in point.items())
+        return configs.read(run, [*sets, *more], trust_code=trust_code)
 
     asked = Sweep(base, spaces, tuple(range(base.seed, base.seed + seeds)), read)
     configs.check(base)
@@ -265,7 +269,7 @@ def _alone(config: RunConfig, to: Path, store: Store) -> Outcome:
 
 
 def _check_space(path: Path, space: Mapping[str, Any], resume: bool) -> None:
-    if resume and path.exists() and json.loads(path.read_text()) != space:
+    if resume and path.exists() and read_object(path, f", {UNKNOWN}") != space:
         raise ConfigError(
             f"{path} is of a sweep over something else. Give the same --over, --seeds and --trials "
             f"to go on with it, or --overwrite to start anew."

@@ -23,12 +23,25 @@ class Found:
     def __init__(self, path: Path, metric: str, direction: str) -> None:
         self.path, self.metric, self.direction = path, metric, direction
         self._known: dict[str, dict[str, Any]] = {}
-        for text in path.read_text().splitlines() if path.exists() else ():
-            try:
-                line = json.loads(text)
-            except json.JSONDecodeError:
-                continue  # cut off when the sweep was stopped
-            self._known[key(line["point"])] = line
+        read = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        for line in map(self._line, read.splitlines()):
+            if line is not None:  # or cut off when the sweep was stopped: it is trained again
+                self._known[key(line["point"])] = line
+
+    def _line(self, text: str) -> dict[str, Any] | None:
+        """A line as `add` writes it; None for any other."""
+        try:
+            line = json.loads(text)
+            numbers = [v[name] for v in line["val"] if v is not None for name in self._needed]
+            kept = [line["kept"]["moved"]] if "kept" in line else []
+            sound = all(isinstance(n, int | float) for n in (*numbers, *kept))
+            return line if sound and line["val"] and isinstance(line["point"], dict) else None
+        except (ValueError, TypeError, KeyError, RecursionError):
+            return None
+
+    @property
+    def _needed(self) -> tuple[str, str]:
+        return self.metric, "loss"
 
     def __contains__(self, point: Point) -> bool:
         return key(point) in self._known

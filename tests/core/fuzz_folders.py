@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tlx import cache_files, folder, manifest, provenance
+from tlx import audit_results, auditing, cache_files, folder, manifest, provenance, sweep
 from tlx.checkpoint import Checkpoints
 from tlx.membership import RESUMING
 from tlx.model import Model
@@ -18,12 +18,16 @@ from tlx.model_folder import save_model
 from tlx.registry import build
 from tlx.run_config import Part
 from tlx.saved import load
+from tlx.sinks import _kept_before
 from tlx.splits import Subset
+from tlx.sweep_results import Found
 from tlx.testing import toys
 from tlx.testing.fuzzing import Input, changed_bytes, changed_value, main
 from tlx.types import DataInfo
 
 TREE = {"train": {"w": jnp.arange(6.0).reshape(2, 3), "key": jax.random.key(0)}, "step": 3}
+SPACE = {"over": ["optimizer.learning_rate=0.1,0.3"], "seeds": [0, 1], "trials": None}
+POINT = {"optimizer.learning_rate": 0.1}
 WORDS = ("name", "softmax", "../x", "x.py:Y", "rgb", "float32", toys.__file__ + ":ToyBackbone")
 
 
@@ -106,7 +110,7 @@ def inputs(home):
     yield from sealed(tables / "key", table)
 
     saved(home / "model")
-    yield from files(home / "model", lambda: load(home / "model"))
+    yield from files(home / "model", lambda: load(home / "model", trust_code=True))
 
     run = home / "run"
     run.mkdir()
@@ -118,6 +122,41 @@ def inputs(home):
 
     (run / folder.RESULT).write_text(json.dumps({"test": {"accuracy": 0.5}, "steps": 3}))
     yield from files(run, lambda: folder.read_result(run), among=folder.RESULT)
+
+    asked = auditing.Asked(5, 3, (10, "all"), resplit=False)
+    folder.write_json(run / auditing.ASKED, asked._asdict())
+
+    def audited():
+        auditing._check_asked(run / auditing.ASKED, asked, resume=True)
+
+    yield from files(run, audited, among=auditing.ASKED)
+
+    folder.write_json(run / sweep.SPACE, SPACE)
+
+    def swept():
+        sweep._check_space(run / sweep.SPACE, SPACE, resume=True)
+
+    yield from files(run, swept, among=sweep.SPACE)
+
+    Found(run / sweep.LINES, "accuracy", "max").add(POINT, [{"accuracy": 0.5, "loss": 1.0}])
+
+    def points():
+        found = Found(run / sweep.LINES, "accuracy", "max")
+        return found.row(POINT) if POINT in found else found.best() if len(found) else None
+
+    yield from files(run, points, among=sweep.LINES)
+
+    (run / folder.METRICS).write_text('{"kind": "train", "step": 1, "loss": 0.5}\n' * 3)
+    yield from files(
+        run, lambda: _kept_before(3, run / folder.METRICS).close(), among=folder.METRICS
+    )
+
+    np.savez(run / folder.ANSWERS, index=np.arange(9), label=np.arange(9), predicted=np.arange(9))
+
+    def answers():
+        audit_results._answers(run / folder.ANSWERS)
+
+    yield from files(run, answers, among=folder.ANSWERS)
 
 
 if __name__ == "__main__":

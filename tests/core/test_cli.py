@@ -48,6 +48,7 @@ def test_help_imports_next_to_nothing(arguments, tmp_path):
         "tlx.cli",
         "tlx.cli_audit",
         "tlx.cli_data",
+        "tlx.cli_options",
         "tlx.cli_rank",
         "tlx.cli_weights",
     }
@@ -85,7 +86,7 @@ def test_a_mistake_in_a_run_file_is_answered_before_jax(verb, text, sentence, tm
 @pytest.fixture
 def failing(monkeypatch):
     def failing(error: BaseException):
-        def read(*_):
+        def read(*_, **__):
             raise error
 
         monkeypatch.setattr(config, "read", read)

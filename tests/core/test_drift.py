@@ -10,12 +10,12 @@ from tlx.drift import cka, kl, relative_l2
 def test_relative_l2_by_hand():
     before = {"a/x": np.array([3.0, 4.0]), "a/y": np.zeros(2), "b/x": np.zeros(3)}
     after = {"a/x": np.array([3.0, 5.0]), "a/y": np.array([2.0, 2.0]), "b/x": np.zeros(3)}
-    found = relative_l2(before, after, lambda path: path[0])
+    found = relative_l2(before, after, lambda path: (path[0],))
     assert found == {"a": pytest.approx(3 / 5), "b": 0.0}
     after["b/x"] = np.ones(3)
-    assert relative_l2(before, after, lambda path: path[0])["b"] == np.inf
-    whole = relative_l2(before, {**before, "a/x": 2 * before["a/x"]}, lambda _: "all")
-    assert whole == {"all": pytest.approx(1.0)}
+    assert relative_l2(before, after, lambda path: (path[0],))["b"] == np.inf
+    whole = relative_l2(before, {**before, "a/x": 2 * before["a/x"]}, lambda path: ("all", path[0]))
+    assert whole == {"all": pytest.approx(1.0), "a": pytest.approx(1.0), "b": 0.0}
 
 
 def hsic(k, m):

@@ -41,7 +41,7 @@ def test_what_a_file_holds_and_which_networks_it_fits(file, found):
 
 
 def test_on_the_command_line(found, capsys, monkeypatch):
-    monkeypatch.setattr(inspection, "inspect", lambda _: found)
+    monkeypatch.setattr(inspection, "inspect", lambda _, **__: found)
     assert cli.main(["weights", "inspect", "net.th"]) == 0
     out = capsys.readouterr().out
     assert "fits     resnet20: all 95 backbone leaves (names of akamaster)\n" in out

@@ -1,6 +1,8 @@
 """What a run has forgotten, held against what its folders hold."""
 
 import json
+import re
+import shutil
 
 import numpy as np
 import pytest
@@ -84,12 +86,31 @@ def test_without_weights_there_is_no_source(tiny, tmp_path):
     assert "forgetting" not in tlx.run(tiny(steps=2), out=tmp_path / "out")
 
 
+def test_nothing_that_a_strangers_run_names_is_run(tiny, begun, source, tmp_path):
+    """Its model and its data would be looked at again at the end."""
+    theirs = tmp_path / "theirs"
+    shutil.copytree(source, theirs)
+    (tmp_path / "data.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()")
+    run_file = theirs / "run.toml"
+    data = f'[data]\nname = "{tmp_path}/data.py:Data"\n'
+    run_file.write_text(re.sub(r"\[data\]\n(.+\n)+", data, run_file.read_text()))
+    weights = {"name": "run", "path": str(theirs)}
+    found = tlx.run(tiny(weights=weights, steps=2), out=tmp_path / "out")["forgetting"]
+    assert "kl" in found
+    assert "source" not in found
+    assert not (tmp_path / "ran").exists()
+    trusted = tiny(weights=weights | {"trust_code": True}, steps=2)
+    tlx.run(trusted, out=tmp_path / "again")
+    assert (tmp_path / "ran").exists()
+
+
 def test_without_the_sources_data_the_rest_is_measured(tiny, begun, source, tmp_path):
     run_file = source / "run.toml"
     text = run_file.read_text()
     run_file.write_text(text.replace("colours.npz", "gone.npz"))
     try:
-        found = tlx.run(tiny(weights=begun, steps=2), out=tmp_path / "out")["forgetting"]
+        trusted = begun | {"trust_code": True}  # it is not as it was written any more
+        found = tlx.run(tiny(weights=trusted, steps=2), out=tmp_path / "out")["forgetting"]
     finally:
         run_file.write_text(text)
     assert "source" not in found

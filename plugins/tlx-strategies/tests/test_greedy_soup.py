@@ -58,7 +58,7 @@ def test_as_the_recipe_has_it(points):
 
     others = {str(number): numbered(point) for number, point in enumerate(points)}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(soups, "_ingredient", lambda run, model, variables: others[run])
+        patch.setattr(soups, "_ingredient", lambda run, model, variables, _: others[run])
         found = (
             GreedySoup(Finetune(), tuple(others)[1:])
             .finish(

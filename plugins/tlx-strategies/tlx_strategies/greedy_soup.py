@@ -28,12 +28,16 @@ PARTS = ("backbone", "head")
 
 
 def greedy_soup(
-    runs: tuple[str, ...], of: str = "finetune", of_options: Mapping[str, Any] | None = None
+    runs: tuple[str, ...],
+    of: str = "finetune",
+    of_options: Mapping[str, Any] | None = None,
+    trust_code: bool = False,
 ) -> GreedySoup:
     """`of` with its options `of_options`, then the soup of this run's model and of those of `runs`:
     folders of finished runs from the same weights, with the same backbone, head, classes and
-    validation split."""
-    return GreedySoup(inner(of, of_options, "greedy_soup"), tuple(runs))
+    validation split. With `trust_code` files of Python that these folders name are run, even if
+    somebody else has written them."""
+    return GreedySoup(inner(of, of_options, "greedy_soup"), tuple(runs), trust_code)
 
 
 def _sample(folder: Path) -> dict[str, Any]:
@@ -54,6 +58,7 @@ class GreedySoup:
 
     strategy: Strategy
     runs: tuple[str, ...]
+    trust_code: bool = False
 
     @property
     def whole_batch(self) -> str:
@@ -79,7 +84,9 @@ class GreedySoup:
     ) -> Finished:
         """The soup. Raises WeightsError for a run that holds another network."""
         candidates = {"this run": variables}
-        candidates |= {run: _ingredient(run, model, variables) for run in self.runs}
+        candidates |= {
+            run: _ingredient(run, model, variables, self.trust_code) for run in self.runs
+        }
         scores = {name: score(candidate) for name, candidate in candidates.items()}
         # Stable: this run is the first of equals.
         name, *others = sorted(scores, key=lambda name: scores[name], reverse=True)
@@ -107,9 +114,11 @@ def average(ingredients: Sequence[Variables]) -> Variables:
     return Variables({**first.params, **mean}, first.state)
 
 
-def _ingredient(run: str, model: Model, variables: Variables) -> Variables:
+def _ingredient(
+    run: str, model: Model, variables: Variables, trust_code: bool = False
+) -> Variables:
     """A finished run's model in the place of this run's."""
-    saved = load(run)
+    saved = load(run, trust_code=trust_code)
     for name in ("backbone", "head", "inputs"):
         ours, theirs = getattr(model, name), getattr(saved.model, name)
         if ours != theirs:

@@ -23,9 +23,12 @@ class Run:
 
     Args:
         path: the folder.
+        trust_code: run the files of Python that the folder names, even if somebody else has
+            written it. Only a model that is kept as a change to other weights needs them.
     """
 
     path: str
+    trust_code: bool = False
 
     @property
     def input(self) -> InputSpec:
@@ -41,7 +44,8 @@ class Run:
         """The leaves of the run. Raises WeightsError for a folder without a model, or a damaged
         one."""
         folder = self._about.folder
-        whole = tensors(folder) if self._about.base is None else _merged(folder)
+        merged = self._about.base is not None
+        whole = _merged(folder, self.trust_code) if merged else tensors(folder)
         return Tensors(whole, str(folder), digest(folder / TENSORS))
 
     @cached_property
@@ -49,6 +53,7 @@ class Run:
         return describe(Path(self.path).expanduser())
 
 
-def _merged(folder: Path) -> dict[str, np.ndarray]:
+def _merged(folder: Path, trust_code: bool) -> dict[str, np.ndarray]:
     """The leaves of a model that is kept as a change to other weights."""
-    return {path: np.asarray(leaf) for path, leaf in flat(load(folder).variables).items()}
+    variables = load(folder, trust_code=trust_code).variables
+    return {path: np.asarray(leaf) for path, leaf in flat(variables).items()}
