@@ -1,10 +1,10 @@
 """How programs are compiled: `jax.jit` with what was measured to help on a backend.
 
 On the CPU, XLA's own choice of library calls makes convolutions 1.1 to 4.7 times slower, and their
-weight gradients 1.5 to 4.7 times (jax 0.10.2, `benchmarks/convolutions.py`; with 0.12.0 a fine-tuning
-step of a ResNet-18 still takes 1.6 times as long without). What runs once should
-rather be compiled soon: drawing a ResNet's parameters takes XLA 3.6 s to compile and 0.1 s to run,
-without its fusion emitters 1.3 s and 0.1 s. On accelerators nothing is changed.
+weight gradients 1.5 to 4.7 times (jax 0.10.2, `benchmarks/convolutions.py`; with 0.12.0 a step of a
+ResNet-18 still takes 1.6 times as long without). What runs once should rather be compiled soon:
+drawing a ResNet's parameters takes XLA 3.6 s to compile and 0.1 s to run, without its fusion
+emitters 1.3 s and 0.1 s. On accelerators nothing is changed.
 """
 
 from __future__ import annotations
