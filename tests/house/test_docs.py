@@ -58,6 +58,18 @@ def test_how_far_scores_are_trusted_is_what_was_measured() -> None:
             assert int(sources) == found["sources"]
 
 
+@pytest.mark.parametrize(
+    "table", ["how many times as fast", "the same work, times as fast", "what"]
+)
+def test_how_fast_it_is_said_to_be_is_what_was_measured(table: str) -> None:
+    for what, said, measured in rows(read("docs/speed.md"), table):
+        name, entry = ticked(measured)
+        found = json.loads(read(f"benchmarks/results/{name}.json"))
+        for key in entry.split("/"):
+            found = found[key]
+        assert said == f"{found:.{len(said.partition('.')[2])}f}", what
+
+
 def test_the_readme_lists_the_commands() -> None:
     actions = cli.parser()._subparsers._group_actions  # type: ignore[union-attr]
     (verbs,) = (a for a in actions if isinstance(a, argparse._SubParsersAction))
