@@ -1,6 +1,7 @@
 """A data set that TFDS itself prepares here, read without TensorFlow."""
 
 import importlib
+import json
 import shutil
 import sys
 import textwrap
@@ -117,6 +118,37 @@ def test_what_is_not_there_is_said(prepared, options, said):
     with pytest.raises(DataError, match=said) as caught:
         source.info  # noqa: B018
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["pythonClassName", "python_class_name", "type"])
+def test_code_that_came_with_the_data_is_not_run(prepared, tmp_path, monkeypatch, key):
+    """TFDS imports the module of a feature's class, whoever wrote it."""
+    (tmp_path / "stranger.py").write_text("raise SystemExit('ran')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    where = tmp_path / "data"
+    shutil.copytree(f"{prepared}/shades", where / "strange")  # no builder of that name is known
+    (path,) = where.rglob("features.json")
+    about = json.loads(path.read_text())
+    inner = about["featuresDict"]["features"]["mean"]
+    inner[key] = "stranger.Feature"
+    if key == "python_class_name":
+        del inner["pythonClassName"]
+    path.write_text(json.dumps(about | ({"content": {}} if key == "type" else {})))
+    with pytest.raises(DataError, match=r"names 'stranger\.Feature' for a feature"):
+        Tfds("strange", data_dir=str(where)).info  # noqa: B018
+    assert "stranger" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    "damage", ['{"featuresDict": {"features": {"image": {"no": 1}}}}', "[", ""]
+)
+@pytest.mark.parametrize("name", ["features.json", "dataset_info.json"])
+def test_a_damaged_description_is_a_sentence(prepared, tmp_path, name, damage):
+    shutil.copytree(f"{prepared}/shades", tmp_path / "strange")
+    (path,) = tmp_path.rglob(name)
+    path.write_text(damage)
+    with pytest.raises(DataError):
+        Tfds("strange", data_dir=str(tmp_path)).info  # noqa: B018
 
 
 def test_a_damaged_record_is_an_error(prepared, tmp_path):

@@ -7,6 +7,7 @@ so that a picture looks the same here and in a folder.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,7 @@ import numpy as np
 from tlx.decode import read
 from tlx.errors import DataError, did_you_mean, listed
 from tlx.types import DataInfo
+from tlx_data import tfds_classes
 
 SPLITS = {"train": "train", "val": "validation", "test": "test"}
 """tlx's names of the splits and those of TFDS."""
@@ -114,7 +116,10 @@ class Tfds:
     @cached_property
     def _builder(self) -> Any:
         import tensorflow_datasets as tfds  # slow to import
+        from tensorflow_datasets.core import constants
 
+        place = Path(self.data_dir or constants.DATA_DIR).expanduser()
+        tfds_classes.refuse_foreign(place / re.split("[/:]", self.dataset)[0])
         try:
             builder = tfds.builder(self.dataset, data_dir=self.data_dir)
         except tfds.core.DatasetNotFoundError as error:
@@ -123,7 +128,7 @@ class Tfds:
                 f"TFDS knows no data set {self.dataset!r}, and none is prepared in "
                 f"{self.data_dir or 'its usual folder'!r}.{did_you_mean(self.dataset, known)}"
             ) from error
-        except (ValueError, AssertionError, OSError) as error:
+        except Exception as error:  # what lies there may be damaged in many ways
             reason = str(error).strip().splitlines()[0].rstrip(": ")
             raise DataError(f"TFDS cannot open the data set {self.dataset!r}: {reason}.") from error
         if not builder.info.splits:
