@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tlx import mesh
+from tlx import device_rows, mesh
 from tlx.assemble import Experiment
 from tlx.cache import Table
 from tlx.cache_store import Budget, Store
@@ -83,6 +83,9 @@ def feeding(
     objective = _fed(experiment.objective(planned), sharing, drawn)
     kept = kept_tables(experiment, planned, variables, objective, store, tell)
     found = {name: one.table for name, one in kept.items()}
+    if not found and (tables := device_rows.tables(experiment, planned, ON_DEVICE)):
+        yield _resident(experiment, planned, start, every, tables)
+        return
     if not found:
         with streams(experiment, start, {}) as batches:
             yield Feed(
@@ -92,10 +95,8 @@ def feeding(
             )
         return
     whole = planned.model.frozen == planned.model.depth
-    fed = {name: table for name, table in found.items() if name != "val"}
-    small = not any(one.folder for one in kept.values()) and (
-        sum(table.nbytes for table in fed.values()) <= ON_DEVICE
-    )
+    fed = {name: table.nbytes for name, table in found.items() if name != "val"}
+    small = not any(one.folder for one in kept.values()) and sum(fed.values()) <= ON_DEVICE
     begun = Feed(
         iter(()),
         lambda: (
@@ -111,17 +112,30 @@ def feeding(
     if whole and found["val"].nbytes <= ON_DEVICE:
         val = cache(lambda: tuple(from_table(found["val"], experiment, AT_ONCE)))
         begun = begun._replace(val=val)
-    if whole and small:
-        rows = {name: dict(table.rows) for name, table in fed.items()}
-        rows = mesh.gathered(jax.tree.map(jnp.asarray, rows), experiment.mesh)
-        calls = lengths(planned, start, every, MOST)
-        yield begun._replace(batches=_numbered(experiment, start, fed, calls), rows=rows)
+    looped = whole or device_rows.loops_well()
+    if looped and small:
+        resident = _resident(experiment, planned, start, every, found)
+        yield begun._replace(batches=resident.batches, rows=resident.rows)
     else:
         one_batch = found["train"].nbytes / len(found["train"].rows["index"])
         most = max(1, min(MOST, int(STACKED / (one_batch * experiment.config.batch_size))))
-        calls = lengths(planned, start, every, most) if whole else repeat(1)
+        calls = lengths(planned, start, every, most) if looped else repeat(1)
         with streams(experiment, start, found, calls) as batches:
             yield begun._replace(batches=batches)
+
+
+def _resident(
+    experiment: Experiment, planned: Planned, start: int, every: int, tables: Mapping[str, Table]
+) -> Feed:
+    """The feed of tables whose rows lie on the device: many steps a call, of numbers alone."""
+    fed = {name: table for name, table in tables.items() if name != "val"}
+    rows = {name: dict(table.rows) for name, table in fed.items()}
+    return Feed(
+        _numbered(experiment, start, fed, lengths(planned, start, every, MOST)),
+        lambda: from_table(tables["train"], experiment),
+        cache(lambda: tuple(from_table(tables["val"], experiment))),
+        rows=mesh.gathered(jax.tree.map(jnp.asarray, rows), experiment.mesh),
+    )
 
 
 def lengths(planned: Planned, start: int, every: int, most: int) -> Iterator[int]:

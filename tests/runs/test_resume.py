@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 import tlx
-from tlx import loop
+from tlx import device_rows, loop
 from tlx.checkpoint import Checkpoints
 from tlx.errors import DataError, Interrupted
 from tlx.profile import Clock
@@ -111,6 +111,20 @@ def test_a_run_with_balanced_classes_goes_on_where_it_stopped(tiny, tmp_path, mo
     result = tlx.run(table, out=tmp_path / "stopped", resume=True)
     assert digests(tmp_path / "stopped") == digests(tmp_path / "whole")
     assert result["examples"]["train"] == 33
+
+
+def test_a_run_with_its_pictures_on_the_device_goes_on_where_it_stopped(
+    tiny, tmp_path, monkeypatch, digests
+):
+    monkeypatch.setattr(device_rows, "loops_well", lambda: True)  # as of an accelerator
+    table = tiny(eval_every=0.5, **AUGMENTED)
+    tlx.run(table, out=tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        stopping_after(patch, 3)
+        with pytest.raises(Interrupted):
+            tlx.run(table, out=tmp_path / "stopped")
+    tlx.run(table, out=tmp_path / "stopped", resume=True)
+    assert digests(tmp_path / "stopped") == digests(tmp_path / "whole")
 
 
 def test_a_damaged_checkpoint_is_passed_over(tiny, tmp_path, monkeypatch, digests):
