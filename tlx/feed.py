@@ -84,6 +84,8 @@ def feeding(
     kept = kept_tables(experiment, planned, variables, objective, store, tell)
     found = {name: one.table for name, one in kept.items()}
     if not found and (tables := device_rows.tables(experiment, planned, ON_DEVICE)):
+        megabytes = sum(table.nbytes for table in tables.values()) / 2**20
+        tell(f"All pictures lie on the device ({megabytes:,.1f} MB), and batches number them.")
         yield _resident(experiment, planned, start, every, tables)
         return
     if not found:

@@ -34,18 +34,20 @@ def left(out):
     [AUGMENTED, DOMAIN, PARTLY, {"step": {"name": "jit", "accumulate": 2}}],
     ids=["augmented", "domain", "partly frozen", "accumulated"],
 )
-def test_it_ends_as_with_batches_that_are_sent(tiny, tmp_path, monkeypatch, changes):
+def test_it_ends_as_with_batches_that_are_sent(tiny, tmp_path, monkeypatch, capsys, changes):
     sgd = {"name": "sgd", "learning_rate": 0.05}
     table = tiny(steps=9, eval_every=0.3, optimizer=sgd, **changes)
     if changes is DOMAIN:
         table["domain"] = table["data"]
     tlx.run(table, out=tmp_path / "sent")
+    capsys.readouterr()
     monkeypatch.setattr(device_rows, "loops_well", lambda: True)
     calls = []
     numbered = feed._numbered
     monkeypatch.setattr(feed, "_numbered", lambda *given: calls.append(1) or numbered(*given))
     tlx.run(table, out=tmp_path / "there")
     assert calls, "nothing lay on the device"
+    assert ("All pictures lie on the device" in capsys.readouterr().out) == (changes is not PARTLY)
     (a, one), (b, other) = left(tmp_path / "sent"), left(tmp_path / "there")
     for name in a:
         np.testing.assert_allclose(a[name], b[name], rtol=2e-3, atol=2e-4, err_msg=name)
