@@ -134,8 +134,13 @@ def test_code_that_came_with_the_data_is_not_run(prepared, tmp_path, monkeypatch
     if key == "python_class_name":
         del inner["pythonClassName"]
     path.write_text(json.dumps(about | ({"content": {}} if key == "type" else {})))
-    with pytest.raises(DataError, match=r"names 'stranger\.Feature' for a feature"):
-        Tfds("strange", data_dir=str(where)).info  # noqa: B018
+    version = path.parent
+    version.rename(tmp_path / "elsewhere")  # TFDS follows links, and so must who looks before it
+    version.symlink_to(tmp_path / "elsewhere")
+    (version / "round").symlink_to(version)
+    for name in ("strange", "Strange", "strange:1.0.0"):
+        with pytest.raises(DataError, match=r"names 'stranger\.Feature' for a feature"):
+            Tfds(name, data_dir=str(where)).info  # noqa: B018
     assert "stranger" not in sys.modules
 
 

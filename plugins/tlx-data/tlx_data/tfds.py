@@ -7,7 +7,6 @@ so that a picture looks the same here and in a folder.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -116,12 +115,15 @@ class Tfds:
     @cached_property
     def _builder(self) -> Any:
         import tensorflow_datasets as tfds  # slow to import
-        from tensorflow_datasets.core import constants
+        from tensorflow_datasets.core import constants, naming
 
         place = Path(self.data_dir or constants.DATA_DIR).expanduser()
-        tfds_classes.refuse_foreign(place / re.split("[/:]", self.dataset)[0])
         try:
+            name, _ = naming.parse_builder_name_kwargs(self.dataset)  # `MySet` lies in my_set
+            tfds_classes.refuse_foreign(place / name.name)
             builder = tfds.builder(self.dataset, data_dir=self.data_dir)
+        except DataError:
+            raise
         except tfds.core.DatasetNotFoundError as error:
             known = tfds.list_builders(with_community_datasets=False)
             raise DataError(

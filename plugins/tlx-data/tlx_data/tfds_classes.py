@@ -7,6 +7,7 @@ is let through before TFDS reads it.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ KEYS = frozenset({"pythonClassName", "python_class_name", "type"})
 
 def refuse_foreign(folder: Path) -> None:
     """Raise DataError where a `features.json` below `folder` names a class of anybody else's."""
-    for path in sorted(folder.rglob("features.json")):
+    for path in _descriptions(folder):
         try:
             about = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
@@ -33,6 +34,18 @@ def refuse_foreign(folder: Path) -> None:
                     f"{path} names {name!r} for a feature, which TFDS would import: code that came "
                     f"with the data. Only TFDS' own features ({OWN}*) are opened."
                 )
+
+
+def _descriptions(folder: Path) -> Iterator[Path]:
+    """The `features.json` below a folder, behind links too, since TFDS follows them."""
+    seen = set()
+    for place, inner, files in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:
+            inner.clear()
+            continue
+        seen.add(real)
+        if "features.json" in files:
+            yield Path(place, "features.json")
 
 
 def _named(about: Any) -> Iterator[str]:
