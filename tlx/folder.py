@@ -17,7 +17,7 @@ from tlx import config as configs
 from tlx import folder_code
 from tlx.config import RunConfig
 from tlx.errors import CheckpointError, ConfigError, listed
-from tlx.stored_json import read_object
+from tlx.stored_json import read_object, require
 
 RUN_FILE = "run.toml"
 SPLIT = "split.csv"
@@ -33,6 +33,13 @@ HARMLESS = (
     "mesh.hosts", "mesh.heartbeat_seconds",
 )  # fmt: skip
 """What may differ when a run is resumed: it changes nothing in the result."""
+NUMBER = (int, float)
+COMPARED = {
+    "examples": {"test": int}, "weights": (str, type(None)),
+    "trainable_parameters": int, "seconds": NUMBER,
+}  # fmt: skip
+"""What of a run's result its comparison with others reads, beside its metric."""
+AGAIN = ". Remove it and use --resume: the run is measured again from its last checkpoint."
 
 
 def claim(out: Path, config: RunConfig, *, resume: bool, overwrite: bool) -> bool:
@@ -127,12 +134,22 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_result(out: Path) -> dict[str, Any] | None:
-    """What a finished run left in its `result.json`; None where it has not finished. Raises
-    CheckpointError where it is damaged."""
+    """What a finished run or study left in its `result.json`; None where it has not finished.
+    Raises CheckpointError where it is damaged."""
     path = out / RESULT
-    if not path.exists():
+    return read_object(path, AGAIN) if path.exists() else None
+
+
+def read_run(out: Path) -> dict[str, Any] | None:
+    """`read_result` of one run, in which all is there that variants are compared by."""
+    found = read_result(out)
+    if found is None:
         return None
-    return read_object(
-        path,
-        ". Remove it and use --resume: the run is measured again from its last checkpoint.",
-    )
+    needs = {**COMPARED, "selection": ()}  # of no type
+    match found.get("selection"):
+        case [str(metric), str()]:
+            needs = {**COMPARED, "val": {metric: NUMBER}, "test": {metric: NUMBER}}
+        case _:
+            pass
+    require(found, needs, out / RESULT, AGAIN)
+    return found

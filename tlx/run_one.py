@@ -58,7 +58,7 @@ def run_one(
     `result.json` holds. A finished run that is resumed is not trained again. `store` holds what
     other runs of a study computed of the same pictures; `profile` measures what takes how long;
     `answering` leaves what the model says of each test example in `answers.npz`."""
-    done = hosts.once(lambda: folder.read_result(out)) if resume else None
+    done = hosts.once(lambda: folder.read_run(out)) if resume else None
     if done is not None:
         return done
     sinks = listening(config, console, Jsonl())

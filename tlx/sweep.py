@@ -33,7 +33,7 @@ from tlx.protocols import Sink
 from tlx.run_one import finished, listening
 from tlx.sinks import SWEEP, Sinks
 from tlx.split_metrics import evaluated
-from tlx.stored_json import read_object
+from tlx.stored_json import read_object, require
 from tlx.sweep_results import Found, key
 from tlx.sweep_space import Axis, Point, as_set, axes, grid
 from tlx.types import Event
@@ -139,6 +139,8 @@ def searched(
     space = {"over": list(over), "seeds": list(asked.seeds), "trials": trials}
     _check_space(to / SPACE, space, resume)
     if resume and (done := folder.read_result(to)) is not None:
+        chosen = {axis.key: object for axis in asked.axes}
+        require(done, {"chosen": chosen, "points": list}, to / folder.RESULT, folder.AGAIN)
         return done
     sinks = listening(asked.base, console)
     try:

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from tlx import audit_results, auditing, sweep
+from tlx import audit_results, auditing, comparison, folder, sweep
 from tlx.errors import CheckpointError
 from tlx.sinks import read_jsonl
 from tlx.stored_json import read_object
@@ -73,3 +73,31 @@ def test_damaged_answers_are_a_sentence(tmp_path):
         file.write_bytes(damage)
         with pytest.raises(CheckpointError, match=r"answers\.npz is damaged\. Remove the folder"):
             audit_results._answers(file)
+
+
+RESULT = {
+    "test": {"accuracy": 0.5}, "val": {"accuracy": 0.4}, "selection": ["accuracy", "max"],
+    "examples": {"test": 40}, "weights": None, "trainable_parameters": 3, "seconds": 1.5,
+}  # fmt: skip
+
+
+def test_a_whole_result_is_read_and_compared(tmp_path):
+    assert folder.read_run(tmp_path) is None
+    folder.write_json(tmp_path / folder.RESULT, RESULT)
+    found = folder.read_run(tmp_path)
+    assert found == RESULT
+    assert comparison.row("x", found, "accuracy")["test"] == 0.5
+    assert comparison.sentence({"a": found, "b": found}, "accuracy", "max")
+
+
+@pytest.mark.parametrize("damage", [None, "0.5", [1], {}, ["accuracy"], [["accuracy"], "max"]])
+@pytest.mark.parametrize("key", RESULT)
+def test_a_result_that_lacks_something_is_a_sentence(key, damage, tmp_path):
+    """Each key away, and each with what it never holds."""
+    for other in (
+        {k: v for k, v in RESULT.items() if k != key},
+        {**RESULT, key: 3 if key == "weights" else damage},
+    ):
+        folder.write_json(tmp_path / folder.RESULT, other)
+        with pytest.raises(CheckpointError, match=rf"it lacks '{key}.*Remove it and use --resume"):
+            folder.read_run(tmp_path)
