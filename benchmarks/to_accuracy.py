@@ -1,24 +1,35 @@
-"""CIFAR-10 fine-tuning to a fixed accuracy, from pictures on disk to where it is reached.
+"""Seconds until a fine-tuned network is as accurate as asked, beside a careful loop in PyTorch.
 
-    python benchmarks/to_accuracy.py --accuracy 0.9 [--network resnet18] [--epochs 10] [--inductor]
+    python benchmarks/to_accuracy.py [--data FOLDER] [--size 64] [--accuracy 0.9] [--inductor]
+    python benchmarks/to_accuracy.py --network resnet20 --pictures 2000 --batch 64 --accuracy 0.35 \
+        --precision float32 --rounds 1
 
-tlx beside the loop of a careful user of PyTorch: the same initial numbers (checked: both give the
-same logits before a clock starts), the same SGD with momentum and cosine schedule, flips and shifts
-drawn on the device, pictures that lie there already, channels_last, bf16 (float32 on a CPU), timm's
-network where timm is installed, else one that is written out here. `resnet18` starts from an
-ImageNet trunk without its last stage and enlarges pictures to `--size` pixels on the device;
-`resnet20` starts from random numbers and reads 32. Both look at 5,000 pictures apart after every
-epoch and stop where the accuracy is reached. Compiling is told apart, where jax says how long it
-took. Writes results/to_accuracy_NETWORK_BACKEND.json.
+ResNet-18 starts from an ImageNet trunk, whose folded norms start anew from the batches, with stage
+4 and head random, and learns CIFAR-10, enlarged on the device. ResNet-20, from random numbers at 32
+pixels, is for a trial on a CPU. tlx is `tlx.loop.train` on a run file; the peer is the loop of
+`torch_finetune.py` around timm's network where timm is installed, else transformers', eager and
+with --inductor compiled as well. Both start from the same numbers, which tlx writes and PyTorch
+loads by its own names: before the clock starts their logits are compared. Batches are alike in size
+and number, and so are rates, decay and evaluations.
+
+The clock runs from data and numbers on disk to the first evaluation that reaches the accuracy on
+pictures held out of the training split; building, loading and copying count. Compiling is told
+apart: tlx's by jax's events, PyTorch's as what its first calls took longer than a later one. A way
+that does not get there within the epochs has null. Interleaved rounds, each with its own seed.
+Writes results/to_accuracy_NETWORK_KIND.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
+import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,249 +39,210 @@ import torch
 from compiling import Compiling
 from reported import reported
 from step_and_forward import NETWORKS, torch_network
-from torch.nn import functional
-from transfer.few_labels import unpacked
+from torch_finetune import MOMENTUM, PADDING, FirstCalls, FromBytes, Recipe, finetuned
+from transfer.few_labels import cifar10
 
 from tlx import config as configs
+from tlx import registry
 from tlx.assemble import Experiment, assemble
 from tlx.export import with_counters
 from tlx.loop import train
 from tlx.matching import state_dict
-from tlx.types import Event
+from tlx.model import Model
+from tlx.types import Event, Variables
 
 HERE = Path(__file__).resolve().parent
-RATE, MOMENTUM, DECAY, SHIFT = 0.02, 0.9, 5e-4, 4
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+TRUNK = "resnet18_imagenet_trunk.npz"
+CHECKED = 32  # pictures of which both networks must say the same
 
 
 class Reached(Exception):
-    """The accuracy that was asked for: nothing else is to be trained."""
+    """Ends a run that is as accurate as asked."""
 
 
-class Watching:
-    """A sink that notes when each evaluation ended, and what it said."""
+class Listener:
+    """A sink: what each evaluation found, and when that was enough, which ends the run."""
 
-    def __init__(self, wanted: float, begun: float) -> None:
-        self.wanted, self.begun = wanted, begun
-        self.curve: list[tuple[float, float]] = []
+    def __init__(self, wanted: float, compiled: Callable[[], float]) -> None:
+        self.wanted, self.compiled = wanted, compiled
+        self.begun, self.before = time.perf_counter(), compiled()
+        self.curve, self.rates = list[float](), list[float]()
+        self.seconds, self.compile = math.inf, 0.0
 
     def emit(self, event: Event) -> None:
-        if event.kind == "eval":
-            reached = float(event.data["metrics"]["accuracy"])
-            self.curve.append((time.perf_counter() - self.begun, reached))
-            if reached >= self.wanted:
+        if event.kind == "train":
+            self.rates.append(event.data["images_per_second"])
+        elif event.kind == "eval":
+            self.curve.append(event.data["metrics"]["accuracy"])
+            self.compile = self.compiled() - self.before
+            if self.curve[-1] >= self.wanted:
+                self.seconds = time.perf_counter() - self.begun
                 raise Reached
 
     def close(self) -> None:
-        pass
+        """Nothing is open."""
 
 
-class Task(NamedTuple):
-    """What both are given."""
+class Start(NamedTuple):
+    """What lies on disk when the clock starts, and what is done with it."""
 
-    network: str
+    table: dict[str, Any]
     pictures: Path
-    trunk: Path
-    size: int
-    epochs: int
-    batch: int
-    val: int
-    wanted: float
-
-    @property
-    def bf16(self) -> bool:
-        return jax.default_backend() != "cpu"
+    numbers: Path
+    recipe: Recipe
 
 
-def table(task: Task) -> dict[str, Any]:
-    weights: Any = {
-        "name": "npz", "path": str(task.trunk), "allow": ["*/stage4/*"],
-        "input": {"mean": list(MEAN), "std": list(STD), "size": [task.size, task.size]},
+def in_tlx(start: Start, wanted: float, *, compiling: Compiling) -> Listener:
+    heard = Listener(wanted, lambda: compiling.seconds)
+    # Not through `Sinks`, which outlives a listener that raises.
+    with suppress(Reached), tempfile.TemporaryDirectory() as out:
+        train(assemble(configs.parse(start.table)), Path(out), heard, resume=False)
+    return heard
+
+
+def in_torch(start: Start, wanted: float, *, inductor: str | None) -> Listener:
+    firsts: list[FirstCalls] = []
+    heard = Listener(wanted, lambda: sum(each.seconds for each in firsts))
+    table, (_, pictures, numbers, recipe) = start.table, start
+    network = partial(network_of, table["backbone"])
+    about = {"seed": table["seed"], "inductor": inductor, "firsts": firsts}
+    with suppress(Reached):
+        for rate, accuracy in finetuned(network, numbers, pictures, recipe, **about):
+            heard.emit(Event("train", 0, {"images_per_second": rate}))
+            heard.emit(Event("eval", 0, {"metrics": {"accuracy": accuracy}}))
+    return heard
+
+
+def network_of(name: str) -> torch.nn.Module:
+    return torch_network(name, NETWORKS[name]._replace(classes=10))
+
+
+def started(given: argparse.Namespace, seed: int, pictures: Path, folder: Path) -> Start:
+    """A round's run file, and the numbers that it starts from, for `torch.load`."""
+    table: dict[str, Any] = {
+        "name": "to_accuracy", "seed": seed, "backbone": given.network, "sink": [],
+        "epochs": given.epochs, "batch_size": given.batch, "eval_every": given.eval_every,
+        "precision": given.precision, "log_every": 10**6, "checkpoint_seconds": 1e6,
+        "data": {"name": "npz", "path": str(pictures)},
+        "augmentation": ["flip", {"name": "crop", "padding": PADDING}],
+        "optimizer": {"name": "sgd", "learning_rate": given.rate, "weight_decay": given.decay,
+                      "momentum": MOMENTUM, "nesterov": True, "schedule": "cosine"},
     }  # fmt: skip
-    return {
-        "name": "to-accuracy", "backbone": task.network, "epochs": task.epochs, "sink": [],
-        "batch_size": task.batch, "precision": "bf16" if task.bf16 else "float32",
-        "weights": "none" if task.network == "resnet20" else weights,
-        "data": {"name": "npz", "path": str(task.pictures), "val": task.val, "check": 0},
-        "augmentation": ["flip", {"name": "crop", "padding": SHIFT}],
-        "optimizer": {"name": "sgd", "learning_rate": RATE, "momentum": MOMENTUM,
-                      "weight_decay": DECAY, "schedule": "cosine"},
-    }  # fmt: skip
+    if given.network == "resnet18":
+        table["weights"] = {
+            "name": "npz", "path": str(given.data / TRUNK), "allow": ["*/stage4/*"],
+            "input": {"size": given.size},
+        }  # fmt: skip
+    whole = assemble(configs.parse(table))
+    inputs, every = whole.model.inputs, max(1, round(given.eval_every * whole.steps_per_epoch))
+    shared = whole.steps, every, given.batch, given.rate, given.decay, given.precision == "bf16"
+    recipe = Recipe(*shared, inputs.size, inputs.mean, inputs.std)
+    written(whole, recipe, numbers := folder / f"{seed}.pth")
+    return Start(table, pictures, numbers, recipe)
 
 
-def in_tlx(task: Task) -> list[tuple[float, float]]:
-    watching = Watching(task.wanted, time.perf_counter())
-    with tempfile.TemporaryDirectory() as folder, suppress(Reached):
-        train(assemble(configs.parse(table(task))), Path(folder), watching, resume=False)
-    return watching.curve
+@partial(jax.jit, static_argnums=0)
+def logits(model: Model, variables: Variables, image: Any) -> Any:
+    key = jax.random.key(0)
+    features, _ = model.features(*variables, image, rng=key, mode="eval")
+    return model.answer(*variables, features, size=image.shape[1:3], rng=key, mode="eval")[0]
 
 
-class Peer:
-    """The loop in PyTorch, from what tlx starts with."""
-
-    def __init__(self, task: Task, whole: Experiment, inductor: bool) -> None:
-        self.task, self.inductor = task, inductor
-        self.where = "cuda" if torch.cuda.is_available() else "cpu"
-        dialects = {d.name: d for d in whole.model.backbone.dialects}  # type: ignore[attr-defined]
-        theirs = set(self.network().state_dict())
-        for dialect in dialects.values():
-            found = with_counters(state_dict(whole.variables, dialect), dialect)
-            if set(found) == theirs:
-                break
-        else:
-            raise SystemExit(f"No dialect of {task.network} has the names of the peer's network.")
-        self.start = {name: torch.from_numpy(np.array(leaf)) for name, leaf in found.items()}
-        self.mean, self.std = (
-            torch.tensor(values, device=self.where)[:, None, None]
-            for values in (whole.model.inputs.mean, whole.model.inputs.std)
-        )
-        parts = whole.splits.train, whole.splits.val
-        self.rows = [torch.from_numpy(part.indices).to(self.where) for part in parts]
-
-    def network(self) -> torch.nn.Module:
-        return torch_network(self.task.network, NETWORKS[self.task.network]._replace(classes=10))
-
-    def ready(self) -> torch.nn.Module:
-        net = self.network()
-        net.load_state_dict(self.start)
-        return net.to(self.where).to(memory_format=torch.channels_last)
-
-    def prepared(self, image: torch.Tensor) -> torch.Tensor:
-        """Bytes (B,3,H,W) as the network reads them."""
-        x = (image.float() / 255 - self.mean) / self.std
-        if self.task.size != x.shape[-1]:
-            size = (self.task.size, self.task.size)
-            x = functional.interpolate(x, size, mode="bilinear", align_corners=False)
-        return x.contiguous(memory_format=torch.channels_last)
-
-    def logits(self, net: Any, image: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(self.where, torch.bfloat16, enabled=self.task.bf16):
-            found = net(self.prepared(image))
-        return (found if isinstance(found, torch.Tensor) else found.logits).float()
-
-    def run(self) -> list[tuple[float, float]]:
-        task, begun = self.task, time.perf_counter()
-        with np.load(task.pictures) as file:
-            images = torch.from_numpy(file["x_train"]).permute(0, 3, 1, 2).to(self.where)
-            labels = torch.from_numpy(file["y_train"].astype(np.int64)).to(self.where)
-        rows, held = self.rows
-        net = self.ready()
-        optimizer = torch.optim.SGD(net.parameters(), RATE, MOMENTUM, weight_decay=DECAY)
-        each = len(rows) // task.batch
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, each * task.epochs)
-        seen = torch.compile(net) if self.inductor else net
-        curve: list[tuple[float, float]] = []
-        for _ in range(task.epochs):
-            net.train()
-            order = rows[torch.randperm(len(rows), device=self.where)]
-            for batch in order[: each * task.batch].split(task.batch):
-                optimizer.zero_grad(set_to_none=True)
-                found = self.logits(seen, self.augmented(images[batch]))
-                functional.cross_entropy(found, labels[batch]).backward()
-                optimizer.step()
-                schedule.step()
-            net.eval()
-            with torch.inference_mode():
-                right = sum(
-                    (self.logits(net, images[some]).argmax(1) == labels[some]).sum()
-                    for some in held.split(512)
-                )
-            curve.append((time.perf_counter() - begun, float(right) / len(held)))
-            if curve[-1][1] >= task.wanted:
-                break
-        return curve
-
-    def augmented(self, image: torch.Tensor) -> torch.Tensor:
-        """Half of them flipped, each shifted by up to `SHIFT` pixels."""
-        count, _, height, width = image.shape
-        flip = torch.rand(count, device=self.where) < 0.5
-        image = torch.where(flip[:, None, None, None], image.flip(3), image)
-        wide = functional.pad(image, (SHIFT,) * 4)
-        dy, dx = torch.randint(0, 2 * SHIFT + 1, (2, count, 1), device=self.where)
-        y = (dy + torch.arange(height, device=self.where))[:, :, None]
-        x = (dx + torch.arange(width, device=self.where))[:, None, :]
-        at = torch.arange(count, device=self.where)[:, None, None]
-        return wide.permute(0, 2, 3, 1)[at, y, x].permute(0, 3, 1, 2)
+def written(whole: Experiment, recipe: Recipe, file: Path) -> None:
+    """The numbers that tlx starts from; refused unless PyTorch's network says the same with them,
+    both in float32, PyTorch on the CPU, where that is not rounded to fewer bits."""
+    net, known = network_of(whole.config.backbone.name).eval(), whole.model.backbone.dialects
+    named = (with_counters(state_dict(whole.variables, d), d) for d in known)
+    tensors = next(each for each in named if each.keys() == net.state_dict().keys())
+    registry.build("weights", "torch", {"path": str(file)}).write(tensors, {})
+    net.load_state_dict(torch.load(file, weights_only=True), strict=True)
+    image = np.stack([whole.splits.val[i]["image"] for i in range(CHECKED)])
+    with jax.default_matmul_precision("highest"):
+        ours = np.asarray(logits(whole.model, whole.variables, image))
+    with torch.no_grad():
+        theirs = FromBytes(net, recipe)(torch.from_numpy(image).permute(0, 3, 1, 2)).numpy()
+    off, most = np.abs(ours - theirs).max(), np.abs(ours).max()
+    print(f"logits of {most:.3g} at the most differ by {off:.1e}", flush=True)
+    assert off <= 1e-3 * most, "The two networks do not start alike."
 
 
-def alike(whole: Experiment, peer: Peer, image: np.ndarray) -> float:
-    """The largest difference of both networks' logits in evaluation, relative to the largest."""
-    batch = {"image": image, "label": np.zeros(len(image), np.int32), "weight": np.ones(len(image))}
-    model, key = whole.final.model, jax.random.key(0)
-    ours = np.asarray(model.forward(*whole.variables, batch, rng=key, mode="eval").outputs)
-    with torch.inference_mode():
-        given = torch.from_numpy(image).permute(0, 3, 1, 2).to(peer.where)
-        theirs = peer.logits(peer.ready().eval(), given).cpu().numpy()
-    return float(abs(ours - theirs).max() / abs(ours).max())
+def cut(given: argparse.Namespace, file: Path) -> tuple[int, int]:
+    """Training and held-out pictures in whole batches, so that nobody pads; how many of each."""
+    images, labels, names = cifar10(given.data, "train")
+    held = given.held_out // given.batch * given.batch
+    count = min(given.pictures, len(images) - held) // given.batch * given.batch
+    np.savez(
+        file, x_train=images[:count], y_train=labels[:count], class_names=names,
+        x_val=images[-held:], y_val=labels[-held:],
+        x_test=images[-1:], y_test=labels[-1:],  # nobody looks at it, but tlx asks for one
+    )  # fmt: skip
+    return count, held
+
+
+def median(values: list[float], digits: int = 3) -> float | None:
+    """None where half of them or more never came."""
+    found = statistics.median(values)
+    return round(found, digits) if math.isfinite(found) else None
+
+
+def ratios(seconds: dict[str, float | None]) -> dict[str, float | None]:
+    """Of every other one's to tlx's."""
+    ours, others = seconds["tlx"], list(seconds.items())[1:]
+    return {name: round(each / ours, 2) if each and ours else None for name, each in others}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=HERE.parents[1] / "shared" / "data")
-    parser.add_argument("--work", type=Path, default=Path("runs/few_labels"))
     parser.add_argument("--network", choices=("resnet18", "resnet20"), default="resnet18")
-    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--size", type=int, default=64, help="pixels, 32 or more, of resnet18")
+    parser.add_argument("--pictures", type=int, default=50_000)
+    parser.add_argument("--held-out", type=int, default=5_000)
     parser.add_argument("--accuracy", type=float, default=0.9)
     parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument(
-        "--pictures", type=int, default=50_000, help="the validation split among them"
-    )
-    parser.add_argument("--val", type=int, default=5000)
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--inductor", action="store_true", help="PyTorch under torch.compile")
+    parser.add_argument("--eval-every", type=float, default=1.0, help="epochs")
+    parser.add_argument("--batch", type=int, default=512)
+    parser.add_argument("--rate", type=float, default=0.05)
+    parser.add_argument("--decay", type=float, default=5e-4)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--precision", choices=("float32", "bf16"), default="bf16")
+    parser.add_argument("--inductor", nargs="?", const="default", help="torch.compile, its mode")
     given = parser.parse_args()
-    unpacked(given.data, given.work)
-    compiling = Compiling()
-    with tempfile.TemporaryDirectory() as folder:
-        few = Path(folder) / "few.npz"
-        with np.load(given.work / "cifar10.npz") as file:
-            kept = {n: file[n][: given.pictures] for n in ("x_train", "y_train")}
-            np.savez(few, **kept, **{n: file[n][:1000] for n in ("x_test", "y_test")})
-        size = 32 if given.network == "resnet20" else given.size
-        task = Task(
-            given.network, few, given.data / "resnet18_imagenet_trunk.npz", size,
-            given.epochs, given.batch, given.val, given.accuracy,
-        )  # fmt: skip
-        whole = assemble(configs.parse(table(task)))
-        peer = Peer(task, whole, given.inductor)
-        apart = alike(whole, peer, kept["x_train"][:8])
-        if apart > (0.05 if task.bf16 else 1e-3):
-            raise SystemExit(f"The networks do not start alike: logits differ by {apart:.2g}.")
-        found: dict[str, list[Any]] = {"tlx": [], "torch": []}
-        compiled = []
-        for _ in range(given.rounds):
-            before = compiling.seconds
-            found["tlx"].append(in_tlx(task))
-            compiled.append(compiling.seconds - before)
-            found["torch"].append(peer.run())
-    reached = {name: [_when(curve, task.wanted) for curve in some] for name, some in found.items()}
-    ratios = [b / a for a, b in zip(*reached.values(), strict=True) if a and b]
-    every = len(ratios) == given.rounds
-    result = {
-        "what": f"{given.network}, {given.pictures - given.val:,} pictures of CIFAR-10 at {size} "
-        f"pixels, batch {given.batch}, to {given.accuracy:.1%} within {given.epochs} epochs",
-        "seconds": {
-            name: round(statistics.median(some), 2) if all(some) else None
-            for name, some in reached.items()
-        },
-        "compile_seconds_of_tlx": round(statistics.median(compiled), 2),
-        "times_faster": round(statistics.median(ratios), 2) if every else None,
-        "curves": {
-            name: [[[round(s, 2), round(a, 4)] for s, a in curve] for curve in some]
-            for name, some in found.items()
-        },
-        "logits_apart_at_the_start": apart,
-        "inductor": given.inductor,
-        "rounds": given.rounds,
+    ways: dict[str, Callable[[Start, float], Listener]] = {
+        "tlx": partial(in_tlx, compiling=Compiling()),
+        "torch": partial(in_torch, inductor=None),
     }
-    name = f"to_accuracy_{given.network}_{jax.default_backend()}"
-    reported(name, result, torch=torch.__version__)
+    if given.inductor:
+        ways["torch.compile"] = partial(in_torch, inductor=given.inductor)
+    heard: dict[str, list[Listener]] = {name: [] for name in ways}
+    with tempfile.TemporaryDirectory() as folder:
+        count, held = cut(given, pictures := Path(folder) / "cifar10.npz")
+        for seed in range(given.rounds):
+            start = started(given, seed, pictures, Path(folder))
+            for name, way in ways.items():
+                heard[name].append(found := way(start, given.accuracy))
+                print(seed, name, found.seconds, found.compile, found.curve, flush=True)
 
+    def of(number: Callable[[Listener], float], digits: int = 3) -> dict[str, float | None]:
+        return {name: median([number(one) for one in each], digits) for name, each in heard.items()}
 
-def _when(curve: list[tuple[float, float]], wanted: float) -> float | None:
-    """Seconds until the accuracy was reached; None where it was not."""
-    return next((seconds for seconds, accuracy in curve if accuracy >= wanted), None)
+    seconds, whole = of(lambda one: one.seconds - one.compile), of(lambda one: one.seconds)
+    result = {
+        "what": f"{given.network} to {given.accuracy} on {held:,} held-out pictures of CIFAR-10, "
+        f"{count:,} to train, {(start.recipe.size or [32])[0]} pixels, batch {given.batch}, {given.precision}",
+        "seconds": seconds,
+        "with_compile": whole,
+        "compile_seconds": of(lambda one: one.compile),
+        "images_per_second": of(lambda one: statistics.median(one.rates), 1),
+        "times_faster_than": ratios(seconds),
+        "times_faster_than_with_compile": ratios(whole),
+        "reached": {n: sum(o.seconds < math.inf for o in each) for n, each in heard.items()},
+        "curves": {name: [one.curve for one in each] for name, each in heard.items()},
+        **{name: getattr(given, name) for name in ("epochs", "eval_every", "rate", "rounds")},
+    }
+    peer = type(network_of(given.network)).__module__.partition(".")[0]
+    peers = {"torch": torch.__version__, peer: getattr(sys.modules[peer], "__version__", "here")}
+    reported(f"to_accuracy_{given.network}_{jax.default_backend()}", result, **peers)
 
 
 if __name__ == "__main__":

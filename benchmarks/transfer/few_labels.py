@@ -211,6 +211,14 @@ def tested_on(arrays: Mapping[str, Any], count: int) -> dict[str, Any]:
     return {**arrays, **few}
 
 
+def cifar10(data: Path, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pictures (N,32,32,3) uint8, labels (N,) and the names of the classes."""
+    with np.load(data / f"cifar10_{split}.npz") as file:
+        planes = file["residual"].cumsum(2, dtype=np.uint8).cumsum(3, dtype=np.uint8)
+        red, green, blue = planes[1] + planes[0], planes[0], planes[2] + planes[0]
+        return np.stack([red, green, blue], -1), file["labels"], file["class_names"]
+
+
 def unpacked(data: Path, work: Path) -> None:
     """Pictures as plain files, once."""
     work.mkdir(parents=True, exist_ok=True)
@@ -228,11 +236,8 @@ def unpacked(data: Path, work: Path) -> None:
     if not (work / "cifar10_test1000.npz").exists():
         arrays = {}
         for split in ("train", "test"):
-            with np.load(data / f"cifar10_{split}.npz") as file:
-                planes = file["residual"].cumsum(2, dtype=np.uint8).cumsum(3, dtype=np.uint8)
-                red, green, blue = planes[1] + planes[0], planes[0], planes[2] + planes[0]
-                arrays[f"x_{split}"] = np.stack([red, green, blue], -1)
-                arrays[f"y_{split}"], arrays["class_names"] = file["labels"], file["class_names"]
+            found = cifar10(data, split)
+            arrays[f"x_{split}"], arrays[f"y_{split}"], arrays["class_names"] = found
         np.savez(work / "cifar10.npz", **arrays)
         for count in (2000, 1000):
             np.savez(work / f"cifar10_test{count}.npz", **tested_on(arrays, count))
