@@ -229,7 +229,8 @@ def main() -> None:
     seconds, whole = of(lambda one: one.seconds - one.compile), of(lambda one: one.seconds)
     result = {
         "what": f"{given.network} to {given.accuracy} on {held:,} held-out pictures of CIFAR-10, "
-        f"{count:,} to train, {(start.recipe.size or [32])[0]} pixels, batch {given.batch}, {given.precision}",
+        f"{count:,} to train, {(start.recipe.size or [32])[0]} pixels, batch "
+        f"{given.batch}, {given.precision}",
         "seconds": seconds,
         "with_compile": whole,
         "compile_seconds": of(lambda one: one.compile),
