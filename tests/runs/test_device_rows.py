@@ -31,8 +31,13 @@ def left(out):
 
 @pytest.mark.parametrize(
     "changes",
-    [AUGMENTED, DOMAIN, PARTLY, {"step": {"name": "jit", "accumulate": 2}}],
-    ids=["augmented", "domain", "partly frozen", "accumulated"],
+    [
+        AUGMENTED,
+        PARTLY,
+        pytest.param(DOMAIN, marks=pytest.mark.slow),
+        pytest.param({"step": {"name": "jit", "accumulate": 2}}, marks=pytest.mark.slow),
+    ],
+    ids=["augmented", "partly frozen", "domain", "accumulated"],
 )
 def test_it_ends_as_with_batches_that_are_sent(tiny, tmp_path, monkeypatch, capsys, changes):
     sgd = {"name": "sgd", "learning_rate": 0.05}

@@ -117,7 +117,7 @@ def test_a_run_with_its_pictures_on_the_device_goes_on_where_it_stopped(
     tiny, tmp_path, monkeypatch, digests
 ):
     monkeypatch.setattr(device_rows, "loops_well", lambda: True)  # as of an accelerator
-    table = tiny(eval_every=0.5, **AUGMENTED)
+    table = tiny(eval_every=0.3, augmentation=["flip"])  # few steps in a call: quick to compile
     tlx.run(table, out=tmp_path / "whole")
     with monkeypatch.context() as patch:
         stopping_after(patch, 3)
