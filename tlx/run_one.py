@@ -204,14 +204,20 @@ def _result(
     }
     data = {
         "confusion": test.totals.get("measure", {}).get("confusion"),
-        "samples": _samples(experiment, said) if said is not None else [],
-        "training": {
-            name: list(map(as_uint8, some))
-            for name, some in pictures(parts.train, experiment.info.classes).items()
-        },
+        **(_pictures(experiment, said) if experiment.config.sink and hosts.first() else {}),
         **(gallery(experiment, watching, variables) if watching else {}),
     }
     return result, data, said
+
+
+def _pictures(experiment: Experiment, said: Answers | None) -> dict[str, Any]:
+    """What is read again from the data for those who show pictures, which only a sink does that
+    the run file names."""
+    training = pictures(experiment.splits.train, experiment.info.classes)
+    return {
+        "samples": _samples(experiment, said) if said is not None else [],
+        "training": {name: list(map(as_uint8, some)) for name, some in training.items()},
+    }
 
 
 def _samples(experiment: Experiment, said: Answers, each: int = 12) -> list[dict[str, Any]]:

@@ -25,9 +25,11 @@ def same(a, b, pattern=""):
     return all(a[name].tobytes() == b[name].tobytes() for name in names)
 
 
-def test_leaves_a_folder_that_explains_itself(tiny, tmp_path):
-    out = tmp_path / "run"
+def test_leaves_a_folder_that_explains_itself(tiny, tmp_path, monkeypatch):
+    out, shown = tmp_path / "run", []
+    monkeypatch.setattr("tlx.run_one.pictures", lambda *_: shown.append(1) or {})
     result = tlx.run(tiny(sink=["html"]), out=out)
+    assert shown
     left = {path.name for path in out.iterdir()}
     assert left == {
         "run.toml",
@@ -49,7 +51,9 @@ def test_leaves_a_folder_that_explains_itself(tiny, tmp_path):
     assert configs.read(out) == configs.parse(tiny(sink=["html"]))
 
 
-def test_the_same_run_twice_is_identical(tiny, tmp_path):
+def test_the_same_run_twice_is_identical(tiny, tmp_path, monkeypatch):
+    unwanted = "tlx.run_one._pictures"  # are read for a sink that the run file names
+    monkeypatch.setattr(unwanted, lambda *_: pytest.fail("nobody shows pictures"))
     augmentation = ["flip", {"name": "crop", "padding": 1}]
     for name in "ab":
         tlx.run(tiny(augmentation=augmentation), out=tmp_path / name)
