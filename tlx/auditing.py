@@ -205,7 +205,7 @@ def _next(found: Sequence[Mapping[str, Any]], to: Path) -> list[str]:
 
 def _check_asked(path: Path, asked: Asked, resume: bool) -> None:
     now = json.loads(json.dumps(asked._asdict()))
-    if resume and path.exists() and read_object(path, f", {UNKNOWN}") != now:
+    if resume and path.exists() and read_object(path, UNKNOWN) != now:
         raise ConfigError(
             f"{path} is of an audit with other numbers. Give the same --seeds, --rates, --labels "
             f"and --resplit to go on with it, or --overwrite to start anew."

@@ -33,14 +33,12 @@ def compiled_for_once(function: Callable[..., Any], **options: Any) -> Any:
 
 def _known(options: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Those for this backend that its compiler has: they come and go between versions of it."""
-    backend = jax.default_backend()
-    wanted = options.get(backend, {})
-    return {name: value for name, value in wanted.items() if _has(name, value, backend)}
+    wanted = options.get(jax.default_backend(), {})
+    return {name: value for name, value in wanted.items() if _has(name, value)}
 
 
 @cache
-def _has(name: str, value: Any, backend: str) -> bool:
-    del backend  # asked once for each
+def _has(name: str, value: Any) -> bool:
     try:
         jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
     except jax.errors.JaxRuntimeError as error:

@@ -15,7 +15,7 @@ import numpy as np
 
 from tlx.assemble import Experiment
 from tlx.cache import Table
-from tlx.frozen_tables import host_batches
+from tlx.frozen_tables import again, fed, host_batches
 from tlx.plan import Planned
 from tlx.splits import Subset
 
@@ -31,12 +31,8 @@ def loops_well() -> bool:
 def tables(experiment: Experiment, planned: Planned, most: int) -> dict[str, Table]:
     """The pictures of every split that a phase reads again and again, by split, if all of them take
     no more than `most` bytes on the canvas; none where that does not pay."""
-    parts = experiment.splits
-    wanted = {"train": parts.train, "val": parts.val}
-    if experiment.domain is not None:
-        wanted["domain"] = experiment.domain.train
-    seen = planned.phase.steps * experiment.config.batch_size
-    if not loops_well() or seen <= len(parts.train):
+    wanted = fed(experiment)
+    if not loops_well() or not again(experiment, planned):
         return {}
     if sum(_nbytes(experiment, subset) for subset in wanted.values()) > most:
         return {}

@@ -7,7 +7,7 @@ on the batch size. The same pass can tell what is predicted for every single pic
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -82,18 +82,20 @@ def evaluate(
     batches: Iterable[Batch],
 ) -> Evaluated:
     """Metrics over all batches."""
-    total: Any = None
-    for batch in batches:
-        found = totals_of(variables.params, variables.state, batch, constants)
-        total = found if total is None else added(total, found)
-    total = jax.device_get(fetched(total))
-    return Evaluated(metrics_of(model, total), total)
+    found = (totals_of(variables.params, variables.state, batch, constants) for batch in batches)
+    return _measured(model, reduce(added, found))
 
 
 @jax.jit
 def added(total: Totals, more: Totals) -> Totals:
     """Totals of both together."""
     return jax.tree.map(jnp.add, total, more)
+
+
+def _measured(model: Model, total: Totals) -> Evaluated:
+    """The metrics of totals that lie on devices."""
+    total = jax.device_get(fetched(total))
+    return Evaluated(metrics_of(model, total), total)
 
 
 def metrics_of(model: Model, total: Totals) -> dict[str, float]:
@@ -145,14 +147,15 @@ def evaluate_each(
     if model.head is None:
         program = evaluator(model, forward)
         return evaluate(program, model, variables, constants, batches), None
-    both, total, rows = _answerer(model, forward), None, []
-    for batch in batches:
+    both, rows = _answerer(model, forward), []
+
+    def totals(batch: Batch) -> Totals:
         found, said = both(variables.params, variables.state, batch, constants)
-        total = found if total is None else added(total, found)
         if said:
             rows.append({k: batch[k] for k in ("weight", "index", "label")} | dict(said))
-    total = jax.device_get(fetched(total))
-    return Evaluated(metrics_of(model, total), total), _answers(rows)
+        return found
+
+    return _measured(model, reduce(added, map(totals, batches))), _answers(rows)
 
 
 def _answers(rows: list[dict[str, Any]]) -> Answers | None:

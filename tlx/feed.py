@@ -15,7 +15,6 @@ from itertools import repeat
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from tlx import device_rows, mesh
@@ -83,10 +82,16 @@ def feeding(
     objective = _fed(experiment.objective(planned), sharing, drawn)
     kept = kept_tables(experiment, planned, variables, objective, store, tell)
     found = {name: one.table for name, one in kept.items()}
-    if not found and (tables := device_rows.tables(experiment, planned, ON_DEVICE)):
-        megabytes = sum(table.nbytes for table in tables.values()) / 2**20
+    if not found and (shown := device_rows.tables(experiment, planned, ON_DEVICE)):
+        megabytes = sum(table.nbytes for table in shown.values()) / 2**20
         tell(f"All pictures lie on the device ({megabytes:,.1f} MB), and batches number them.")
-        yield _resident(experiment, planned, start, every, tables)
+        batches, rows = _resident(experiment, planned, start, every, shown)
+        yield Feed(
+            batches,
+            lambda: from_table(shown["train"], experiment),
+            cache(lambda: tuple(from_table(shown["val"], experiment))),
+            rows=rows,
+        )
         return
     if not found:
         with streams(experiment, start, {}) as batches:
@@ -116,8 +121,8 @@ def feeding(
         begun = begun._replace(val=val)
     looped = whole or device_rows.loops_well()
     if looped and small:
-        resident = _resident(experiment, planned, start, every, found)
-        yield begun._replace(batches=resident.batches, rows=resident.rows)
+        batches, rows = _resident(experiment, planned, start, every, found)
+        yield begun._replace(batches=batches, rows=rows)
     else:
         one_batch = found["train"].nbytes / len(found["train"].rows["index"])
         most = max(1, min(MOST, int(STACKED / (one_batch * experiment.config.batch_size))))
@@ -128,16 +133,12 @@ def feeding(
 
 def _resident(
     experiment: Experiment, planned: Planned, start: int, every: int, tables: Mapping[str, Table]
-) -> Feed:
-    """The feed of tables whose rows lie on the device: many steps a call, of numbers alone."""
+) -> tuple[Iterator[Batch], Mapping[str, PyTree]]:
+    """Batches of numbers alone, many steps a call, and the rows that they number, on the device."""
     fed = {name: table for name, table in tables.items() if name != "val"}
-    rows = {name: dict(table.rows) for name, table in fed.items()}
-    return Feed(
-        _numbered(experiment, start, fed, lengths(planned, start, every, MOST)),
-        lambda: from_table(tables["train"], experiment),
-        cache(lambda: tuple(from_table(tables["val"], experiment))),
-        rows=mesh.gathered(jax.tree.map(jnp.asarray, rows), experiment.mesh),
-    )
+    rows = jax.device_put({name: dict(table.rows) for name, table in fed.items()})
+    batches = _numbered(experiment, start, fed, lengths(planned, start, every, MOST))
+    return batches, mesh.gathered(rows, experiment.mesh)
 
 
 def lengths(planned: Planned, start: int, every: int, most: int) -> Iterator[int]:

@@ -145,11 +145,10 @@ def read_run(out: Path) -> dict[str, Any] | None:
     found = read_result(out)
     if found is None:
         return None
-    needs = {**COMPARED, "selection": ()}  # of no type
     match found.get("selection"):
         case [str(metric), str()]:
-            needs = {**COMPARED, "val": {metric: NUMBER}, "test": {metric: NUMBER}}
+            needs = {"val": {metric: NUMBER}, "test": {metric: NUMBER}}
         case _:
-            pass
-    require(found, needs, out / RESULT, AGAIN)
+            needs = {"selection": ()}  # whatever it is, it is none
+    require(found, {**COMPARED, **needs}, out / RESULT, AGAIN)
     return found

@@ -68,8 +68,5 @@ def refuse(file: Path, value: Any, trust_code: bool) -> None:
 def _mark(file: Path) -> Path:
     """Where a file is marked as it lies and as it is."""
     content = hashlib.sha256(file.read_bytes()).hexdigest()
-    return cache_folder() / "written" / _digest(f"{file.resolve()}\n{content}")
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+    both = f"{file.resolve()}\n{content}".encode(errors="surrogateescape")
+    return cache_folder() / "written" / hashlib.sha256(both).hexdigest()

@@ -45,12 +45,21 @@ def host_batches(
 
 def wants(experiment: Experiment, planned: Planned) -> bool:
     """Whether a phase runs a frozen prefix over the same pictures again and again."""
+    prefix = planned.model.frozen > 0 and experiment.config.cache_gb > 0
+    return prefix and again(experiment, planned)
+
+
+def again(experiment: Experiment, planned: Planned) -> bool:
+    """Whether a phase sees the same training pictures again and again."""
     seen = planned.phase.steps * experiment.config.batch_size
-    return (
-        planned.model.frozen > 0
-        and seen > len(experiment.splits.train)
-        and experiment.config.cache_gb > 0
-    )
+    return seen > len(experiment.splits.train)
+
+
+def fed(experiment: Experiment) -> dict[str, Subset]:
+    """The splits that a phase reads, by the name of what they are to it."""
+    parts, domain = experiment.splits, experiment.domain
+    found = {"train": parts.train, "val": parts.val}
+    return found if domain is None else {**found, "domain": domain.train}
 
 
 def hint(experiment: Experiment, planned: Planned) -> str:
@@ -89,14 +98,11 @@ def kept_tables(
     if said := hint(experiment, planned):
         tell(said)
         return {}
-    config, parts = experiment.config, experiment.splits
-    splits = {"train": parts.train, "val": parts.val}
-    if experiment.domain is not None:
-        splits["domain"] = experiment.domain.train
+    config = experiment.config
     pictures = _pictures_are_read(experiment, planned, objective)
     orders = {
         name: order_of(experiment, planned, variables, subset, pictures, augment=name != "val")
-        for name, subset in splits.items()
+        for name, subset in fed(experiment).items()
     }
     budget = Budget(config.cache_gb * GB, config.cache_disk_gb * GB)
     kept = store.tables(orders, budget, tell)

@@ -43,7 +43,7 @@ from tlx.wording import shown
 LINES = "points.jsonl"
 SPACE = "sweep.json"
 CHOSEN = "chosen.toml"
-UNKNOWN = "so that nobody knows what was asked for. Use --overwrite to start anew."
+UNKNOWN = ", so that nobody knows what was asked for. Use --overwrite to start anew."
 TRACED = ("optimizer.learning_rate", "optimizer.weight_decay", "divergence.{}.weight")
 
 
@@ -271,7 +271,7 @@ def _alone(config: RunConfig, to: Path, store: Store) -> Outcome:
 
 
 def _check_space(path: Path, space: Mapping[str, Any], resume: bool) -> None:
-    if resume and path.exists() and read_object(path, f", {UNKNOWN}") != space:
+    if resume and path.exists() and read_object(path, UNKNOWN) != space:
         raise ConfigError(
             f"{path} is of a sweep over something else. Give the same --over, --seeds and --trials "
             f"to go on with it, or --overwrite to start anew."

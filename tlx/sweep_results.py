@@ -32,16 +32,13 @@ class Found:
         """A line as `add` writes it; None for any other."""
         try:
             line = json.loads(text)
-            numbers = [v[name] for v in line["val"] if v is not None for name in self._needed]
+            names = self.metric, "loss"
+            numbers = [v[name] for v in line["val"] if v is not None for name in names]
             kept = [line["kept"]["moved"]] if "kept" in line else []
             sound = all(isinstance(n, int | float) for n in (*numbers, *kept))
             return line if sound and line["val"] and isinstance(line["point"], dict) else None
         except (ValueError, TypeError, KeyError, RecursionError):
             return None
-
-    @property
-    def _needed(self) -> tuple[str, str]:
-        return self.metric, "loss"
 
     def __contains__(self, point: Point) -> bool:
         return key(point) in self._known

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, partial
+from functools import cache, partial, reduce
 from typing import Any, NamedTuple
 
 import jax
@@ -145,11 +145,8 @@ def evaluated_together(
         return one(params, state, batch, experiment.constants)
 
     many = jax.jit(jax.vmap(jax.vmap(totals, (0, None, None)), (0, None, None)))
-    total: Any = None
-    for batch in feed.from_table(table, experiment):
-        found = many(varies, shared, batch)
-        total = found if total is None else added(total, found)
-    total = jax.device_get(total)
+    batches = feed.from_table(table, experiment)
+    total = jax.device_get(reduce(added, (many(varies, shared, batch) for batch in batches)))
 
     def metrics(seed: int, point: int) -> dict[str, float]:
         return metrics_of(planned.model, jax.tree.map(lambda leaf: leaf[seed, point], total))
