@@ -23,7 +23,8 @@ FINE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    args = parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    args = parser().parse_args(given or ["--help"])
     _keep_compiled()
     try:
         args.verb(args)
@@ -60,8 +61,25 @@ def _said(error: BaseException) -> tuple[str, int]:
         return "stopped.", INTERRUPTED
     if isinstance(error, TlxError):
         return str(error), FAILED if isinstance(error, DivergedError | HostsError) else REFUSED
+    if no_device := _without_device():
+        return no_device, REFUSED
     kind = "" if isinstance(error, OSError) else f"internal error: {type(error).__name__}: "
     return f"{kind}{error}\nThe same command with --debug shows where it happened.", FAILED
+
+
+def _without_device() -> str | None:
+    """The sentence for a device that was asked for and is not there; None where jax has one."""
+    if not (asked := os.environ.get("JAX_PLATFORMS")) or "jax" not in sys.modules:
+        return None
+    try:
+        sys.modules["jax"].devices()
+        return None
+    except (RuntimeError, AssertionError):  # the latter where no plugin of jax knows the name
+        return (
+            f"JAX_PLATFORMS={asked} asks for a device that jax does not find here. Leave it unset "
+            f"to take what there is, or install what jax needs for it, such as "
+            f"pip install 'jax[cuda12]'. 'tlx doctor' says what jax sees."
+        )
 
 
 # --- the verbs ----------------------------------------------------------------------------------
@@ -210,8 +228,10 @@ def parser() -> argparse.ArgumentParser:
         "--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks"
     )
     top = argparse.ArgumentParser(
-        prog="tlx", description="Transfer learning in JAX out of plugins.", parents=[debug]
-    )
+        prog="tlx", description="Transfer learning in JAX out of plugins.", parents=[debug],
+        epilog="Begin with 'tlx finetune FOLDER', a folder with one folder of pictures per class; "
+        "'tlx COMMAND --help' says what a command takes.",
+    )  # fmt: skip
     top.add_argument("--version", action="version", version=f"tlx {__version__}")
     verbs = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
@@ -244,7 +264,11 @@ def parser() -> argparse.ArgumentParser:
     cli_audit.add(verb, _training)
 
     made = verb("finetune", finetune)
-    made.add_argument("folder", metavar="FOLDER", help="pictures in one folder per class")
+    made.add_argument(
+        "folder",
+        metavar="FOLDER",
+        help="pictures in one folder per class, or other data: an .npz, a table, tfds:NAME, ...",
+    )
     made.add_argument("--backbone", metavar="NAME")
     made.add_argument("--weights", metavar="W", help="a file, a run's folder or a name")
     made.add_argument("--strategy", metavar="NAME")

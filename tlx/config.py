@@ -32,6 +32,7 @@ from tlx.run_config import Variant as Variant
 from tlx.run_config import WeightsConfig as WeightsConfig
 from tlx.run_problems import contradictions, entries, unknown_keys
 from tlx.validation import joined, sentences
+from tlx.weight_reference import reference
 
 _DEFAULT_NAMES = {"head": "softmax", "strategy": "finetune", "step": "jit", "optimizer": "adamw"}
 _KINDS = {
@@ -62,6 +63,11 @@ def read(path: str | Path, sets: Sequence[str] = (), *, trust_code: bool = False
     if folder := path.is_dir() and (path / "run.toml").is_file():
         path = path / "run.toml"
     if not path.is_file():
+        if path.is_dir():
+            raise ConfigError(
+                f"{path} is a folder without a run.toml, so not that of a run. Give a run file, or "
+                f"train on a folder of pictures with 'tlx finetune {path}'."
+            )
         near = [str(p) for p in path.parent.glob("*.toml")] if path.parent.is_dir() else []
         raise ConfigError(f"There is no run file {str(path)!r}.{did_you_mean(str(path), near)}")
     try:
@@ -317,7 +323,10 @@ def _shaped(key: str, value: Any) -> Any:
     if own is None:
         return value
     options = {k: _frozen(v) for k, v in value.items() if k not in own}
-    return {k: v for k, v in value.items() if k in own} | {"options": options}
+    kept = {k: v for k, v in value.items() if k in own} | {"options": options}
+    if key == "weights" and "path" not in options and isinstance(typed := kept.get("name"), str):
+        kept["name"] = reference(typed)  # a file or a folder as it is
+    return kept
 
 
 def _frozen(value: Any) -> Any:

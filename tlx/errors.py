@@ -68,9 +68,11 @@ class Refused(Exception):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`" Did you mean 'x'?"` for the nearest of `known`, or an empty string."""
+    """`" Did you mean 'x'?"` for the nearest of `known`, or an empty string. Initials are near:
+    `lr` to `learning_rate`."""
     by_lower = {k.lower(): k for k in known}
-    near = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.5)
+    near = [k for k in by_lower if "".join(p[:1] for p in k.split("_")) == word.lower() != k[:1]]
+    near += difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.5)
     return f" Did you mean {by_lower[near[0]]!r}?" if near else ""
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tlx import registry
-from tlx.weight_reference import reference
+from tlx.errors import ConfigError
 
 CHOICES = ("backbone", "weights", "strategy", "epochs", "batch_size", "lr", "seed", "name")
 """What the command line may choose; everything else goes through `--set`."""
@@ -54,7 +54,7 @@ def table(
         "batch_size": batch_size,
         "data": _data(folder),
         "backbone": backbone or BACKBONE,
-        "weights": reference(weights) if weights else None if backbone else WEIGHTS,
+        "weights": weights or (None if backbone else WEIGHTS),
         "augmentation": AUGMENTATION,
         "strategy": strategy,
         "optimizer": None if rate is None else {"learning_rate": rate},
@@ -63,6 +63,8 @@ def table(
 
 
 def _data(folder: str) -> str:
+    if folder.endswith(".toml"):
+        raise ConfigError(f"{folder} is a run file, and no data. It is run by 'tlx run {folder}'.")
     if not Path(folder).exists() and (":" in folder or _is_dataset(folder)):
         return folder
     return f"{FILES.get(Path(folder).suffix, 'folder')}:{folder}"

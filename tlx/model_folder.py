@@ -138,6 +138,8 @@ def find(path: Path | str) -> Path:
         f"It holds several runs: name one of {listed(below)}."
         if below
         else "A run writes its model when it ends; finish it with --resume."
+        if (path / "run.toml").is_file()
+        else "Give the folder of a run, such as runs/NAME."
     )
     raise WeightsError(f"{path} holds no model: there is no {ABOUT} in it. {hint}")
 

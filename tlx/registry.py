@@ -129,8 +129,9 @@ def choose(kind: str, reference: str, plugins: Iterable[Plugin] | None = None) -
     if not claims:
         known = [p.reference if distribution else p.name for p in every]
         wanted = f"{distribution}/{name}" if distribution else name
+        nor = ", and no file of weights is called so" if kind == "weights" else ""
         raise PluginError(
-            f"No {noun} {wanted!r} is installed.{did_you_mean(wanted, known)} "
+            f"No {noun} {wanted!r} is installed{nor}.{did_you_mean(wanted, known)} "
             f"Installed {kind}: {listed(sorted(set(known)))}."
         )
     if len(claims) > 1:

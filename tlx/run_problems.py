@@ -15,6 +15,7 @@ from tlx.augmentation_presets import misused
 from tlx.errors import did_you_mean, listed
 from tlx.overrides import PARTS
 from tlx.run_config import (
+    DataConfig,
     HealthConfig,
     InputConfig,
     MeshConfig,
@@ -58,10 +59,21 @@ def unknown_keys(long: Mapping[str, Any]) -> list[str]:
         for key in found if isinstance(found, Mapping) else ():
             if key not in allowed:
                 problems.append(
-                    f"{joined(where, key)}: unknown key.{did_you_mean(key, allowed)} "
-                    f"Allowed: {listed(allowed)}."
+                    f"{joined(where, key)}: unknown key.{_owner(key) or did_you_mean(key, allowed)}"
+                    f" Allowed: {listed(allowed)}."
                 )
     return problems
+
+
+def _owner(key: str) -> str:
+    """Where a key belongs that stands in a wrong table, as a sentence."""
+    owners = (
+        (RunConfig, "at the top"),
+        (DataConfig, "in [data]"),
+        (OptimizerConfig, "in [optimizer]"),
+    )
+    places = (place for kind, place in owners if key in {f.name for f in fields(kind)} - {"name"})
+    return next((f" It belongs {place}." for place in places), "")
 
 
 def contradictions(long: Mapping[str, Any]) -> list[str]:

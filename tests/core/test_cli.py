@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -122,11 +123,39 @@ def test_debug_lets_errors_through(failing, arguments):
 
 
 def test_wrong_usage_exits_with_2(capsys):
-    for arguments in ([], ["trian"], ["run"], ["run", "x", "--resume", "--overwrite"]):
+    for arguments in (["trian"], ["run"], ["run", "x", "--resume", "--overwrite"]):
         with pytest.raises(SystemExit) as caught:
             cli.main(arguments)
         assert caught.value.code == 2
     assert "invalid choice: 'trian'" in capsys.readouterr().err
+
+
+def test_without_a_command_it_says_what_there_is(capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main([])
+    assert caught.value.code == 0
+    assert "Begin with 'tlx finetune FOLDER'" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_device_that_is_not_there_is_a_sentence(tmp_path):
+    text = 'data = "digits"\nbackbone = "resnet20"\nepochs = 1\n'
+    (tmp_path / "run.toml").write_text(text)
+    done = subprocess.run(
+        [sys.executable, "-m", "tlx.cli", "show", "run.toml"],
+        env={**os.environ, "JAX_PLATFORMS": "nowhere"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "tlx: JAX_PLATFORMS=nowhere asks for a device that jax does not find" in done.stderr
+
+
+def test_a_folder_and_a_run_file_are_told_apart(tmp_path, capsys):
+    assert cli.main(["run", str(tmp_path)]) == 2
+    assert f"'tlx finetune {tmp_path}'" in capsys.readouterr().err
+    assert cli.main(["finetune", "my_run.toml"]) == 2
+    assert "'tlx run my_run.toml'" in capsys.readouterr().err
 
 
 def test_a_closed_pipe_is_no_error():
@@ -213,28 +242,6 @@ def test_finetune_starts_from_the_source_that_ships_unless_told_otherwise(tmp_pa
     run = config.parse(table)
     assert (run.name, run.epochs, run.batch_size, run.seed) == ("n", 2.0, 8, 1)
     assert (run.backbone.name, run.strategy.name, run.optimizer.learning_rate) == ("b", "s", 0.1)
-
-
-@pytest.mark.parametrize(
-    ("weights", "reference"),
-    [
-        ("a/b.npz", "npz:a/b.npz"),
-        ("b.safetensors", "safetensors:b.safetensors"),
-        ("imagenet", "imagenet"),
-        ("hub:a/b.safetensors", "hub:a/b.safetensors"),
-        ("none", "none"),
-    ],
-)
-def test_finetune_knows_weights_by_their_suffix(weights, reference):
-    assert finetune.table("x", weights=weights)["weights"] == reference
-
-
-def test_finetune_knows_the_folder_of_a_run(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    Path("old").mkdir()
-    assert finetune.table("x", weights="old")["weights"] == "old"
-    Path("old/run.toml").touch()
-    assert finetune.table("x", weights="old")["weights"] == "run:old"
 
 
 def test_finetune_takes_other_data_too():

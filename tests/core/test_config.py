@@ -267,6 +267,32 @@ def test_an_unknown_path_of_a_set_is_found_when_parsed(tmp_path):
 # --- variants -----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("learning_rate=1", r"learning_rate: unknown key\. It belongs in \[optimizer\]\. Allowed"),
+        ("shots=1", r"shots: unknown key\. It belongs in \[data\]\."),
+        ("optimizer.seed=1", r"optimizer\.seed: unknown key\. It belongs at the top\."),
+        ("optimizer.lr=1", r"optimizer\.lr: unknown key\. Did you mean 'learning_rate'\?"),
+    ],
+)
+def test_a_key_in_the_wrong_table_is_told_its_own(tmp_path, key, said):
+    (tmp_path / "a.toml").write_text('data = "digits"\nbackbone = "resnet20"\nepochs = 1\n')
+    with pytest.raises(ConfigError, match=said):
+        configs.read(tmp_path / "a.toml", [key])
+
+
+@pytest.mark.parametrize("table", ["x.pth", {"name": "x.pth"}, {"name": "x.pth", "key": "ema"}])
+def test_weights_are_a_file_as_it_is(table):
+    least = {"name": "r", "data": "digits", "backbone": "resnet20", "epochs": 1}
+    parsed = configs.parse({**least, "weights": table}, "here")
+    assert parsed.weights is not None
+    assert parsed.weights.name == "torch:x.pth"
+    assert configs.parse({**least, "variant": [{"name": "a", "weights": table}]}, "here")
+    path = {"name": "torch", "path": "x.pth"}
+    assert configs.parse({**least, "weights": path}, "here").weights.name == "torch"
+
+
 def test_variants_are_laid_over_the_run():
     base = configs.parse(
         SMALL

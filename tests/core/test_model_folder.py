@@ -142,6 +142,9 @@ def test_a_folder_that_is_not_there_or_holds_no_model(tmp_path):
         find(tmp_path / "digit")
     with pytest.raises(WeightsError, match="no folder"):
         find(tmp_path / "nowhere" / "digits")
+    with pytest.raises(WeightsError, match=r"holds no model.*Give the folder of a run"):
+        find(tmp_path / "digits")
+    (tmp_path / "digits" / "run.toml").touch()
     with pytest.raises(WeightsError, match=r"holds no model.*finish it with --resume"):
         find(tmp_path / "digits")
     written(tmp_path / "digits" / "scratch" / "model")

@@ -94,8 +94,13 @@ def test_unlabelled_test_pictures_are_refused(tmp_path):
 def test_folders_without_pictures_are_refused(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
         Folder(str(tmp_path / "gone")).info  # noqa: B018
-    with pytest.raises(DataError, match=r"The folder of .* holds no picture"):
+    with pytest.raises(DataError, match=r"The folder .* holds no folder of a class\."):
         Folder(str(tmp_path)).info  # noqa: B018
+    (tmp_path / "1.png").touch()
+    with pytest.raises(DataError, match=r"holds no folder of a class, only 1 file\. .*/CLASS/PIC"):
+        Folder(str(tmp_path)).info  # noqa: B018
+    with pytest.raises(DataError, match=rf"Did you mean '{tmp_path.name}'"):
+        Folder(f"{tmp_path}s").info  # noqa: B018
     source = tree(tmp_path, "ant/1.png")
     (tmp_path / "bee").mkdir()
     with pytest.raises(DataError, match=r"'bee' of .* holds no picture"):

@@ -17,7 +17,7 @@ from typing import Any, final
 import numpy as np
 
 from tlx.decode import read
-from tlx.errors import DataError, listed
+from tlx.errors import DataError, did_you_mean, listed
 from tlx.types import DataInfo
 
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -86,7 +86,11 @@ class Folder:
     def _found(self) -> tuple[dict[str, Files], tuple[str, ...], int]:
         root = Path(self.path)
         if not root.is_dir():
-            raise DataError(f"The data folder {self.path!r} does not exist or is no folder.")
+            near = [e.name for e in root.parent.iterdir()] if root.parent.is_dir() else []
+            raise DataError(
+                f"The data folder {self.path!r} does not exist or is no folder."
+                f"{did_you_mean(root.name, near)}"
+            )
         roots = _split_roots(root)
         per_split = {name: [f.name for f in _folders(place)] for name, place in roots.items()}
         classes = tuple(sorted(per_split["train"]))
@@ -105,11 +109,15 @@ class Folder:
             ignored += left_out
         empty = np.flatnonzero(np.bincount(splits["train"].labels, minlength=len(classes)) == 0)
         if not classes or empty.size:
-            what = f"The class folder {classes[empty[0]]!r}" if classes else "The folder"
+            where = str(roots["train"])
+            if classes:
+                what = f"The class folder {classes[empty[0]]!r} of {where!r} holds no picture"
+            else:
+                only = f", only {ignored} file{'s'[: ignored > 1]}" if ignored else ""
+                what = f"The folder {where!r} holds no folder of a class{only}"
             raise DataError(
-                f"{what} of {str(roots['train'])!r} holds no picture. Put the pictures of each "
-                f"class in a folder named after it. Endings that are read: "
-                f"{listed(sorted(ENDINGS))}."
+                f"{what}. Put the pictures of each class in a folder named after it: "
+                f"{where}/CLASS/PICTURE. Endings that are read: {listed(sorted(ENDINGS))}."
             )
         return splits, classes, ignored
 
