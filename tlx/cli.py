@@ -197,7 +197,7 @@ def plugins(args: argparse.Namespace) -> None:
 
 
 def doctor(args: argparse.Namespace) -> None:
-    """Say what this installation is made of, and whether ten seconds of training work."""
+    """Say what this installation is made of, and whether a few seconds of training work."""
     from tlx import doctor
     from tlx.errors import TlxError
     from tlx.wording import as_json

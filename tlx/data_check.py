@@ -174,12 +174,12 @@ def _one_sided(counts: Mapping[str, Mapping[str, int]]) -> Iterator[Finding]:
     """Classes without examples to learn from, or to be measured by."""
     for name, why in (
         ("train", "cannot be learnt"),
-        ("val", "have no say in what is selected"),
-        ("test", "are not measured"),
+        ("val", "cannot be selected for"),
+        ("test", "cannot be measured"),
     ):
         empty = [label for label, count in counts[name].items() if not count]
         if empty and len(empty) < len(counts[name]):
-            text = f"{_many(empty, 'class', 'classes')} of no picture in {name!r} {why}."
+            text = f"{_many(empty, 'class', 'classes')} without a picture in {name!r} {why}."
             yield Finding("error" if name == "train" else "warning", text, _few(empty))
 
 

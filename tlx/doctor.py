@@ -1,7 +1,7 @@
 """Whether this installation works, and what it is made of.
 
 What a person would ask first who is told that tlx does not run: versions, devices, how much lies
-in the caches, which plugins are broken, and whether ten seconds of training end as they should.
+in the caches, which plugins are broken, and whether a few seconds of training end as they should.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ import numpy as np
 from tlx import folder, manifest, membership, trees
 from tlx.errors import CheckpointError
 from tlx.membership import RESUMING, Classed, Occasion
-from tlx.stored_json import read_object
+from tlx.stored_json import read_object, require
 from tlx.types import DataInfo, Variables
 
 Facts: TypeAlias = Mapping[str, Mapping[str, Any]]
@@ -76,8 +76,7 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
         return {}
     damaged = ", so that nobody knows what the run was started with. Use --overwrite to start anew."
     found = read_object(path, damaged)
-    if not all(isinstance(entry, dict) for entry in found.values()):
-        raise CheckpointError(f"{path} is damaged{damaged}")
+    require(found, dict.fromkeys(found, dict), path, damaged)
     return found
 
 

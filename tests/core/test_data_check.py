@@ -113,8 +113,8 @@ def test_a_class_in_one_split_only(tmp_path):
     source = registry.build("datasets", "npz", {"path": str(path)})
     found = check(cut(source, seed=0).parts, source.info.classes).findings
     texts = {f.text: f.level for f in found}
-    assert texts["1 class of no picture in 'train' cannot be learnt."] == "error"
-    assert texts["1 class of no picture in 'val' have no say in what is selected."] == "warning"
+    assert texts["1 class without a picture in 'train' cannot be learnt."] == "error"
+    assert texts["1 class without a picture in 'val' cannot be selected for."] == "warning"
     assert all(f.files == ("c",) for f in found)
 
 
