@@ -26,16 +26,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tlx import mesh as meshes
 from tlx import registry, trees
 from tlx.config import OptimizerConfig
-from tlx.describe import versions
+from tlx.devices import mesh as meshes
 from tlx.model import Model
 from tlx.objective import Objective
-from tlx.optimizer import transform
-from tlx.plan import plan
+from tlx.planning.optimizer import transform
+from tlx.planning.plan import plan
 from tlx.protocols import Averages, Reparametrises
-from tlx.run_config import MeshConfig
+from tlx.reporting.describe import versions
+from tlx.run_file.run_config import MeshConfig
 from tlx.types import Constants, TrainState, Variables
 
 HERE = Path(__file__).resolve().parent

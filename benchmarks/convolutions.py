@@ -2,10 +2,10 @@
 
     python benchmarks/convolutions.py [--rounds 5]
 
-Behind what `tlx.compiled` asks of the compiler and what `tlx_flax.convolution` does otherwise;
-to be run again with every version of jax. `xla` is XLA's convolution as jax compiles it by
-default, `options` the same with tlx's compiler options, `tlx` what a network of tlx computes, with
-these options, and `torch` PyTorch's in channels_last; interleaved. Writes
+Behind what `tlx.devices.compiled` asks of the compiler and what `tlx_flax.convolution` does
+otherwise; to be run again with every version of jax. `xla` is XLA's convolution as jax compiles it
+by default, `options` the same with tlx's compiler options, `tlx` what a network of tlx computes,
+with these options, and `torch` PyTorch's in channels_last; interleaved. Writes
 results/convolutions.json.
 """
 
@@ -26,7 +26,7 @@ import torch
 from reported import reported
 from tlx_flax.convolution import convolution, plain
 
-from tlx.compiled import compiled
+from tlx.devices.compiled import compiled
 
 SHAPES = [
     # batch, pixels, window, stride, channels in and out

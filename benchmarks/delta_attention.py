@@ -30,10 +30,10 @@ from tlx_divergences.channel_attention import Site, loss_without, losses_without
 
 from tlx import registry
 from tlx.config import WeightsConfig
-from tlx.describe import device, versions
 from tlx.model import Model
-from tlx.sources import load
+from tlx.reporting.describe import device, versions
 from tlx.types import Batch, Variables
+from tlx.weights.sources import load
 
 SHIPPED = {"resnet20": "resnet20-cifar10"}
 

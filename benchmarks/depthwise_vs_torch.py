@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import torch
 from tlx_flax.depthwise_conv import depthwise_conv
 
-from tlx.describe import device, versions
+from tlx.reporting.describe import device, versions
 
 SHAPES = ((56, 96), (28, 192), (14, 384), (7, 768))
 """Side and channels of the maps of the four stages."""

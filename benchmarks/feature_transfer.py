@@ -33,10 +33,10 @@ from transfer.few_labels import unpacked
 
 from tlx import config as configs
 from tlx.assemble import assemble
-from tlx.cache_store import Store
+from tlx.feeding.cache_store import Store
 from tlx.loop import train
 from tlx.sinks import Sinks
-from tlx.split_metrics import evaluated
+from tlx.training.split_metrics import evaluated
 
 HERE = Path(__file__).resolve().parent
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -33,11 +33,11 @@ from tlx_strategies.exact_head import PATH, ExactHead
 
 from tlx import registry
 from tlx.config import WeightsConfig
-from tlx.describe import device, versions
+from tlx.contracts.phase import Examples
 from tlx.model import Model
-from tlx.phase import Examples
-from tlx.sources import load
+from tlx.reporting.describe import device, versions
 from tlx.types import Variables
+from tlx.weights.sources import load
 
 CLASSES = 10
 ONE = 0.01

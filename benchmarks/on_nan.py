@@ -25,12 +25,12 @@ from reported import reported
 
 from tlx import registry, trees
 from tlx.config import OptimizerConfig
+from tlx.devices.not_finite import counters
 from tlx.model import Model
-from tlx.not_finite import counters
 from tlx.objective import Objective
-from tlx.optimizer import transform
-from tlx.plan import plan
-from tlx.run_config import OnNan
+from tlx.planning.optimizer import transform
+from tlx.planning.plan import plan
+from tlx.run_file.run_config import OnNan
 from tlx.types import Constants, TrainState
 
 POLICIES: tuple[OnNan, ...] = get_args(OnNan)

@@ -28,10 +28,10 @@ import jax
 import numpy as np
 
 from tlx import registry
-from tlx.describe import device, versions
-from tlx.matching import match
 from tlx.model import Model
-from tlx.saved import Saved
+from tlx.reporting.describe import device, versions
+from tlx.weights.matching import match
+from tlx.weights.saved import Saved
 
 HERE = Path(__file__).resolve()
 CIFAR_RESNETS = {

@@ -29,13 +29,12 @@ from scipy.stats import weightedtau
 from tlx import config as configs
 from tlx import registry
 from tlx.assemble import assemble
-from tlx.candidates import Candidate, candidate
 from tlx.config import SourceConfig
+from tlx.data.splits import Subset
 from tlx.model import Model
 from tlx.protocols import Backbone, Split
-from tlx.ranking import rank
-from tlx.sources import others
-from tlx.splits import Subset
+from tlx.selection.candidates import Candidate, candidate
+from tlx.selection.ranking import rank
 from tlx.types import (
     DataInfo,
     Features,
@@ -47,6 +46,7 @@ from tlx.types import (
     State,
     Variables,
 )
+from tlx.weights.sources import others
 
 FEWEST = 4
 """Sources, for an order among them to say anything."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tlx.describe import device, versions
+from tlx.reporting.describe import device, versions
 
 RESULTS = Path(__file__).resolve().parent / "results"
 

@@ -99,7 +99,7 @@ def main() -> None:
             for of in found:  # the second finds what the first has compiled
                 found[of].append(once(folder, cache))
                 print(of, found[of][-1], file=sys.stderr)
-    from tlx.describe import device, versions
+    from tlx.reporting.describe import device, versions
 
     seconds = {
         of: {

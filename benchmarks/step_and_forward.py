@@ -33,12 +33,12 @@ from torch.nn import functional
 from torch_resnet20 import ResNet20
 
 from tlx import registry, trees
-from tlx.compiled import compiled
 from tlx.config import OptimizerConfig
+from tlx.devices.compiled import compiled
 from tlx.model import Model
 from tlx.objective import Objective
-from tlx.optimizer import transform
-from tlx.plan import plan
+from tlx.planning.optimizer import transform
+from tlx.planning.plan import plan
 from tlx.types import Constants, Precision, TrainState
 
 RATE, DECAY = 0.01, 5e-4

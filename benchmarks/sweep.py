@@ -23,9 +23,9 @@ from reported import reported
 from transfer.few_labels import unpacked
 
 from tlx import config as configs
-from tlx import together
 from tlx.assemble import Experiment, assemble
-from tlx.cache_store import Store
+from tlx.feeding.cache_store import Store
+from tlx.studies import together
 
 HERE = Path(__file__).resolve().parent
 POINTS, SEEDS = 16, 4

@@ -45,11 +45,11 @@ from transfer.few_labels import cifar10
 from tlx import config as configs
 from tlx import registry
 from tlx.assemble import Experiment, assemble
-from tlx.export import with_counters
 from tlx.loop import train
-from tlx.matching import state_dict
 from tlx.model import Model
 from tlx.types import Event, Variables
+from tlx.weights.export import with_counters
+from tlx.weights.matching import state_dict
 
 HERE = Path(__file__).resolve().parent
 TRUNK = "resnet18_imagenet_trunk.npz"

@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from tlx import Model, Objective, Term, registry, splits, stream, trees
-from tlx.matching import match
-from tlx.plan import plan
+from tlx import Model, Objective, Term, registry, stream, trees
+from tlx.data import splits
+from tlx.planning.plan import plan
 from tlx.types import Constants, TrainState
+from tlx.weights.matching import match
 
 STEPS = 30
 

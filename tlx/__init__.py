@@ -13,24 +13,24 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from tlx.auditing import audit as audit
     from tlx.model import Model as Model
     from tlx.objective import Objective as Objective
     from tlx.objective import Term as Term
-    from tlx.ranking import rank as rank
-    from tlx.ranking import similarity as similarity
-    from tlx.saved import load as load
+    from tlx.selection.ranking import rank as rank
+    from tlx.selection.ranking import similarity as similarity
+    from tlx.studies.auditing import audit as audit
     from tlx.study import run as run
+    from tlx.weights.saved import load as load
 
 _HOME = {
     "Model": "tlx.model",
     "Objective": "tlx.objective",
     "Term": "tlx.objective",
-    "audit": "tlx.auditing",
-    "load": "tlx.saved",
-    "rank": "tlx.ranking",
+    "audit": "tlx.studies.auditing",
+    "load": "tlx.weights.saved",
+    "rank": "tlx.selection.ranking",
     "run": "tlx.study",
-    "similarity": "tlx.ranking",
+    "similarity": "tlx.selection.ranking",
 }
 __all__ = ["Model", "Objective", "Term", "audit", "load", "rank", "run", "similarity"]
 

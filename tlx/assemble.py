@@ -18,18 +18,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from tlx import hosts, records, refusals, registry, sources, splits, trees
-from tlx import mesh as meshes
+from tlx import registry, trees
 from tlx.config import DataConfig, RunConfig
-from tlx.domain import Domain, second
+from tlx.data import splits
+from tlx.data.domain import Domain, second
+from tlx.data.preprocessing import as_trained, canvas
+from tlx.data.splits import Splits
+from tlx.devices import hosts
+from tlx.devices import mesh as meshes
 from tlx.errors import ConfigError
-from tlx.initial import Initial
-from tlx.membership import Classed
 from tlx.model import Model
 from tlx.objective import Objective, Term
-from tlx.optimizer import transform
-from tlx.plan import Planned, plan
-from tlx.preprocessing import as_trained, canvas
+from tlx.planning import records, refusals
+from tlx.planning.optimizer import transform
+from tlx.planning.plan import Planned, plan
 from tlx.protocols import (
     Augmentation,
     Averages,
@@ -44,10 +46,12 @@ from tlx.protocols import (
     Step,
     Strategy,
 )
-from tlx.provenance import of_data, of_numbers
-from tlx.splits import Splits
+from tlx.run_folder.membership import Classed
+from tlx.run_folder.provenance import of_data, of_numbers
 from tlx.stream import evaluation
 from tlx.types import Batch, Constants, DataInfo, LoadReport, Network, Params, Variables
+from tlx.weights import sources
+from tlx.weights.initial import Initial
 
 
 class Experiment(NamedTuple):

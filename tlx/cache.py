@@ -17,14 +17,14 @@ import jax.numpy as jnp
 import jaxlib.version
 import numpy as np
 
-from tlx.compiled import compiled
+from tlx.contracts.phase import Examples
+from tlx.data.splits import Subset
+from tlx.devices.compiled import compiled
+from tlx.devices.reads import read_by
+from tlx.devices.rows import taken
 from tlx.model import Model, Prefix
 from tlx.objective import altered
-from tlx.phase import Examples
 from tlx.protocols import Augmentation
-from tlx.reads import read_by
-from tlx.rows import taken
-from tlx.splits import Subset
 from tlx.stream import WHOLE, order
 from tlx.types import Batch, PyTree, Variables
 

@@ -21,9 +21,10 @@ from typing import Any, NamedTuple, Self, TypeAlias, final
 import jax
 import numpy as np
 
-from tlx import hosts, manifest
+from tlx.devices import hosts
 from tlx.errors import CheckpointError
-from tlx.stored_leaves import as_like, compare, described, sound
+from tlx.files import manifest
+from tlx.run_folder.stored_leaves import as_like, compare, described, sound
 from tlx.trees import flat, unflat
 from tlx.types import PyTree
 

@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tlx import cli_audit, cli_data, cli_rank, cli_weights
-from tlx.cli_options import trusting
+from tlx.commands import audit, data, rank, weights
+from tlx.commands.options import trusting
 
 FINE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 """Exit codes: done; failed while running; refused before that; stopped by a signal."""
@@ -38,14 +38,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         sentence, code = _said(error)
         print(f"tlx: {sentence}", file=sys.stderr)
-        if "tlx.hosts" in sys.modules:
-            sys.modules["tlx.hosts"].leave(code)
+        if "tlx.devices.hosts" in sys.modules:
+            sys.modules["tlx.devices.hosts"].leave(code)
         return code
 
 
 def _keep_compiled() -> None:
     """Let jax keep compiled programs in the user's cache folder, unless told otherwise."""
-    from tlx.cache_folder import cache_folder
+    from tlx.files.cache_folder import cache_folder
 
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder() / "compiled"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
@@ -94,12 +94,13 @@ def run(args: argparse.Namespace) -> None:
 
 def sweep(args: argparse.Namespace) -> None:
     """Train a run at many points with several seeds; validation chooses."""
-    from tlx import config, sweep_space
+    from tlx import config
+    from tlx.studies import sweep_space
 
     sweep_space.axes(args.over)
     # before jax is imported
     config.check(config.read(args.run_file, args.set, trust_code=args.trust_code))
-    from tlx import sweep
+    from tlx.studies import sweep
 
     sweep.sweep(
         args.run_file, args.over, seeds=args.seeds, trials=args.trials, sets=args.set,
@@ -109,7 +110,8 @@ def sweep(args: argparse.Namespace) -> None:
 
 def finetune(args: argparse.Namespace) -> None:
     """Train on a folder of pictures; the run file is written for you."""
-    from tlx import config, finetune
+    from tlx import config
+    from tlx.run_file import finetune
 
     chosen = {name: getattr(args, name) for name in finetune.CHOICES}
     table = config.apply_sets(finetune.table(args.folder, **chosen), args.set)
@@ -131,11 +133,11 @@ def show(args: argparse.Namespace) -> None:
 
     read = config.read(args.run_file, args.set, trust_code=args.trust_code)
     config.check(read)
-    from tlx import show as showing
+    from tlx.commands import show as showing
 
     shown = showing.show(read)
     if args.json:
-        from tlx.wording import as_json
+        from tlx.reporting.wording import as_json
 
         return print(as_json(shown))
     for line in showing.lines(shown):
@@ -145,7 +147,7 @@ def show(args: argparse.Namespace) -> None:
 def evaluate(args: argparse.Namespace) -> None:
     """Measure a finished run's model again, or weights as they are, on the test split."""
     from tlx import study
-    from tlx.wording import aligned, as_json, results
+    from tlx.reporting.wording import aligned, as_json, results
 
     found = study.evaluate(args.run, args.set, trust_code=args.trust_code)
     if args.json:
@@ -157,8 +159,8 @@ def evaluate(args: argparse.Namespace) -> None:
 
 def predict(args: argparse.Namespace) -> None:
     """Say what a finished run's model sees in pictures."""
-    from tlx import saved
-    from tlx.wording import aligned, as_json, shown
+    from tlx.reporting.wording import aligned, as_json, shown
+    from tlx.weights import saved
 
     rows = saved.load(args.run_dir, trust_code=args.trust_code).predict(args.image)
 
@@ -179,7 +181,7 @@ def plugins(args: argparse.Namespace) -> None:
     """List what is installed, from metadata alone; `--check` imports everything."""
     from tlx import registry
     from tlx.errors import PluginError
-    from tlx.wording import aligned, as_json
+    from tlx.reporting.wording import aligned, as_json
 
     found = registry.status(args.kind, imported=args.check)
     fine, bad = ("ok", "broken") if args.check else ("", "claimed twice")
@@ -198,9 +200,9 @@ def plugins(args: argparse.Namespace) -> None:
 
 def doctor(args: argparse.Namespace) -> None:
     """Say what this installation is made of, and whether a few seconds of training work."""
-    from tlx import doctor
+    from tlx.commands import doctor
     from tlx.errors import TlxError
-    from tlx.wording import as_json
+    from tlx.reporting.wording import as_json
 
     found = doctor.diagnosed()
     print(as_json(found._asdict()) if args.json else "\n".join(doctor.lines(found)))
@@ -261,7 +263,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--trials", type=int, metavar="N", help="points that a sampler draws")
     _training(made)
 
-    cli_audit.add(verb, _training)
+    audit.add(verb, _training)
 
     made = verb("finetune", finetune)
     made.add_argument(
@@ -298,9 +300,9 @@ def parser() -> argparse.ArgumentParser:
     trusting(made)
     _as_json(made)
 
-    cli_data.add(verb)
-    cli_rank.add(verb)
-    cli_weights.add(verb)
+    data.add(verb)
+    rank.add(verb)
+    weights.add(verb)
 
     _as_json(verb("doctor", doctor))
 

@@ -16,23 +16,24 @@ from typing import Any
 import tomli_w
 from pydantic import TypeAdapter, ValidationError
 
-from tlx import folder_code, registry
+from tlx import registry
+from tlx.contracts.validation import joined, sentences
 from tlx.errors import ConfigError, PluginError, did_you_mean, listed
-from tlx.overrides import LISTS, PARTS, Table, expanded, merge
-from tlx.overrides import apply_sets as apply_sets
-from tlx.overrides import differences as _table_differences
-from tlx.run_config import OWN_KEYS, RunConfig
-from tlx.run_config import DataConfig as DataConfig
-from tlx.run_config import DivergenceConfig as DivergenceConfig
-from tlx.run_config import HealthConfig as HealthConfig
-from tlx.run_config import OptimizerConfig as OptimizerConfig
-from tlx.run_config import Part as Part
-from tlx.run_config import SourceConfig as SourceConfig
-from tlx.run_config import Variant as Variant
-from tlx.run_config import WeightsConfig as WeightsConfig
-from tlx.run_problems import contradictions, entries, unknown_keys
-from tlx.validation import joined, sentences
-from tlx.weight_reference import reference
+from tlx.run_file import folder_code
+from tlx.run_file.overrides import LISTS, PARTS, Table, expanded, merge
+from tlx.run_file.overrides import apply_sets as apply_sets
+from tlx.run_file.overrides import differences as _table_differences
+from tlx.run_file.run_config import OWN_KEYS, RunConfig
+from tlx.run_file.run_config import DataConfig as DataConfig
+from tlx.run_file.run_config import DivergenceConfig as DivergenceConfig
+from tlx.run_file.run_config import HealthConfig as HealthConfig
+from tlx.run_file.run_config import OptimizerConfig as OptimizerConfig
+from tlx.run_file.run_config import Part as Part
+from tlx.run_file.run_config import SourceConfig as SourceConfig
+from tlx.run_file.run_config import Variant as Variant
+from tlx.run_file.run_config import WeightsConfig as WeightsConfig
+from tlx.run_file.run_problems import contradictions, entries, unknown_keys
+from tlx.run_file.weight_reference import reference
 
 _DEFAULT_NAMES = {"head": "softmax", "strategy": "finetune", "step": "jit", "optimizer": "adamw"}
 _KINDS = {

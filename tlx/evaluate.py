@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tlx.compiled import compiled
-from tlx.mesh import fetched
+from tlx.devices.compiled import compiled
+from tlx.devices.mesh import fetched
 from tlx.model import Model
 from tlx.protocols import ForwardFn
 from tlx.types import Batch, Constants, Forward, Params, State, Variables

@@ -17,27 +17,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tlx import folder, hosts, mesh
 from tlx.assemble import Experiment
-from tlx.best_step import ahead, entered
-from tlx.cache_store import Store
 from tlx.checkpoint import Checkpoints, Restored
-from tlx.diverged import advice, left_out, refuse_lost, stopping
+from tlx.data.splits import Subset
+from tlx.devices import hosts, mesh
+from tlx.devices.not_finite import FACTOR, TOTAL
 from tlx.errors import CollapsedError, DivergedError, Interrupted
-from tlx.feed import Feed, feeding, solving
-from tlx.health import watch
-from tlx.interrupt import interruptible
-from tlx.logged import cut, logged
-from tlx.not_finite import FACTOR, TOTAL
-from tlx.optimizer import schedule
-from tlx.plan import Planned
-from tlx.profile import Clock
+from tlx.feeding.cache_store import Store
+from tlx.feeding.feed import Feed, feeding, solving
+from tlx.planning.optimizer import schedule
+from tlx.planning.plan import Planned
 from tlx.protocols import SelfSupervised, Sink
-from tlx.split_metrics import evaluated
-from tlx.splits import Subset
-from tlx.statistics import recomputed
-from tlx.train_state import copied, entering, fresh_state, like
+from tlx.run_folder import folder
+from tlx.training.best_step import ahead, entered
+from tlx.training.diverged import advice, left_out, refuse_lost, stopping
+from tlx.training.health import watch
+from tlx.training.interrupt import interruptible
+from tlx.training.logged import cut, logged
+from tlx.training.profile import Clock
+from tlx.training.split_metrics import evaluated
+from tlx.training.train_state import copied, entering, fresh_state, like
 from tlx.types import Batch, Constants, Event, TrainState, Variables
+from tlx.weights.statistics import recomputed
 
 
 class Trained(NamedTuple):
@@ -123,7 +124,7 @@ class _Loop:
         if self.watch is None:
             return train
         with self.clock.part("evaluation"):
-            found = self.watch.measure(self.experiment.used(Variables(train.params, train.state)))
+            found = self.watch.measure(self._used(train))
         self._tell("eval", 0, split="val", metrics=found, best=False, epoch=0.0)
         return train._replace(ledger=self.watch.begun(train.ledger, found))
 
@@ -142,7 +143,7 @@ class _Loop:
         experiment, solve = self.experiment, planned.phase.solve
         assert solve is not None
         self._enter(planned, train)
-        variables = experiment.used(Variables(train.params, train.state))
+        variables = self._used(train)
         with self.clock.part("frozen prefix"):
             rows = solving(experiment, planned, variables, self.store)
         variables, rng = mesh.alone((variables, train.rng), experiment.mesh)
@@ -163,7 +164,7 @@ class _Loop:
         self, planned: Planned, train: TrainState, best: Variables
     ) -> tuple[TrainState, Variables]:
         self._enter(planned, train)
-        variables = self.experiment.used(Variables(train.params, train.state))
+        variables = self._used(train)
         start = int(train.step)
         with ExitStack() as opened:
             with self.clock.part("frozen prefix"):
@@ -209,7 +210,8 @@ class _Loop:
             if due:
                 with self.clock.part("evaluation"):
                     if planned.phase.norm == "recompute":
-                        train = self._recomputed(planned, train, feed)
+                        known = recomputed(planned.model, self._used(train), feed.train())
+                        train = train._replace(state=known.state)
                     train, best = self._select(planned, train, best, feed.val())
                 train = mesh.placed(train, experiment.mesh)
                 self._save(train, best, force=False)
@@ -235,11 +237,6 @@ class _Loop:
         if not hosts.several():
             return self.asked_to_stop()
         return fetching and hosts.anywhere(self.asked_to_stop())
-
-    def _recomputed(self, planned: Planned, train: TrainState, feed: Feed) -> TrainState:
-        """The state with running statistics of the numbers as they are now."""
-        variables = self.experiment.used(Variables(train.params, train.state))
-        return train._replace(state=recomputed(planned.model, variables, feed.train()).state)
 
     def _compile(
         self, planned: Planned, train: TrainState, constants: Constants, batch: Batch, feed: Feed
@@ -288,6 +285,9 @@ class _Loop:
             )  # fmt: skip
         return over
 
+    def _used(self, train: TrainState) -> Variables:
+        return self.experiment.used(Variables(train.params, train.state))
+
     def _advice(self) -> str:
         return advice(self.experiment.config.optimizer, self.saved[0])
 
@@ -296,7 +296,7 @@ class _Loop:
     ) -> tuple[TrainState, Variables]:
         """Evaluate on validation; keep a copy of the variables if they are the best so far."""
         experiment = self.experiment
-        used = experiment.used(Variables(train.params, train.state))
+        used = self._used(train)
         measured = metrics = evaluated(experiment, planned, used, val).metrics
         if not np.isfinite(list(metrics.values())).all():
             refuse_lost(train, self.experiment.variables, self._advice())

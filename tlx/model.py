@@ -4,7 +4,7 @@ A model is pure configuration: its numbers travel beside it as `Variables`. Batc
 pictures; each model applies its own `InputSpec`, so that a source with another preprocessing
 sees what it was trained on. Leading stages of the backbone may be declared frozen: they run in
 mode 'eval' and outside of differentiation, and what they say of a picture may be given instead.
-The body may compute in bfloat16 (`tlx.precision`); the head is given float32 in any case.
+The body may compute in bfloat16 (`tlx.devices.precision`); the head is given float32 in any case.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from tlx import mixing
-from tlx.precision import lowered, raised
+from tlx.data import mixing
+from tlx.devices.precision import lowered, raised
+from tlx.devices.rematerialised import in_one_piece, rematerialised
 from tlx.protocols import Backbone, Head, Maskable, Staged
-from tlx.rematerialised import in_one_piece, rematerialised
 from tlx.types import (
     Batch,
     Features,
@@ -91,7 +91,7 @@ class Model:
     statistics (1 freezes the whole of any other backbone). `norm` is the batch-norm policy of the
     rest while training. In `precision` the backbone computes, on float32 parameters and state to
     float32 features and state. `remat` has it compute activations again for the backward pass
-    (`tlx.rematerialised`)."""
+    (`tlx.devices.rematerialised`)."""
 
     backbone: Backbone
     head: Head | None

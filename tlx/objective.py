@@ -14,12 +14,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from tlx.mixing import judged, mixed
+from tlx.data.mixing import judged, mixed
+from tlx.devices.rows import fetched
 from tlx.model import Model
 from tlx.protocols import Augmentation, Averages, Divergence, ForwardFn, Mixes
 from tlx.quantities import asked
-from tlx.rows import fetched
-from tlx.run_config import WeightSchedule
+from tlx.run_file.run_config import WeightSchedule
 from tlx.types import Batch, Constants, Forward, Mode, Params, PyTree, State
 from tlx.weight_schedule import share
 

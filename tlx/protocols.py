@@ -10,33 +10,33 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
-from tlx.dialect import Dialect
-from tlx.outside import Augmentation as Augmentation
-from tlx.outside import DataSource as DataSource
-from tlx.outside import Labelled as Labelled
-from tlx.outside import Mixes as Mixes
-from tlx.outside import Named as Named
-from tlx.outside import Noted as Noted
-from tlx.outside import Score as Score
-from tlx.outside import Sink as Sink
-from tlx.outside import Split as Split
-from tlx.outside import WeightSource as WeightSource
-from tlx.outside import Writes as Writes
-from tlx.phase import Examples as Examples
-from tlx.phase import ForwardFn as ForwardFn
-from tlx.phase import Phase as Phase
-from tlx.phase import Solution as Solution
-from tlx.phase import SolveFn as SolveFn
-from tlx.self_supervised import Averages as Averages
-from tlx.self_supervised import Draws as Draws
-from tlx.self_supervised import Explains as Explains
-from tlx.self_supervised import Maskable as Maskable
-from tlx.self_supervised import SelfSupervised as SelfSupervised
-from tlx.step import Accumulates as Accumulates
-from tlx.step import Skips as Skips
-from tlx.step import Step as Step
-from tlx.step import StepFn as StepFn
-from tlx.step import WholeBatch as WholeBatch
+from tlx.contracts.dialect import Dialect
+from tlx.contracts.outside import Augmentation as Augmentation
+from tlx.contracts.outside import DataSource as DataSource
+from tlx.contracts.outside import Labelled as Labelled
+from tlx.contracts.outside import Mixes as Mixes
+from tlx.contracts.outside import Named as Named
+from tlx.contracts.outside import Noted as Noted
+from tlx.contracts.outside import Score as Score
+from tlx.contracts.outside import Sink as Sink
+from tlx.contracts.outside import Split as Split
+from tlx.contracts.outside import WeightSource as WeightSource
+from tlx.contracts.outside import Writes as Writes
+from tlx.contracts.phase import Examples as Examples
+from tlx.contracts.phase import ForwardFn as ForwardFn
+from tlx.contracts.phase import Phase as Phase
+from tlx.contracts.phase import Solution as Solution
+from tlx.contracts.phase import SolveFn as SolveFn
+from tlx.contracts.self_supervised import Averages as Averages
+from tlx.contracts.self_supervised import Draws as Draws
+from tlx.contracts.self_supervised import Explains as Explains
+from tlx.contracts.self_supervised import Maskable as Maskable
+from tlx.contracts.self_supervised import SelfSupervised as SelfSupervised
+from tlx.contracts.step import Accumulates as Accumulates
+from tlx.contracts.step import Skips as Skips
+from tlx.contracts.step import Step as Step
+from tlx.contracts.step import StepFn as StepFn
+from tlx.contracts.step import WholeBatch as WholeBatch
 from tlx.types import (
     Batch,
     Features,
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from jax import Array
 
     from tlx.model import Model
-    from tlx.run_config import DivergenceConfig, SourceConfig
+    from tlx.run_file.run_config import DivergenceConfig, SourceConfig
 
 
 # --- f: the network ---------------------------------------------------------------------------
@@ -128,7 +128,7 @@ class ForeignNames(Protocol):
 
     @property
     def dialects(self) -> tuple[Dialect, ...]:
-        """One table for each kind of file; `tlx.matching` takes the one that fits best."""
+        """One table for each kind of file; `tlx.weights.matching` takes the one that fits best."""
         ...
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tlx import asking
+from tlx.contracts import asking
 
 MEANING: dict[str, str] = {
     "params": "backbone parameters of the model being trained",
@@ -47,6 +47,6 @@ PER_EXAMPLE = frozenset(
 
 
 def asked(divergence: Callable[..., Any], name: str | None = None) -> frozenset[str]:
-    """The words that a divergence asks for. Raises ContractError as `tlx.asking` does."""
+    """The words that a divergence asks for. Raises ContractError as `tlx.contracts.asking` does."""
     name = name or getattr(divergence, "__name__", type(divergence).__name__)
     return asking.asked(divergence, MEANING, f"Divergence {name!r}", "a step")

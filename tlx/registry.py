@@ -19,12 +19,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, final
 
-from tlx import quantities, scoring
-from tlx.asking import takes
+from tlx import quantities
+from tlx.contracts import scoring
+from tlx.contracts.asking import takes
+from tlx.contracts.options import check_options as check_options
+from tlx.contracts.options import fitted_options
+from tlx.contracts.options import schema as schema
 from tlx.errors import ConfigError, PluginError, TlxError, did_you_mean, listed
-from tlx.options import check_options as check_options
-from tlx.options import fitted_options
-from tlx.options import schema as schema
 
 Factory = Callable[..., Any]
 

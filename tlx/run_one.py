@@ -15,32 +15,34 @@ from typing import Any
 import numpy as np
 
 from tlx import config as configs
-from tlx import folder, hosts, provenance, registry, trees
+from tlx import registry, trees
 from tlx.assemble import Experiment, assemble
-from tlx.cache_store import Store
 from tlx.config import RunConfig
-from tlx.describe import described, device, versions
-from tlx.domain import Domain
+from tlx.data.domain import Domain
+from tlx.data.picture_sheet import pictures
+from tlx.data.splits import shuffled
+from tlx.devices import hosts
+from tlx.devices.mesh import fetched
 from tlx.errors import ConfigError
 from tlx.evaluate import Answers, as_uint8, chosen, counted
-from tlx.feed import eval_batches
-from tlx.first_look import first_look
-from tlx.forgetting import forgotten
-from tlx.frozen_tables import host_batches
-from tlx.gallery import gallery
-from tlx.health import watch
+from tlx.feeding.cache_store import Store
+from tlx.feeding.feed import eval_batches
+from tlx.feeding.frozen_tables import host_batches
 from tlx.loop import Trained, train
-from tlx.membership import MEASURING
-from tlx.mesh import fetched
-from tlx.model_folder import Base
-from tlx.picture_sheet import pictures
-from tlx.profile import Clock
 from tlx.protocols import Explains, Finished, Finishes, Reparametrises, Sink
-from tlx.saved import load, save_model
+from tlx.reporting.describe import described, device, versions
+from tlx.reporting.first_look import first_look
+from tlx.reporting.forgetting import forgotten
+from tlx.reporting.gallery import gallery
+from tlx.run_folder import folder, provenance
+from tlx.run_folder.membership import MEASURING
+from tlx.run_folder.model_folder import Base
 from tlx.sinks import Jsonl, Sinks
-from tlx.split_metrics import answered, evaluated
-from tlx.splits import shuffled
+from tlx.training.health import watch
+from tlx.training.profile import Clock
+from tlx.training.split_metrics import answered, evaluated
 from tlx.types import Event, Variables
+from tlx.weights.saved import load, save_model
 
 
 def run_one(

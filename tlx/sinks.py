@@ -65,8 +65,8 @@ from typing import Any, TextIO, final
 
 from tlx.errors import ContractError, did_you_mean, listed
 from tlx.protocols import Sink
+from tlx.reporting.wording import plain
 from tlx.types import Event
-from tlx.wording import plain
 
 START, COMPILE, PHASE, TRAIN, EVAL = "start", "compile", "phase", "train", "eval"
 NOTE, WARNING, FINISH = "note", "warning", "finish"

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple, TypeAlias
 import grain
 import numpy as np
 
-from tlx.decode import fit
+from tlx.data.decode import fit
+from tlx.data.splits import Subset, shuffled
 from tlx.errors import DataError
-from tlx.splits import Subset, shuffled
 from tlx.types import InputSpec
 
 Batches: TypeAlias = Generator[dict[str, np.ndarray], None, None]

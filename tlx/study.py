@@ -13,18 +13,20 @@ from typing import Any, TypeAlias
 
 from jax.errors import JaxRuntimeError
 
-from tlx import as_loaded, folder, hosts
 from tlx import config as configs
-from tlx.cache_store import Store
-from tlx.comparison import outcome, ranked, row, sentence
 from tlx.config import RunConfig
-from tlx.console import Console
+from tlx.devices import hosts
 from tlx.errors import ConfigError, TlxError
+from tlx.feeding.cache_store import Store
 from tlx.protocols import Sink
+from tlx.reporting.console import Console
+from tlx.run_folder import folder
 from tlx.run_one import evaluate_run, listening, run_one
 from tlx.sinks import Sinks
-from tlx.stages import rehearsed
+from tlx.studies.comparison import outcome, ranked, row, sentence
+from tlx.studies.stages import rehearsed
 from tlx.types import Event
+from tlx.weights import as_loaded
 
 One: TypeAlias = Callable[..., dict[str, Any]]
 """`run_one` with what all runs of a study share."""

@@ -27,8 +27,8 @@ Batch: TypeAlias = Mapping[str, Any]
 `index` (B,) the example's number in its split; `weight` (B,), 0 marks padding; `prefix`, where it
 is known, what the frozen stages say of the pictures (`tlx.model.Prefix`); `domain`, where there is
 one, a batch of the second stream, without `label`; `label_b` and `share` (B,), where pictures are
-mixed, the other picture's label and how much `label` counts (`tlx.mixing`). Or only `at` (B,),
-numbers of rows (`tlx.rows`), and `weight`."""
+mixed, the other picture's label and how much `label` counts (`tlx.data.mixing`). Or only `at` (B,),
+numbers of rows (`tlx.devices.rows`), and `weight`."""
 Features: TypeAlias = "Mapping[str, Array]"
 
 Mode: TypeAlias = Literal["train", "tune", "eval", "stochastic"]
@@ -36,7 +36,7 @@ Mode: TypeAlias = Literal["train", "tune", "eval", "stochastic"]
 statistics used and kept; eval: no dropout, running statistics used and kept; stochastic: as
 train, but each channel is normalised by the batch or by the running statistics at random."""
 Precision: TypeAlias = Literal["float32", "bf16"]
-"""In what a network's body computes while it is trained; see `tlx.precision`."""
+"""In what a network's body computes while it is trained; see `tlx.devices.precision`."""
 FeatureKind: TypeAlias = Literal["map", "tokens", "vector"]
 LeafKind: TypeAlias = Literal["kernel", "bias", "norm", "embedding"]
 Interpolation: TypeAlias = Literal["nearest", "bilinear", "bicubic", "lanczos"]
@@ -112,7 +112,7 @@ class Constants(NamedTuple):
     `prepare` returned; `recorded`: divergence name -> `index` (N,), sorted numbers of examples,
     and `values`, what its `record` returned for each (N,...); `hyper`: `learning_rate`,
     `weight_decay`, `steps` and `divergence` (name -> weight), all scalars; `rows`: split -> rows
-    (N,...) of a table that batches number, see `tlx.rows`."""
+    (N,...) of a table that batches number, see `tlx.devices.rows`."""
 
     sources: Mapping[str, Variables]
     prepared: Mapping[str, PyTree]

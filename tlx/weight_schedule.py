@@ -9,7 +9,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
-from tlx.run_config import WeightSchedule
+from tlx.run_file.run_config import WeightSchedule
 
 WARMUP = 0.1
 """The share of the run in which 'warmup' rises."""

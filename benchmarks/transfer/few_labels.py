@@ -35,12 +35,12 @@ import numpy as np
 
 from tlx import config as configs
 from tlx.assemble import assemble
-from tlx.describe import device
 from tlx.loop import train
-from tlx.overrides import expanded, merge
+from tlx.reporting.describe import device
+from tlx.run_file.overrides import expanded, merge
 from tlx.run_one import finished
 from tlx.sinks import Sinks
-from tlx.split_metrics import evaluated
+from tlx.training.split_metrics import evaluated
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "results" / "few_labels"

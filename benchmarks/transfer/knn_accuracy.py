@@ -19,10 +19,10 @@ from few_labels import HERE, now, unpacked
 
 from tlx import config as configs
 from tlx.assemble import assemble
-from tlx.describe import device
-from tlx.health import Watch
-from tlx.knn import knn_classes
-from tlx.spread import feature_std, rankme
+from tlx.numerics.knn import knn_classes
+from tlx.numerics.spread import feature_std, rankme
+from tlx.reporting.describe import device
+from tlx.training.health import Watch
 
 NEIGHBOURS = 200
 PART = 1000

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import jax
 from jax import Array
 
-from tlx.functions import wrap_functions
+from tlx.backbones.functions import wrap_functions
 from tlx.protocols import Backbone
 from tlx.types import InputSpec, Params
 

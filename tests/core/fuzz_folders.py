@@ -10,20 +10,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tlx import audit_results, auditing, cache_files, folder, manifest, provenance, sweep
 from tlx.checkpoint import Checkpoints
-from tlx.membership import RESUMING
+from tlx.data.splits import Subset
+from tlx.files import cache_files, manifest
 from tlx.model import Model
-from tlx.model_folder import save_model
 from tlx.registry import build
-from tlx.run_config import Part
-from tlx.saved import load
+from tlx.run_file.run_config import Part
+from tlx.run_folder import folder, provenance
+from tlx.run_folder.membership import RESUMING
+from tlx.run_folder.model_folder import save_model
 from tlx.sinks import _kept_before
-from tlx.splits import Subset
-from tlx.sweep_results import Found
+from tlx.studies import audit_results, auditing, sweep
+from tlx.studies.sweep_results import Found
 from tlx.testing import toys
 from tlx.testing.fuzzing import Input, changed_bytes, changed_value, main
 from tlx.types import DataInfo
+from tlx.weights.saved import load
 
 TREE = {"train": {"w": jnp.arange(6.0).reshape(2, 3), "key": jax.random.key(0)}, "step": 3}
 SPACE = {"over": ["optimizer.learning_rate=0.1,0.3"], "seeds": [0, 1], "trials": None}

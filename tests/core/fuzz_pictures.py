@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from tlx.decode import fit, read
+from tlx.data.decode import fit, read
 from tlx.testing.fuzzing import Input, changed_bytes, main
 
 FORMATS = {

@@ -6,13 +6,14 @@ import jax
 import numpy as np
 import pytest
 
-from tlx import cli, saved, study
+from tlx import cli, study
 from tlx.errors import ConfigError, DataError, WeightsError
 from tlx.model import Model
-from tlx.model_folder import save_model
 from tlx.registry import build
-from tlx.run_config import Part
+from tlx.run_file.run_config import Part
+from tlx.run_folder.model_folder import save_model
 from tlx.testing import toys
+from tlx.weights import saved
 
 TOY = f"{toys.__file__}:ToyBackbone"
 CLASSES = ("red", "green", "blue")

@@ -4,9 +4,9 @@ import pytest
 
 from tlx import config as configs
 from tlx import registry
-from tlx.augmentation_presets import PRESETS
 from tlx.errors import ConfigError
 from tlx.protocols import Mixes
+from tlx.run_file.augmentation_presets import PRESETS
 
 
 def names(config):

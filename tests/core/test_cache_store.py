@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from tlx import cache_files
 from tlx.cache import Order
-from tlx.cache_store import Budget, Store
+from tlx.feeding.cache_store import Budget, Store
+from tlx.files import cache_files
 
 ROWS, PART = 10, 4
 ROOMY = Budget(1e9, 1e9)
@@ -62,7 +62,7 @@ def test_memory_serves_the_second_phase(order, tmp_path):
 
 
 def test_what_took_long_serves_the_next_run(order, tmp_path, monkeypatch):
-    monkeypatch.setattr("tlx.cache_store.WORTH", 0.01)
+    monkeypatch.setattr("tlx.feeding.cache_store.WORTH", 0.01)
     wanted, made = order(seconds=0.02)
     assert not fetched(Store(tmp_path), wanted, ROOMY)["train"].reused
     again = fetched(Store(tmp_path), wanted, ROOMY)
@@ -129,7 +129,7 @@ def test_a_full_disk_is_said_and_costs_only_the_cache(order, tmp_path, monkeypat
     said = []
     assert fetched(Store(tmp_path), wanted, NO_MEMORY, said) == {}
     assert "No space left on device" in said[0]
-    monkeypatch.setattr("tlx.cache_store.WORTH", 0.0)
+    monkeypatch.setattr("tlx.feeding.cache_store.WORTH", 0.0)
     assert is_right(fetched(Store(tmp_path), wanted, ROOMY, said))
     assert made == ["a"]
 

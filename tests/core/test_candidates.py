@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from tlx import registry
-from tlx.candidates import candidate, named, packaged
 from tlx.errors import ConfigError, PluginError
-from tlx.matching import match
+from tlx.selection.candidates import candidate, named, packaged
 from tlx.testing import toys
 from tlx.trees import flat
+from tlx.weights.matching import match
 
 TOY = f"{toys.__file__}:ToyBackbone"
 

@@ -10,8 +10,8 @@ import optax
 import pytest
 
 from tlx.checkpoint import Checkpoints
+from tlx.devices.mesh import shared
 from tlx.errors import CheckpointError
-from tlx.mesh import shared
 from tlx.trees import flat
 from tlx.types import TrainState, Variables
 

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tlx import manifest
 from tlx.checkpoint import Checkpoints
 from tlx.errors import CheckpointError
+from tlx.files import manifest
 from tlx.trees import flat
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 import tlx
-from tlx import cli, config, finetune
+from tlx import cli, config
 from tlx.errors import DataError, DivergedError, Interrupted
+from tlx.run_file import finetune
 
 HEAVY = ("jax", "numpy", "pydantic", "importlib.metadata", "rich", "difflib")
 
@@ -47,11 +48,11 @@ def test_help_imports_next_to_nothing(arguments, tmp_path):
     assert {m for m in modules if m.startswith("tlx")} == {
         "tlx",
         "tlx.cli",
-        "tlx.cli_audit",
-        "tlx.cli_data",
-        "tlx.cli_options",
-        "tlx.cli_rank",
-        "tlx.cli_weights",
+        "tlx.commands.audit",
+        "tlx.commands.data",
+        "tlx.commands.options",
+        "tlx.commands.rank",
+        "tlx.commands.weights",
     }
 
 

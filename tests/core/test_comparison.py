@@ -2,7 +2,7 @@
 
 import pytest
 
-from tlx.comparison import difference, ranked, row, sentence, wilson
+from tlx.studies.comparison import difference, ranked, row, sentence, wilson
 
 
 def result(test, val=0.9, weights="w", count=1000):

@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from tlx import compiled as compiling
+from tlx.devices import compiled as compiling
 
 
 @pytest.mark.parametrize("compiled", [compiling.compiled, compiling.compiled_for_once])

@@ -8,9 +8,9 @@ from PIL import Image
 
 import tlx
 from tlx import cli, registry
-from tlx.data_check import check
+from tlx.data.data_check import check
+from tlx.data.splits import Subset, cut
 from tlx.errors import DataError
-from tlx.splits import Subset, cut
 from tlx.types import InputSpec
 
 CLASSES = ("ant", "bee")
@@ -169,6 +169,6 @@ def test_a_run_says_what_it_found_and_looks_once(tiny, pictures, tmp_path, monke
     tlx.run(table, out=tmp_path / "one")
     assert "1 picture of 'test' is in 'train', too" in (said := capsys.readouterr().out)
     assert "test[0] = train[0]" in said
-    monkeypatch.setattr("tlx.first_look.check", None)  # is not called a second time
+    monkeypatch.setattr("tlx.reporting.first_look.check", None)  # is not called a second time
     tlx.run(table, out=tmp_path / "two")
     assert "1 picture of 'test' is in 'train', too" in capsys.readouterr().out

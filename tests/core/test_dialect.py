@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tlx.dialect import Dialect, Row
+from tlx.contracts.dialect import Dialect, Row
 
 ROWS = (
     Row(

@@ -5,7 +5,8 @@ import json
 import jax
 import pytest
 
-from tlx import cli, doctor, registry
+from tlx import cli, registry
+from tlx.commands import doctor
 
 
 def test_it_says_what_is_there(capsys, tmp_path, monkeypatch):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tlx.drift import cka, kl, relative_l2
+from tlx.numerics.drift import cka, kl, relative_l2
 
 
 def test_relative_l2_by_hand():

@@ -8,7 +8,7 @@ from sklearn.metrics import accuracy_score, log_loss
 from tlx import config
 from tlx.assemble import assemble
 from tlx.evaluate import chosen
-from tlx.split_metrics import answered, evaluated
+from tlx.training.split_metrics import answered, evaluated
 
 KEY = jax.random.key(0)
 

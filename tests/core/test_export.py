@@ -8,18 +8,19 @@ import numpy as np
 import pytest
 import torch
 
-from tlx import cli, export, saved, sources
+from tlx import cli
 from tlx.config import WeightsConfig
 from tlx.errors import ConfigError, WeightsError
-from tlx.matching import match
 from tlx.model import Model
-from tlx.model_folder import save_model
 from tlx.registry import build
-from tlx.run_config import Part
+from tlx.run_file.run_config import Part
+from tlx.run_file.weight_reference import reference
+from tlx.run_folder.model_folder import save_model
 from tlx.testing import toys
 from tlx.trees import flat
 from tlx.types import InputSpec, Tensors
-from tlx.weight_reference import reference
+from tlx.weights import export, saved, sources
+from tlx.weights.matching import match
 
 CLASSES = tuple("abcdefghij")
 INPUTS = InputSpec(size=(32, 32), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4), crop=0.875)
@@ -159,7 +160,7 @@ def test_the_crop_means_as_many_pixels_there_as_here(side, share):
 
 
 def test_what_timm_has_no_word_for(run):
-    from tlx.model_folder import describe
+    from tlx.run_folder.model_folder import describe
 
     inputs = InputSpec(
         size=(32, 32), mean=(104.0, 117.0, 123.0), scale=255.0, order="bgr", interpolation="bicubic"

@@ -14,14 +14,17 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import tlx
-from tlx import cli, folder_code, registry, sources, study, sweep
+from tlx import cli, registry, study
 from tlx.config import Part, SourceConfig, WeightsConfig, read
 from tlx.errors import TlxError, TrustError
 from tlx.model import Model
-from tlx.model_folder import Base, save_model
-from tlx.saved import load
+from tlx.run_file import folder_code
+from tlx.run_folder.model_folder import Base, save_model
+from tlx.studies import sweep
 from tlx.testing.toys import ToyBackbone
 from tlx.trees import flat
+from tlx.weights import sources
+from tlx.weights.saved import load
 
 TROJAN = """
 from pathlib import Path

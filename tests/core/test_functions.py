@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tlx import trees
+from tlx.backbones.functions import wrap_functions
 from tlx.errors import ContractError
-from tlx.functions import wrap_functions
 from tlx.testing import check
 from tlx.testing.compiling import quick_jit
 from tlx.testing.transfers import transfers

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tlx.half_samples import half_width, halves
+from tlx.numerics.half_samples import half_width, halves
 
 RNG = np.random.default_rng(0)
 

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from tlx import registry, trees
-from tlx.functions import wrap_functions
-from tlx.initial import Initial
+from tlx.backbones.functions import wrap_functions
 from tlx.model import Model
 from tlx.types import InputSpec, Variables
+from tlx.weights.initial import Initial
 
 BATCH = {"image": jnp.zeros((1, 4, 4, 3), jnp.uint8)}
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tlx.input_check import found_in, oddities
+from tlx.data.input_check import found_in, oddities
 from tlx.types import InputSpec
 
 IMAGENET = InputSpec(size=(32, 32), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from tlx import cli, inspection
+from tlx import cli
 from tlx.errors import TlxError
+from tlx.weights import inspection
 
 
 @pytest.fixture(scope="module")

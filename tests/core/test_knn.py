@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
-from tlx.knn import TEMPERATURE, knn_classes, nearest
+from tlx.numerics.knn import TEMPERATURE, knn_classes, nearest
 
 RNG = np.random.default_rng(0)
 KNOWN, ASKED = RNG.normal(size=(60, 5)), RNG.normal(size=(25, 5))

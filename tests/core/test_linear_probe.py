@@ -6,7 +6,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from tlx.linear_probe import answers, fitted, linear_probe
+from tlx.numerics.linear_probe import answers, fitted, linear_probe
 
 RNG = np.random.default_rng(0)
 CENTRES = RNG.normal(size=(4, 6))

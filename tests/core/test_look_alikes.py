@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from tlx.look_alikes import pairs, print_of
+from tlx.data.look_alikes import pairs, print_of
 
 FLOWER, CHINA = (load_sample_image(f"{name}.jpg") for name in ("flower", "china"))
 

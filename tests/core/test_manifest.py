@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from tlx import manifest
 from tlx.errors import CheckpointError
+from tlx.files import manifest
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from tlx.dialect import Conventions, Dialect, Row
+from tlx.contracts.dialect import Conventions, Dialect, Row
 from tlx.errors import WeightsError
-from tlx.matching import match, state_dict
 from tlx.trees import flat
 from tlx.types import Tensors, Variables
+from tlx.weights.matching import match, state_dict
 
 LIKE = Variables(
     {

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import tlx
-from tlx import loop, membership
+from tlx import loop
+from tlx.data.splits import Subset
 from tlx.errors import CheckpointError, Interrupted
-from tlx.splits import Subset
+from tlx.run_folder import membership
 
 
 @dataclass(eq=False)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tlx import mixing
+from tlx.data import mixing
 from tlx.model import Model
 from tlx.objective import Objective, augmented
 from tlx.registry import build

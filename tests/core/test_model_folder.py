@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from tlx import model_folder
 from tlx.errors import WeightsError
-from tlx.model_folder import describe, find, save_model, tensors
+from tlx.run_folder import model_folder
+from tlx.run_folder.model_folder import describe, find, save_model, tensors
 from tlx.types import InputSpec, Variables
 
 

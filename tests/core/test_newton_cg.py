@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
-from tlx.newton_cg import minimise
+from tlx.numerics.newton_cg import minimise
 
 X, Y = load_digits(return_X_y=True)
 X, Y = X[:300] / 8, Y[:300]

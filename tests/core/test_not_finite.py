@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tlx.diverged import left_out, stopping
-from tlx.logged import logged
-from tlx.not_finite import counters, guarded, lost
+from tlx.devices.not_finite import counters, guarded, lost
+from tlx.training.diverged import left_out, stopping
+from tlx.training.logged import logged
 from tlx.types import TrainState, Variables
 
 

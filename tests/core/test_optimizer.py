@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tlx.config import OptimizerConfig
-from tlx.optimizer import schedule, transform
+from tlx.planning.optimizer import schedule, transform
 
 STEPS = 20
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tlx.paired import flipped, layout, over_seeds, paired
+from tlx.numerics.paired import flipped, layout, over_seeds, paired
 
 
 def test_over_seeds_is_the_paired_t_test():

@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from tlx import cli, cli_weights, parity
+from tlx import cli
+from tlx.commands.weights import RECORDING
 from tlx.errors import WeightsError
+from tlx.weights import parity
 
 FILE = "resnet20.pth"
 
 
 def recorded(network, folder):
     """What the lines in the help of `tlx weights verify` leave, run as they stand there."""
-    lines = textwrap.dedent(cli_weights.RECORDING.split("With PyTorch:")[1])
+    lines = textwrap.dedent(RECORDING.split("With PyTorch:")[1])
     lines = lines.replace("2, 3, 224, 224", "2, 3, 32, 32").replace('"FILE', f'"{folder}/{FILE}')
     exec(compile(lines, "help", "exec", dont_inherit=True), {"model": network})
     return folder / f"{FILE}.reference.npz"

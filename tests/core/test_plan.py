@@ -8,7 +8,7 @@ import pytest
 
 from tlx.errors import ConfigError
 from tlx.model import Model
-from tlx.plan import plan
+from tlx.planning.plan import plan
 from tlx.protocols import Phase
 from tlx.registry import build
 from tlx.testing.toys import ToyBackbone

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from tlx.positions import refitted, resample
+from tlx.weights.positions import refitted, resample
 
 DRAW = np.random.default_rng(0)
 

@@ -9,8 +9,8 @@ import pytest
 
 from tlx.assemble import assemble
 from tlx.config import parse
+from tlx.devices.precision import lowered, raised
 from tlx.errors import ConfigError
-from tlx.precision import lowered, raised
 from tlx.testing.altered import altered
 from tlx.testing.toys import ToyBackbone
 from tlx.testing.world import world

@@ -6,10 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tlx.data.preprocessing import as_trained, canvas, with_channels
 from tlx.errors import ConfigError
 from tlx.model import pictures
-from tlx.preprocessing import as_trained, canvas, with_channels
-from tlx.run_config import InputConfig
+from tlx.run_file.run_config import InputConfig
 from tlx.types import DataInfo, InputSpec
 
 TRAINED = InputSpec(

@@ -9,7 +9,7 @@ import pytest
 
 from tlx.errors import ContractError
 from tlx.objective import Objective, Term
-from tlx.records import needs, record
+from tlx.planning.records import needs, record
 from tlx.testing.world import constants, world
 
 

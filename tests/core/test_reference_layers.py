@@ -2,8 +2,8 @@
 
 import pytest
 
-from tlx.dialect import Dialect, Row
-from tlx.reference_layers import Place, homes, layer_of, translated
+from tlx.contracts.dialect import Dialect, Row
+from tlx.weights.reference_layers import Place, homes, layer_of, translated
 
 DIALECT = Dialect(
     "test",

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from tlx import refusals
 from tlx.assemble import assemble
 from tlx.config import parse
 from tlx.errors import ConfigError, TlxError
+from tlx.planning import refusals
 from tlx.types import DataInfo
 
 

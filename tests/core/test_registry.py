@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tlx import registry
+from tlx.contracts.options import check_options, schema
 from tlx.errors import ConfigError, PluginError
-from tlx.options import check_options, schema
 
 HEADS = """
 from __future__ import annotations

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tlx.reads import reads
-from tlx.rows import fetched, taken
+from tlx.devices.reads import reads
+from tlx.devices.rows import fetched, taken
 
 
 def test_rows_are_numpys():

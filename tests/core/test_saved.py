@@ -9,12 +9,12 @@ from safetensors.numpy import load_file, save_file
 
 import tlx
 from tlx import registry, trees
-from tlx.decode import fit
+from tlx.data.decode import fit
 from tlx.errors import DataError, WeightsError
-from tlx.manifest import digest
+from tlx.files.manifest import digest
 from tlx.model import Model
-from tlx.saved import BATCH, load, save_model
 from tlx.types import InputSpec
+from tlx.weights.saved import BATCH, load, save_model
 
 TOYS = """
 from dataclasses import dataclass

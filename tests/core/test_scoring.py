@@ -3,8 +3,8 @@
 import pytest
 
 from tlx import registry
+from tlx.contracts.scoring import asked
 from tlx.errors import ContractError
-from tlx.scoring import asked
 
 
 def test_the_words_are_the_parameters():

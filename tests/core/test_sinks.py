@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tlx.console import Console
 from tlx.errors import ContractError
+from tlx.reporting.console import Console
+from tlx.reporting.wording import comparison, duration, grouped, plain, shown
 from tlx.sinks import KINDS, Jsonl, Sinks, read_jsonl
 from tlx.types import Event
-from tlx.wording import comparison, duration, grouped, plain, shown
 
 
 def start(out="runs/digits", **more):
@@ -331,7 +331,7 @@ def test_a_run_without_weights_classes_or_divergence_is_told():
 
 def test_opening_the_sinks_imports_neither_jax_nor_numpy_nor_rich():
     code = (
-        "import sys, tlx.console, tlx.sinks\n"
+        "import sys, tlx.reporting.console, tlx.sinks\n"
         "print(sorted({'jax', 'numpy', 'rich', 'optax'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.model_selection import StratifiedShuffleSplit
 
+from tlx.data.splits import Subset, cut, shuffled
 from tlx.errors import ConfigError, DataError
-from tlx.splits import Subset, cut, shuffled
 from tlx.types import DataInfo
 
 

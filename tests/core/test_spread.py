@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tlx.spread import feature_std, rankme
+from tlx.numerics.spread import feature_std, rankme
 
 RNG = np.random.default_rng(0)
 

@@ -14,14 +14,14 @@ from tlx_haiku.backbone import wrap_haiku
 
 from tlx import registry
 from tlx.errors import ConfigError, DataError
-from tlx.matching import match
 from tlx.model import Model
-from tlx.statistics import recomputed
 from tlx.testing.compiling import quick_jit
 from tlx.testing.toys import ToyBackbone
 from tlx.testing.world import world
 from tlx.trees import flat
 from tlx.types import InputSpec, Tensors, Variables
+from tlx.weights.matching import match
+from tlx.weights.statistics import recomputed
 
 KEY = jax.random.key(0)
 PICTURES = np.random.default_rng(0).random((24, 8, 8, 3), np.float32)

@@ -6,11 +6,12 @@ import json
 import numpy as np
 import pytest
 
-from tlx import audit_results, auditing, comparison, folder, sweep
 from tlx.errors import CheckpointError
+from tlx.files.stored_json import read_object
+from tlx.run_folder import folder
 from tlx.sinks import read_jsonl
-from tlx.stored_json import read_object
-from tlx.sweep_results import Found
+from tlx.studies import audit_results, auditing, comparison, sweep
+from tlx.studies.sweep_results import Found
 
 DAMAGED = [b"", b"\xff\xfe", b'{"a": ', b"[1]", b"3", b"[" * 100_000]
 

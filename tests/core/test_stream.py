@@ -7,9 +7,9 @@ import time
 import numpy as np
 import pytest
 
-from tlx.decode import fit
+from tlx.data.decode import fit
+from tlx.data.splits import Subset
 from tlx.errors import DataError
-from tlx.splits import Subset
 from tlx.stream import evaluation, order, training
 from tlx.types import InputSpec
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tlx.errors import ConfigError
-from tlx.overrides import apply_sets
-from tlx.sweep_space import Axis, as_set, axes, axis, grid
+from tlx.run_file.overrides import apply_sets
+from tlx.studies.sweep_space import Axis, as_set, axes, axis, grid
 
 
 def test_ranges_are_numpys():

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from tlx.functions import wrap_functions
+from tlx.backbones.functions import wrap_functions
 from tlx.model import Model
-from tlx.task_embedding import task_embedding
+from tlx.selection.task_embedding import task_embedding
 from tlx.types import InputSpec, Variables
 
 RNG = np.random.default_rng(0)

@@ -7,7 +7,7 @@ import ot
 import pytest
 from scipy.spatial.distance import cosine
 
-from tlx.task_similarity import linear_cka, mmd, sliced_wasserstein, task_distance
+from tlx.selection.task_similarity import linear_cka, mmd, sliced_wasserstein, task_distance
 
 RNG = np.random.default_rng(0)
 

@@ -11,11 +11,13 @@ from PIL import Image
 from tlx_data.arrays import Arrays
 
 import tlx
-from tlx import config, registry, saved, splits
+from tlx import config, registry
 from tlx.assemble import assemble
-from tlx.data_check import check
+from tlx.data import splits
+from tlx.data.data_check import check
 from tlx.errors import DataError
-from tlx.split_metrics import evaluated
+from tlx.training.split_metrics import evaluated
+from tlx.weights import saved
 
 integer_loss = optax.softmax_cross_entropy_with_integer_labels
 

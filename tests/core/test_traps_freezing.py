@@ -18,7 +18,7 @@ from tlx.checkpoint import Checkpoints
 from tlx.errors import ConfigError
 from tlx.protocols import Phase
 from tlx.testing.toys import ToyBackbone
-from tlx.train_state import like
+from tlx.training.train_state import like
 from tlx.trees import flat
 from tlx.types import Variables
 

@@ -8,10 +8,10 @@ import pytest
 
 import tlx
 from tlx import registry
-from tlx.comparison import sentence
 from tlx.errors import CollapsedError, DivergedError
 from tlx.protocols import Phase
 from tlx.quantities import asked
+from tlx.studies.comparison import sentence
 from tlx.types import Forward, Variables
 
 KEY = jax.random.key(0)

@@ -8,13 +8,14 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import tlx
-from tlx import config, saved
+from tlx import config
 from tlx.assemble import assemble
-from tlx.best_step import ahead
 from tlx.errors import WeightsError
 from tlx.testing.toys import ToyBackbone
+from tlx.training.best_step import ahead
 from tlx.trees import flat, unflat
 from tlx.types import Variables
+from tlx.weights import saved
 
 KEY = jax.random.key(0)
 TOY = ToyBackbone(dropout=0.0)

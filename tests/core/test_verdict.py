@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from tlx.audit_arms import arms, labels, rates, with_labels, with_seed
 from tlx.config import parse
 from tlx.errors import ConfigError
-from tlx.verdict import Arm, catching_up, judged
+from tlx.studies.audit_arms import arms, labels, rates, with_labels, with_seed
+from tlx.studies.verdict import Arm, catching_up, judged
 
 
 def arm(right, val):

@@ -3,7 +3,7 @@
 import pytest
 
 from tlx.errors import WeightsError
-from tlx.weight_reference import reference
+from tlx.run_file.weight_reference import reference
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from tlx.run_config import WeightSchedule
+from tlx.run_file.run_config import WeightSchedule
 from tlx.weight_schedule import share
 
 PROGRESS = np.linspace(0, 1, 101)

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import pytest
 
 from tlx import trees
+from tlx.backbones.wrapping import leaf_infos, leaf_kind, nested
 from tlx.errors import ContractError
-from tlx.wrapping import leaf_infos, leaf_kind, nested
 
 
 class Pair(NamedTuple):

@@ -25,7 +25,8 @@ import numpy as np
 import orbax.checkpoint  # noqa: F401  (imported before forking, once for all children)
 from conftest import digests_of
 
-from tlx import config, manifest, study
+from tlx import config, study
+from tlx.files import manifest
 from tlx.testing import toys
 from tlx.testing.compiling import compiled_once
 

@@ -10,8 +10,8 @@ from safetensors.numpy import load_file
 
 import tlx
 from tlx import cli
-from tlx.auditing import audit
 from tlx.errors import ConfigError
+from tlx.studies.auditing import audit
 from tlx.testing import toys
 
 TOY = {"name": f"{toys.__file__}:ToyBackbone", "width": 8, "dropout": 0.0}
@@ -148,7 +148,7 @@ def test_every_arm_has_the_same_budget_and_the_curve_says_where_scratch_catches_
     def trained(*_, **__):
         raise AssertionError("It was finished.")
 
-    monkeypatch.setattr("tlx.auditing.run_one", trained)
+    monkeypatch.setattr("tlx.studies.auditing.run_one", trained)
     assert cli.main(["audit", str(path), *words, "--resume", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == found
     assert cli.main(["audit", str(path), *words, "--resume", "--seeds", "3"]) == 2
@@ -156,7 +156,7 @@ def test_every_arm_has_the_same_budget_and_the_curve_says_where_scratch_catches_
 
 
 def test_an_interrupted_audit_trains_only_what_is_missing(run_file, tmp_path, monkeypatch):
-    from tlx import auditing as audits
+    from tlx.studies import auditing as audits
 
     path, trained, one = run_file("tiny", "good", steps=4), [], audits.run_one
 

@@ -4,7 +4,7 @@ import pytest
 
 import tlx
 from tlx import config as configs
-from tlx.augmentation_presets import PRESETS
+from tlx.run_file.augmentation_presets import PRESETS
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 from tensorflow_datasets.core import registered
 
 from tlx.cli import main
-from tlx.manifest import digest
+from tlx.files.manifest import digest
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "cifar10.toml"
 CLASSES = (

@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import tlx
-from tlx import device_rows, feed
+from tlx.feeding import device_rows, feed
 
 AUGMENTED = {"augmentation": ["flip", {"name": "crop", "padding": 1}, "mixup"]}
 DOMAIN = {"divergence": [{"name": "coral", "weight": 0.1}]}

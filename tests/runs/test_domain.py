@@ -9,7 +9,7 @@ import pytest
 import tlx
 from tlx.assemble import assemble
 from tlx.config import parse
-from tlx.feed import streams
+from tlx.feeding.feed import streams
 
 CORAL = [{"name": "coral", "weight": 1.0, "schedule": "linear"}]
 

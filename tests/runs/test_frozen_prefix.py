@@ -8,10 +8,10 @@ import pytest
 from safetensors.numpy import load_file
 
 import tlx
-from tlx import feed, frozen_tables
 from tlx.assemble import assemble
-from tlx.cache_folder import cache_folder
 from tlx.config import parse
+from tlx.feeding import feed, frozen_tables
+from tlx.files.cache_folder import cache_folder
 from tlx.run_one import evaluate_run
 
 CACHED = "was computed once"

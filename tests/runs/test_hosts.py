@@ -25,7 +25,8 @@ PROGRAM = """
 import os, signal, sys
 
 signal.alarm({alarm})  # nothing is left behind, whatever becomes of the test
-from tlx import checkpoint, cli, mesh
+from tlx import checkpoint, cli
+from tlx.devices import mesh
 
 mesh.SMALL = 1  # every leaf that can be cut is
 when, *arguments = sys.argv[1:]

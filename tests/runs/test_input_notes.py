@@ -5,9 +5,9 @@ import numpy as np
 
 from tlx import cli
 from tlx.model import Model
-from tlx.model_folder import save_model
 from tlx.registry import build
-from tlx.run_config import Part
+from tlx.run_file.run_config import Part
+from tlx.run_folder.model_folder import save_model
 from tlx.testing import toys
 
 

@@ -13,10 +13,10 @@ import jax
 import pytest
 import tomli_w
 
-from tlx import mesh
 from tlx.config import parse
+from tlx.devices import mesh
 from tlx.errors import ConfigError
-from tlx.run_config import MeshConfig
+from tlx.run_file.run_config import MeshConfig
 
 RUNS = """
 import json, shutil, sys, tomllib
@@ -24,7 +24,7 @@ from pathlib import Path
 import jax, numpy as np
 from safetensors.numpy import load_file
 import tlx
-from tlx import mesh
+from tlx.devices import mesh
 from tlx.assemble import assemble
 from tlx.config import parse
 
@@ -59,10 +59,11 @@ import sys
 from pathlib import Path
 import jax, jax.numpy as jnp, numpy as np, optax
 from jax.sharding import Mesh, AxisType
-from tlx import mesh, registry, trees
+from tlx import registry, trees
+from tlx.devices import mesh
 from tlx.config import OptimizerConfig
 from tlx.objective import Objective
-from tlx.optimizer import transform
+from tlx.planning.optimizer import transform
 from tlx.protocols import Averages, Reparametrises
 from tlx.testing import strategies
 from tlx.testing.samples import made

@@ -15,7 +15,7 @@ import pytest
 import tlx
 from tlx import cli, loop
 from tlx.checkpoint import Checkpoints
-from tlx.profile import Clock
+from tlx.training.profile import Clock
 from tlx.types import DataInfo
 
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 import tlx
-from tlx import candidates, cli, rank_table, source_words
+from tlx import cli
 from tlx.errors import ConfigError, DataError
-from tlx.ranking import pictures_of
+from tlx.selection import candidates, rank_table, source_words
+from tlx.selection.ranking import pictures_of
 from tlx.testing import toys
 
 TOY = f"{toys.__file__}:ToyBackbone"

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import pytest
 
 import tlx
-from tlx import device_rows, loop
+from tlx import loop
 from tlx.checkpoint import Checkpoints
 from tlx.errors import DataError, Interrupted
-from tlx.profile import Clock
+from tlx.feeding import device_rows
+from tlx.training.profile import Clock
 
 STRATEGY = {"name": "probe_then_finetune", "probe": 0.4}
 

@@ -5,9 +5,9 @@ import numpy as np
 import tlx
 from tlx.assemble import assemble
 from tlx.config import parse
-from tlx.feed import streams
+from tlx.feeding.feed import streams
 from tlx.testing.toys import ToyBackbone
-from tlx.train_state import fresh_state
+from tlx.training.train_state import fresh_state
 from tlx.trees import flat
 
 OPTIONS = [{}, {"remat": True}, {"accumulate": 2}, {"accumulate": 5, "remat": True}]

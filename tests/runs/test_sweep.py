@@ -9,13 +9,14 @@ import pytest
 import tomli_w
 
 import tlx
-from tlx import cli, sampler, sweep_results, together
-from tlx import sweep as sweeps
+from tlx import cli
 from tlx.assemble import assemble
 from tlx.config import parse
 from tlx.errors import ConfigError, DivergedError
-from tlx.sweep import sweep
-from tlx.sweep_space import axes
+from tlx.studies import sampler, sweep_results, together
+from tlx.studies import sweep as sweeps
+from tlx.studies.sweep import sweep
+from tlx.studies.sweep_space import axes
 
 RATES, DECAYS, SEEDS = (0.01, 0.3), (0.0, 0.2), (0, 1)
 PROBE = {"strategy": "feature_transfer", "optimizer": {"name": "sgd", "learning_rate": 0.1}}

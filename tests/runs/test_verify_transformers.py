@@ -20,8 +20,8 @@ from transformers import (
     ViTForImageClassification,
 )
 
-from tlx import parity
-from tlx.cli_weights import RECORDING
+from tlx.commands.weights import RECORDING
+from tlx.weights import parity
 
 
 def resnet() -> torch.nn.Module:

@@ -18,9 +18,9 @@ import numpy as np
 
 from tlx.errors import TlxError
 from tlx.objective import Term
+from tlx.planning.records import needs
 from tlx.protocols import Divergence, Learns, Prepares, Records, WholeBatch
 from tlx.quantities import PER_EXAMPLE, asked
-from tlx.records import needs
 from tlx.testing.claims import (
     NotApplicable,
     claim,

@@ -20,20 +20,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tlx import refusals, registry, trees
-from tlx.domain import Domain
+from tlx import registry, trees
+from tlx.data.domain import Domain
 from tlx.errors import TlxError
 from tlx.objective import Objective, Term
-from tlx.plan import Planned, plan
+from tlx.planning import refusals
+from tlx.planning.plan import Planned, plan
+from tlx.planning.records import needs
 from tlx.protocols import Learns, Prepares, Records, Reparametrises
-from tlx.records import needs
-from tlx.sources import Source
 from tlx.testing import divergences, strategies
 from tlx.testing.claims import claim, claim_alike, claim_finite
 from tlx.testing.compiling import quick_jit
 from tlx.testing.samples import made
 from tlx.testing.world import CLASSES, constants, world
 from tlx.types import Constants, DataInfo, Variables
+from tlx.weights.sources import Source
 
 NAME, RATE, STEPS = "tested", 1e-3, 2
 

@@ -15,9 +15,9 @@ from typing import Any, final
 
 import numpy as np
 
+from tlx.backbones.wrapping import nested
+from tlx.contracts.options import schema
 from tlx.errors import PluginError, listed
-from tlx.options import schema
-from tlx.wrapping import nested
 
 VALUES: Mapping[str, Any] = {"classes": 3, "outputs": 2}
 CLASSES = ("ant", "bee", "cat")
@@ -125,7 +125,7 @@ def _arrays(path: Path) -> Path:
 
 def _run(folder: Path, leaves: Mapping[str, np.ndarray]) -> Path:
     """What a run leaves of its model."""
-    from tlx.model_folder import save_model
+    from tlx.run_folder.model_folder import save_model
     from tlx.types import InputSpec, Variables
 
     tree = nested({name: leaf for name, leaf in leaves.items() if name != FOREIGN})

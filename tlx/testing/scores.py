@@ -15,9 +15,9 @@ from typing import Any, final
 
 import numpy as np
 
+from tlx.contracts.scoring import OF_EXAMPLES, asked
 from tlx.errors import ScoreError
 from tlx.protocols import Score
-from tlx.scoring import OF_EXAMPLES, asked
 from tlx.testing.claims import NotApplicable, claim, claim_value, fail
 
 PICTURES, WIDTH, CLASSES, OTHERS = 60, 12, 3, 5
@@ -78,7 +78,8 @@ def check_value(subject: Subject) -> None:
 
 
 def check_words(subject: Subject) -> None:
-    """Every parameter is a word of `tlx.scoring`, without a default; it asks for something."""
+    """Every parameter is a word of `tlx.contracts.scoring`, without a default; it asks for
+    something."""
     claim(asked(subject.thing), "A score asks for at least one word; this one would be a constant.")
 
 

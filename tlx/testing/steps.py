@@ -17,8 +17,8 @@ import numpy as np
 import optax
 
 from tlx import trees
+from tlx.devices.not_finite import FACTOR, IN_A_ROW, TOTAL, counters
 from tlx.model import Model
-from tlx.not_finite import FACTOR, IN_A_ROW, TOTAL, counters
 from tlx.objective import Objective, Term
 from tlx.protocols import Divergence, Skips, Step, StepFn
 from tlx.testing.claims import (
@@ -262,7 +262,7 @@ def check_skips(subject: Subject) -> None:
     claim(
         counts == {TOTAL: 1, IN_A_ROW: 1, FACTOR: 0.5} and int(after.step) == 1,
         f"After one update that is left out the ledger holds {counts} and `step` is "
-        f"{int(after.step)}; see `tlx.not_finite.guarded`.",
+        f"{int(after.step)}; see `tlx.devices.not_finite.guarded`.",
     )
     before = np.asarray(after.params["head"]["b"])
     plain, _ = subject.built(subject.start(), subject.constants(), subject.batches(1))

@@ -18,7 +18,7 @@ import numpy as np
 from tlx import trees
 from tlx.errors import ConfigError
 from tlx.model import MOVING, Model
-from tlx.plan import Planned, plan
+from tlx.planning.plan import Planned, plan
 from tlx.protocols import (
     Averages,
     Draws,

@@ -7,9 +7,9 @@ from tlx_data.arrays import Arrays, fingerprint
 from tlx_data.digits import Digits
 from tlx_data.npz import Npz
 
+from tlx.data.splits import cut
 from tlx.errors import DataError
 from tlx.protocols import DataSource, Labelled, Split
-from tlx.splits import cut
 from tlx.stream import evaluation
 
 

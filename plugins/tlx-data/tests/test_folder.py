@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 from tlx_data.folder import Folder
 
+from tlx.data.splits import cut
 from tlx.errors import DataError
 from tlx.protocols import DataSource
-from tlx.splits import cut
 from tlx.stream import evaluation
 from tlx.types import InputSpec
 

@@ -14,10 +14,10 @@ from pyarrow import parquet
 from tlx_data.hfds import Hfds
 
 import tlx
+from tlx.data.splits import cut
 from tlx.errors import DataError
-from tlx.finetune import table as finetune
 from tlx.protocols import DataSource, Labelled, Noted
-from tlx.splits import cut
+from tlx.run_file.finetune import table as finetune
 from tlx.stream import training
 from tlx.testing import toys
 

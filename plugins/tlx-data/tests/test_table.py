@@ -12,8 +12,8 @@ from tlx_data.table import Table
 
 import tlx
 from tlx.errors import DataError
-from tlx.finetune import table as finetune
 from tlx.protocols import DataSource, Labelled
+from tlx.run_file.finetune import table as finetune
 from tlx.testing import toys
 
 ROWS = [

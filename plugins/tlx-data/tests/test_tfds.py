@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from tlx_data.tfds import Tfds
 
+from tlx.data.splits import cut
 from tlx.errors import DataError
 from tlx.protocols import DataSource, Labelled
-from tlx.splits import cut
 from tlx.stream import evaluation, training
 
 BUILDER = """

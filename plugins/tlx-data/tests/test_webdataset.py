@@ -13,8 +13,8 @@ from PIL import Image
 from tlx_data.webdataset import WebDataset
 
 from tlx.errors import DataError
-from tlx.finetune import table as finetune
 from tlx.protocols import DataSource, Labelled, Noted
+from tlx.run_file.finetune import table as finetune
 
 
 def encoded(shade, kind="PNG"):

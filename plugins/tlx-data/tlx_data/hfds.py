@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, final
 
 import numpy as np
 
-from tlx.decode import read
+from tlx.data.decode import read
 from tlx.errors import DataError, did_you_mean, listed
 from tlx.types import DataInfo
 from tlx_data.folder import HEAD, SPLITS

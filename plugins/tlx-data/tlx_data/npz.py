@@ -17,7 +17,7 @@ import numpy as np
 from numpy.lib.format import MAGIC_PREFIX
 
 from tlx.errors import DataError, Refused, did_you_mean, listed
-from tlx.plain_arrays import arrays
+from tlx.files.plain_arrays import arrays
 from tlx.types import DataInfo
 from tlx_data.arrays import Arrays, fingerprint
 

@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from tlx.cache_folder import cache_folder
 from tlx.errors import DataError, listed
+from tlx.files.cache_folder import cache_folder
 from tlx_data.folder import HEAD
 from tlx_data.shards import Member, members
 

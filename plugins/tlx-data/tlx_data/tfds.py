@@ -15,7 +15,7 @@ from typing import Any, final
 
 import numpy as np
 
-from tlx.decode import read
+from tlx.data.decode import read
 from tlx.errors import DataError, did_you_mean, listed
 from tlx.types import DataInfo
 from tlx_data import tfds_classes

@@ -17,7 +17,7 @@ from typing import Any, final
 
 import numpy as np
 
-from tlx.decode import read
+from tlx.data.decode import read
 from tlx.errors import DataError, listed
 from tlx.types import DataInfo
 from tlx_data.labels import class_list, numbered

@@ -19,9 +19,9 @@ from tlx_divergences.delta import Delta
 from tlx_divergences.feature_l2 import FeatureL2
 
 from tlx import registry
+from tlx.contracts.phase import Examples
 from tlx.errors import ConfigError
 from tlx.model import Model
-from tlx.phase import Examples
 from tlx.quantities import asked
 from tlx.testing.compiling import quick_jit
 from tlx.testing.toys import ToyBackbone

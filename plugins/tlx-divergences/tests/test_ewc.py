@@ -17,8 +17,8 @@ from tlx.config import OptimizerConfig
 from tlx.errors import ConfigError
 from tlx.model import Model
 from tlx.objective import Objective, Term
-from tlx.optimizer import transform
-from tlx.plan import plan
+from tlx.planning.optimizer import transform
+from tlx.planning.plan import plan
 from tlx.protocols import Phase
 from tlx.quantities import asked
 from tlx.registry import build

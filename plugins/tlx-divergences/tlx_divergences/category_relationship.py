@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from optax.losses import softmax_cross_entropy_with_integer_labels as cross_entropy
 
-from tlx.newton_cg import minimise
+from tlx.numerics.newton_cg import minimise
 
 FOLDS = 5
 STRENGTHS = (1.0, 10.0, 0.1, 1e2, 1e-2, 1e3, 1e-3, 1e4)

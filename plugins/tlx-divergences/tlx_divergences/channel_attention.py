@@ -17,11 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from tlx.compiled import compiled
+from tlx.contracts.phase import Examples
+from tlx.devices.compiled import compiled
 from tlx.errors import ConfigError
 from tlx.model import Model, pictures, pooled
-from tlx.newton_cg import minimise
-from tlx.phase import Examples
+from tlx.numerics.newton_cg import minimise
 from tlx.protocols import Head, Staged
 from tlx.types import Batch, Features, Params, Variables
 from tlx_divergences.named import feature

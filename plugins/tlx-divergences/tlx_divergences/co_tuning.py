@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from tlx.compiled import compiled
+from tlx.devices.compiled import compiled
 from tlx.errors import ConfigError, did_you_mean, listed
 from tlx.model import Model
 from tlx.types import Batch, Network, Variables

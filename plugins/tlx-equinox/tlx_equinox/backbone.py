@@ -18,7 +18,19 @@ import jax.numpy as jnp
 from jax import Array
 
 from tlx import trees
-from tlx.dialect import Dialect
+from tlx.backbones.wrapping import (
+    WHOLE,
+    by_name,
+    checked,
+    has_mode,
+    leaf_info,
+    leaf_infos,
+    leaf_kind,
+    measured,
+    nested,
+    unmeasured,
+)
+from tlx.contracts.dialect import Dialect
 from tlx.types import (
     Features,
     FeatureSpec,
@@ -30,18 +42,6 @@ from tlx.types import (
     PyTree,
     State,
     Variables,
-)
-from tlx.wrapping import (
-    WHOLE,
-    by_name,
-    checked,
-    has_mode,
-    leaf_info,
-    leaf_infos,
-    leaf_kind,
-    measured,
-    nested,
-    unmeasured,
 )
 
 Types: TypeAlias = tuple[type, ...]

@@ -21,9 +21,9 @@ from tlx_flax.convnext_names import CONVNEXT_DIALECTS
 
 from tlx import trees
 from tlx.errors import ConfigError
-from tlx.matching import match, state_dict
 from tlx.testing.compiling import quick_jit
 from tlx.types import Tensors, Variables
+from tlx.weights.matching import match, state_dict
 
 KEY = jax.random.key(0)
 DEPTHS, WIDTHS, CLASSES = (1, 1, 2, 1), (8, 16, 24, 40), 5

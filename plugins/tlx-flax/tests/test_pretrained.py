@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tlx import registry, saved
-from tlx.matching import match
+from tlx import registry
 from tlx.model import Model
+from tlx.weights import saved
+from tlx.weights.matching import match
 
 ROOT = Path(__file__).resolve().parents[3]
 RESULT = ROOT / "benchmarks" / "results" / "resnet20_cifar10.json"

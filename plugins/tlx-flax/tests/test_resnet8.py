@@ -8,10 +8,10 @@ from tlx_flax.resnet8 import resnet8
 from torch.nn import functional as F
 
 from tlx import registry
-from tlx.matching import match, state_dict
 from tlx.model import Model, pictures
 from tlx.testing.compiling import quick_jit
 from tlx.types import Tensors
+from tlx.weights.matching import match, state_dict
 
 KEY = jax.random.key(0)
 

@@ -12,9 +12,9 @@ from tlx_flax import resnet_cifar
 
 from tlx import registry, trees
 from tlx.model import Model
-from tlx.plan import Planned
+from tlx.planning.plan import Planned
+from tlx.planning.refusals import precision as refuse
 from tlx.protocols import Phase
-from tlx.refusals import precision as refuse
 from tlx.testing.compiling import quick_jit
 
 DIGITS = 2**-8

@@ -8,8 +8,8 @@ from tlx_flax.resnet_names import resnet_dialects
 from tlx_flax.resnet_variants import resnet18d
 
 from tlx import trees
-from tlx.matching import match, state_dict
 from tlx.types import Tensors, Variables
+from tlx.weights.matching import match, state_dict
 
 PLAIN = {dialect.name: dialect for dialect in resnet_dialects()}
 D = {dialect.name: dialect for dialect in resnet_dialects(deep=True, pooled=True)}

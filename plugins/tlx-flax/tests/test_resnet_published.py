@@ -15,9 +15,9 @@ from tlx_flax.resnet_cifar import resnet20
 from tlx_flax.resnet_imagenet import resnet18
 from torch.nn import functional as F
 
-from tlx.matching import match
 from tlx.testing.compiling import quick_jit
 from tlx.types import Tensors, Variables
+from tlx.weights.matching import match
 
 KEY = jax.random.key(0)
 MEAN, STD = np.float32(IMAGENET.mean), np.float32(IMAGENET.std)

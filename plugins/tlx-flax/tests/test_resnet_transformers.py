@@ -8,9 +8,9 @@ from tlx_flax.resnet_imagenet import imagenet_resnet, resnet18
 from tlx_flax.resnet_parts import Design
 from transformers import ResNetConfig, ResNetForImageClassification
 
-from tlx.matching import match, state_dict
 from tlx.testing.compiling import quick_jit
 from tlx.types import Tensors, Variables
+from tlx.weights.matching import match, state_dict
 
 KEY = jax.random.key(0)
 CLASSES = 7

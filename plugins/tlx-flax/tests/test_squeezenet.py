@@ -12,12 +12,12 @@ from tlx_flax.squeezenet import squeezenet
 from tlx_flax.squeezenet_head import SqueezeNetHead
 from torch.nn import functional as F
 
-from tlx.decode import fit, read
+from tlx.data.decode import fit, read
 from tlx.errors import ConfigError
-from tlx.matching import match, state_dict
 from tlx.model import Model, pictures
 from tlx.testing.compiling import quick_jit
 from tlx.types import Tensors
+from tlx.weights.matching import match, state_dict
 
 KEY = jax.random.key(0)
 ANT, BEE = 310, 309

@@ -15,9 +15,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from tlx import trees
-from tlx.matching import match, state_dict
 from tlx.testing.compiling import quick_jit
 from tlx.types import Tensors, Variables
+from tlx.weights.matching import match, state_dict
 
 KEY = jax.random.key(0)
 CLASSES = 5

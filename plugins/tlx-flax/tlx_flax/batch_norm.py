@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array, lax
 
+from tlx.backbones.wrapping import switches
 from tlx.types import Mode
-from tlx.wrapping import switches
 from tlx_flax.nnx_backbone import MODES
 from tlx_flax.visible import Visible, hidden_as_zero, visible_share
 

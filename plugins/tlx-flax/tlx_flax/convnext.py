@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
+from tlx.data.preprocessing import with_channels
 from tlx.errors import ConfigError
-from tlx.preprocessing import with_channels
 from tlx.protocols import Backbone
 from tlx.types import FeatureSpec
 from tlx_flax.convnext_names import CONVNEXT_DIALECTS

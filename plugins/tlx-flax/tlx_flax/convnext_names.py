@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeAlias
 
-from tlx.dialect import Dialect, Row
+from tlx.contracts.dialect import Dialect, Row
 from tlx_flax.rows import conv, dense, layer_norm
 
 Rows: TypeAlias = Callable[[str, str], tuple[Row, ...]]

@@ -18,10 +18,7 @@ from flax import nnx
 from jax import Array
 
 from tlx import trees
-from tlx.dialect import Dialect
-from tlx.errors import ContractError
-from tlx.types import Features, FeatureSpec, InputSpec, LeafInfo, Mode, Params, State, Variables
-from tlx.wrapping import (
+from tlx.backbones.wrapping import (
     MOVES,
     WHOLE,
     Switches,
@@ -35,6 +32,9 @@ from tlx.wrapping import (
     switches,
     unmeasured,
 )
+from tlx.contracts.dialect import Dialect
+from tlx.errors import ContractError
+from tlx.types import Features, FeatureSpec, InputSpec, LeafInfo, Mode, Params, State, Variables
 from tlx_flax.visible import Visible, fitting, hidden_as_zero
 
 MODES: Mapping[Mode, Mapping[str, Any]] = {

@@ -10,7 +10,7 @@ from __future__ import annotations
 from flax import nnx
 from jax import Array
 
-from tlx.dialect import Conventions, Dialect, Row
+from tlx.contracts.dialect import Conventions, Dialect, Row
 from tlx.protocols import Backbone
 from tlx.types import FeatureSpec, InputSpec
 from tlx_flax.nnx_backbone import NnxBackbone

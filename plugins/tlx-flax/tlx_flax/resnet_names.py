@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from tlx.dialect import Dialect, Row
+from tlx.contracts.dialect import Dialect, Row
 from tlx_flax.rows import conv, dense, folded_norm, norm
 
 Table: TypeAlias = tuple[tuple[str, str, str], ...]

@@ -7,7 +7,7 @@ into the `rows` of a Dialect.
 
 from __future__ import annotations
 
-from tlx.dialect import Layout, Row
+from tlx.contracts.dialect import Layout, Row
 
 
 def conv(

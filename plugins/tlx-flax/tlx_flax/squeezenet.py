@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from tlx.dialect import Dialect
+from tlx.contracts.dialect import Dialect
 from tlx.protocols import Backbone
 from tlx.types import FeatureSpec, InputSpec
 from tlx_flax.max_pool import max_pool

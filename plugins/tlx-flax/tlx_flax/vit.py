@@ -14,8 +14,8 @@ from typing import Literal, TypeAlias
 from flax import nnx
 from jax import Array
 
+from tlx.data.preprocessing import with_channels
 from tlx.errors import ConfigError
-from tlx.preprocessing import with_channels
 from tlx.protocols import Backbone
 from tlx.types import FeatureSpec, InputSpec
 from tlx_flax.nnx_backbone import NnxBackbone

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from tlx.dialect import Conventions, Dialect, Row
+from tlx.contracts.dialect import Conventions, Dialect, Row
 from tlx_flax.rows import conv, dense, layer_norm
 
 EMBED = "backbone/embed"

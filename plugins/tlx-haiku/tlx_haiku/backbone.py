@@ -16,9 +16,7 @@ import jax
 from jax import Array
 
 from tlx import trees
-from tlx.dialect import Dialect
-from tlx.types import Features, FeatureSpec, InputSpec, LeafInfo, Mode, Params, State, Variables
-from tlx.wrapping import (
+from tlx.backbones.wrapping import (
     WHOLE,
     Switches,
     abstract_input,
@@ -32,6 +30,8 @@ from tlx.wrapping import (
     switches,
     unmeasured,
 )
+from tlx.contracts.dialect import Dialect
+from tlx.types import Features, FeatureSpec, InputSpec, LeafInfo, Mode, Params, State, Variables
 
 MODES: Mapping[Mode, Mapping[str, Any]] = {
     "train": {"is_training": True},

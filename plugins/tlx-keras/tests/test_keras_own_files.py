@@ -10,9 +10,9 @@ from tlx_keras.on_jax import keras
 from tlx_keras.structure import apart
 
 from tlx import registry, trees
-from tlx.matching import match
 from tlx.testing.compiling import quick_jit
 from tlx.types import InputSpec, Variables
+from tlx.weights.matching import match
 
 KEY = jax.random.key(0)
 # Keras' variables do not know numpy 2's `copy` when it saves them.

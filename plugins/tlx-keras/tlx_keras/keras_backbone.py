@@ -17,9 +17,7 @@ import jax
 from jax import Array
 
 from tlx import trees
-from tlx.dialect import Dialect
-from tlx.types import Features, FeatureSpec, InputSpec, LeafInfo, Mode, Params, State, Variables
-from tlx.wrapping import (
+from tlx.backbones.wrapping import (
     WHOLE,
     by_name,
     checked,
@@ -30,6 +28,8 @@ from tlx.wrapping import (
     nested,
     unmeasured,
 )
+from tlx.contracts.dialect import Dialect
+from tlx.types import Features, FeatureSpec, InputSpec, LeafInfo, Mode, Params, State, Variables
 from tlx_keras.names import keras_names
 from tlx_keras.on_jax import keras
 from tlx_keras.structure import Structure, structure

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from tlx.dialect import Conventions, Dialect, Row
+from tlx.contracts.dialect import Conventions, Dialect, Row
 from tlx_keras.structure import Structure
 
 KERAS = Conventions("HWIO", "after", 1e-3, 0.99)

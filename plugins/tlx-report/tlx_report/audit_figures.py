@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from tlx import audit_arms, verdict
-from tlx.wording import arms, in_percent
+from tlx.reporting.wording import arms, in_percent
+from tlx.studies import audit_arms, verdict
 from tlx_report.figures import COLOURS, bars, drawn
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tlx.wording import shown
+from tlx.reporting.wording import shown
 from tlx_report.figures import COLOURS, drawn
 from tlx_report.sheets import class_name
 

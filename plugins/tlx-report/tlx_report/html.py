@@ -1,8 +1,8 @@
 """`report.html`: one file that explains a run, a sweep, a ranking or an audit, or compares a study.
 
 The page needs nothing from outside: style, drawings and pictures are inside of it. It says what
-ran, how it went and what came out, in the words of `tlx.wording`, and every name that came from
-data or configuration is escaped.
+ran, how it went and what came out, in the words of `tlx.reporting.wording`, and every name that
+came from data or configuration is escaped.
 """
 
 from __future__ import annotations
@@ -15,10 +15,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from tlx import rank_table
-from tlx.sinks import AUDIT, FINISH, NOTE, RANK, START, STUDY, SWEEP, WARNING, read_jsonl
-from tlx.types import Event
-from tlx.wording import (
+from tlx.reporting.wording import (
     comparison,
     duration,
     headline,
@@ -31,6 +28,9 @@ from tlx.wording import (
     spent,
     sweep_outcome,
 )
+from tlx.selection import rank_table
+from tlx.sinks import AUDIT, FINISH, NOTE, RANK, START, STUDY, SWEEP, WARNING, read_jsonl
+from tlx.types import Event
 from tlx_report.audit_figures import arms_of, by_labels
 from tlx_report.drift_figures import drift_figures
 from tlx_report.embedding import maps

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from tlx.reporting.wording import in_percent
 from tlx.sinks import EVAL, TRAIN
-from tlx.wording import in_percent
 from tlx_report.figures import curves
 
 FEATURES = (
@@ -17,7 +17,7 @@ FEATURES = (
     ("Effective rank of features (RankMe)", {"val": "rankme"}),
     ("Deviation of features", {"val": "feature_std"}),
 )
-"""Panels of what `tlx.health` measures on validation: (heading, {label: metric})."""
+"""Panels of what `tlx.training.health` measures on validation: (heading, {label: metric})."""
 
 
 def figures(start: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:

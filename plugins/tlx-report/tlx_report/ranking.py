@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tlx.rank_table import ordered
+from tlx.selection.rank_table import ordered
 from tlx_report.figures import COLOURS, INK, drawn
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tlx.wording import plain, shown
+from tlx.reporting.wording import plain, shown
 from tlx_report.pictures import embedded
 
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tlx.wording import in_percent, kept_measures
+from tlx.reporting.wording import in_percent, kept_measures
 from tlx_report.figures import COLOURS, drawn
 
 if TYPE_CHECKING:

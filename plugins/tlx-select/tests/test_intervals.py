@@ -6,7 +6,7 @@ from tlx_select.h_score import HScore
 from tlx_select.logme import LogME
 from tlx_select.transrate import TransRate
 
-from tlx.half_samples import halves
+from tlx.numerics.half_samples import halves
 
 RNG = np.random.default_rng(0)
 CENTRES = 0.6 * RNG.normal(size=(4, 16))

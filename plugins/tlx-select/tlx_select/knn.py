@@ -11,7 +11,7 @@ from typing import final
 
 import numpy as np
 
-from tlx.knn import TEMPERATURE
+from tlx.numerics.knn import TEMPERATURE
 from tlx_select.classes_there import classes_there
 
 ROWS = 1024

@@ -1,7 +1,7 @@
 """Probe: the cross-validated accuracy of a logistic regression on the source's features.
 
 What training a head alone would reach, estimated without touching a test split. The solver is
-exact and has no seed (`tlx.linear_probe`), so that sources are compared and not trainings.
+exact and has no seed (`tlx.numerics.linear_probe`), so that sources are compared and not trainings.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from tlx.linear_probe import answers, fitted
+from tlx.numerics.linear_probe import answers, fitted
 from tlx_select.canonical_order import canonical_order
 from tlx_select.classes_there import classes_there
 

@@ -9,11 +9,11 @@ import pytest
 
 from tlx import trees
 from tlx.config import OptimizerConfig
+from tlx.devices.not_finite import FACTOR, IN_A_ROW, TOTAL, counters
 from tlx.model import Model
-from tlx.not_finite import FACTOR, IN_A_ROW, TOTAL, counters
 from tlx.objective import Objective, Term
-from tlx.optimizer import transform
-from tlx.plan import plan
+from tlx.planning.optimizer import transform
+from tlx.planning.plan import plan
 from tlx.protocols import Phase
 from tlx.registry import build
 from tlx.types import Constants, FeatureSpec, Forward, InputSpec, LeafInfo, TrainState, Variables

@@ -15,10 +15,10 @@ import optax
 from jax import Array
 from jax.sharding import Mesh
 
-from tlx.compiled import compiled
+from tlx.devices.compiled import compiled
+from tlx.devices.mesh import constrained, whole
+from tlx.devices.not_finite import guarded, reduced
 from tlx.errors import ConfigError
-from tlx.mesh import constrained, whole
-from tlx.not_finite import guarded, reduced
 from tlx.objective import Objective
 from tlx.protocols import StepFn
 from tlx.trees import merge, partition

@@ -11,7 +11,7 @@ from tlx_strategies.adapters import Adapters
 from tlx import registry
 from tlx.errors import ConfigError
 from tlx.model import Model
-from tlx.plan import plan
+from tlx.planning.plan import plan
 from tlx.protocols import Reparametrises, Strategy
 from tlx.testing.compiling import quick_jit
 from tlx.testing.toys import ToyBackbone

@@ -8,7 +8,7 @@ from tlx_strategies.bitfit import BitFit
 from tlx import trees
 from tlx.errors import ConfigError
 from tlx.model import Model
-from tlx.plan import plan
+from tlx.planning.plan import plan
 from tlx.protocols import Strategy
 from tlx.registry import build
 from tlx.testing.toys import ToyBackbone

@@ -18,7 +18,7 @@ from tlx.model import Model
 from tlx.objective import Objective, Term
 from tlx.protocols import Brings, Strategy
 from tlx.registry import build
-from tlx.run_config import DivergenceConfig, SourceConfig
+from tlx.run_file.run_config import DivergenceConfig, SourceConfig
 from tlx.testing import toys
 from tlx.testing.compiling import compiled_once, quick_jit
 from tlx.testing.toys import ToyBackbone

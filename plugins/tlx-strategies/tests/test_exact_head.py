@@ -10,10 +10,10 @@ from tlx_strategies.feature_transfer import FeatureTransfer
 from tlx_strategies.probe_then_finetune import ProbeThenFinetune
 
 from tlx import registry
+from tlx.contracts.phase import Examples
 from tlx.errors import ConfigError, DivergedError
 from tlx.model import Model
-from tlx.phase import Examples
-from tlx.plan import plan
+from tlx.planning.plan import plan
 from tlx.testing.toys import ToyBackbone
 from tlx.testing.world import world
 from tlx.trees import flat, groups

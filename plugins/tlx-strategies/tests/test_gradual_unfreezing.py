@@ -7,7 +7,7 @@ from tlx_strategies.gradual_unfreezing import GradualUnfreezing
 from tlx import trees
 from tlx.errors import ConfigError
 from tlx.model import Model
-from tlx.plan import plan
+from tlx.planning.plan import plan
 from tlx.protocols import Strategy
 from tlx.registry import build
 from tlx.testing.toys import ToyBackbone

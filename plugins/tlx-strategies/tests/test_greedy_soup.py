@@ -15,11 +15,11 @@ from tlx_strategies.greedy_soup import GreedySoup, average, greedy_soup
 import tlx
 from tlx.errors import ConfigError, WeightsError
 from tlx.protocols import Finishes, Strategy
-from tlx.statistics import recomputed
 from tlx.testing import toys
 from tlx.testing.world import world
 from tlx.trees import flat
 from tlx.types import Variables
+from tlx.weights.statistics import recomputed
 
 KEY = jax.random.key(0)
 HERE = world(8)

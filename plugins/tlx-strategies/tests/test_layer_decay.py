@@ -10,7 +10,7 @@ from tlx_strategies.finetune import Finetune
 from tlx import trees
 from tlx.errors import ConfigError
 from tlx.model import Model
-from tlx.plan import plan
+from tlx.planning.plan import plan
 from tlx.registry import build
 from tlx.testing.toys import ToyBackbone
 from tlx.testing.world import ToyHead

@@ -10,7 +10,7 @@ from tlx_strategies.stochnorm import stochnorm
 
 from tlx.errors import ConfigError
 from tlx.model import Model
-from tlx.plan import plan
+from tlx.planning.plan import plan
 from tlx.protocols import Strategy
 from tlx.registry import build
 from tlx.testing.compiling import quick_jit

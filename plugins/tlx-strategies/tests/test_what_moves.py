@@ -14,8 +14,8 @@ from tlx_strategies.stochnorm import stochnorm
 from tlx import trees
 from tlx.config import OptimizerConfig
 from tlx.objective import Objective
-from tlx.optimizer import transform
-from tlx.plan import plan
+from tlx.planning.optimizer import transform
+from tlx.planning.plan import plan
 from tlx.registry import build
 from tlx.testing.compiling import compiled_once
 from tlx.testing.world import constants, world

@@ -15,7 +15,7 @@ from jax import Array
 from tlx.errors import ConfigError
 from tlx.model import Model
 from tlx.protocols import Brought, ForwardFn, Phase
-from tlx.run_config import DivergenceConfig, SourceConfig
+from tlx.run_file.run_config import DivergenceConfig, SourceConfig
 from tlx.types import Batch, Constants, Forward, Mode, NormPolicy, Params, State, Variables
 from tlx_strategies.finetune import Finetune
 

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from tlx.health import representation
 from tlx.model import Model
+from tlx.training.health import representation
 from tlx.types import Features, Mode, Params, State
 from tlx_strategies import projector
 
@@ -28,7 +28,7 @@ class Embedded(NamedTuple):
 
 
 def width(model: Model) -> int:
-    """Dimensions of what the projector is fed: `tlx.health.representation`."""
+    """Dimensions of what the projector is fed: `tlx.training.health.representation`."""
     specs = model.backbone.features
     some = {spec.name: jax.ShapeDtypeStruct((1, spec.channels), jnp.float32) for spec in specs}
     return jax.eval_shape(lambda features: representation(specs, features), some).shape[-1]

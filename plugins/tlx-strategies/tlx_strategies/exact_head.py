@@ -18,10 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from tlx.contracts.phase import Examples, Solution
 from tlx.errors import ConfigError, DivergedError
 from tlx.model import Model
-from tlx.newton_cg import Info, minimise
-from tlx.phase import Examples, Solution
+from tlx.numerics.newton_cg import Info, minimise
 from tlx.protocols import Head
 from tlx.types import Batch, Features, Params, Variables
 

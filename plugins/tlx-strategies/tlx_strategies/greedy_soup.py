@@ -18,10 +18,10 @@ from jax import Array
 from tlx.errors import WeightsError, listed
 from tlx.model import Model
 from tlx.protocols import Finished, Phase, Strategy
-from tlx.saved import load
-from tlx.statistics import recomputed
 from tlx.trees import flat
 from tlx.types import Batch, Variables
+from tlx.weights.saved import load
+from tlx.weights.statistics import recomputed
 from tlx_strategies.inner_strategy import inner, needs_whole
 
 PARTS = ("backbone", "head")
@@ -54,7 +54,7 @@ class GreedySoup:
     """`strategy`, and after it the greedy soup with the models of `runs`.
 
     Weights of backbone and head are averaged; running statistics of batch norm are computed anew
-    (`tlx.statistics`) for every average, while a model alone keeps its own."""
+    (`tlx.weights.statistics`) for every average, while a model alone keeps its own."""
 
     strategy: Strategy
     runs: tuple[str, ...]

@@ -13,11 +13,11 @@ from typing import NamedTuple
 import jax
 from jax import Array
 
+from tlx.backbones.wrapping import nested
 from tlx.errors import ConfigError
 from tlx.model import Model
 from tlx.trees import flat, matching, unflat
 from tlx.types import Batch, Params
-from tlx.wrapping import nested
 
 
 class Kernel(NamedTuple):

@@ -18,9 +18,9 @@ import optax
 from jax import Array
 
 from tlx.errors import DataError
-from tlx.health import representation
 from tlx.model import Model, pictures
 from tlx.protocols import Phase
+from tlx.training.health import representation
 from tlx.types import (
     Batch,
     Constants,

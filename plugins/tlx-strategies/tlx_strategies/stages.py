@@ -13,11 +13,11 @@ from typing import TypeAlias, final
 
 import jax
 
+from tlx.backbones.wrapping import abstract_input
 from tlx.errors import ConfigError
 from tlx.protocols import Backbone, Staged
 from tlx.trees import flat
 from tlx.types import LeafInfo, LeafKind, NormPolicy
-from tlx.wrapping import abstract_input
 from tlx_strategies import supervised
 
 Levels: TypeAlias = tuple[tuple[str, ...], ...]

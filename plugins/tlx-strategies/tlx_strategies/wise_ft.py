@@ -18,8 +18,8 @@ from jax import Array
 from tlx.errors import ConfigError
 from tlx.model import Model
 from tlx.protocols import Finished, Phase, Strategy
-from tlx.statistics import recomputed
 from tlx.types import Batch, Params, Variables
+from tlx.weights.statistics import recomputed
 from tlx_strategies.inner_strategy import inner, needs_whole
 
 ALPHAS = tuple(np.linspace(0, 1, 11).round(1).tolist())
@@ -49,8 +49,8 @@ def wise_ft(
 class WiseFT:
     """`strategy`, and after it the one of `alphas` that does best on validation.
 
-    Running statistics of batch norm are computed anew for each (`tlx.statistics`), except for
-    alpha = 1, the trained model as it is. Of equals the one nearest to 0.5 is taken, which the
+    Running statistics of batch norm are computed anew for each (`tlx.weights.statistics`), except
+    for alpha = 1, the trained model as it is. Of equals the one nearest to 0.5 is taken, which the
     paper recommends where there is nothing to choose by."""
 
     strategy: Strategy

@@ -10,7 +10,7 @@ from PIL import Image
 from tlx_weights import hub_config, timm_config, transformers_config
 from tlx_weights.hub_config import WAY_OUT
 
-from tlx import decode
+from tlx.data import decode
 from tlx.errors import WeightsError
 from tlx.model import pictures
 from tlx.types import InputSpec

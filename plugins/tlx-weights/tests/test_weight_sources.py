@@ -11,9 +11,9 @@ from safetensors.numpy import save_file
 
 from tlx import registry
 from tlx.errors import ConfigError, WeightsError
-from tlx.manifest import digest
-from tlx.model_folder import save_model
+from tlx.files.manifest import digest
 from tlx.protocols import WeightSource, Writes
+from tlx.run_folder.model_folder import save_model
 from tlx.types import InputSpec, Variables
 
 FILLED = {

@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from tlx import manifest
 from tlx.errors import WeightsError
+from tlx.files import manifest
 
 
 def files_digest(files: Mapping[str, Path], where: str, wanted: str = "") -> str:

@@ -19,8 +19,8 @@ import h5py
 import numpy as np
 
 from tlx.errors import Refused
+from tlx.files.zip_members import begins_like_zip, members, unpacked
 from tlx.types import InputSpec, Tensors
-from tlx.zip_members import begins_like_zip, members, unpacked
 from tlx_weights.hdf5 import Reader
 from tlx_weights.keras_names import Layer, described, grouped, join, plain
 from tlx_weights.weight_file import existing, held, opened

@@ -14,7 +14,7 @@ from typing import final
 import numpy as np
 
 from tlx.errors import Refused
-from tlx.plain_arrays import arrays
+from tlx.files.plain_arrays import arrays
 from tlx.types import InputSpec, Tensors
 from tlx_weights.weight_file import existing, held, opened
 

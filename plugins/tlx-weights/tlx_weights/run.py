@@ -9,11 +9,11 @@ from typing import final
 
 import numpy as np
 
-from tlx.manifest import digest
-from tlx.model_folder import TENSORS, Description, describe, tensors
-from tlx.saved import load
+from tlx.files.manifest import digest
+from tlx.run_folder.model_folder import TENSORS, Description, describe, tensors
 from tlx.trees import flat
 from tlx.types import InputSpec, Tensors
+from tlx.weights.saved import load
 
 
 @final

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from tlx.errors import Refused, WeightsError
-from tlx.model_folder import ABOUT, TENSORS, Description, describe
+from tlx.run_folder.model_folder import ABOUT, TENSORS, Description, describe
 from tlx.types import InputSpec, Tensors
 from tlx_weights.weight_file import existing, held, opened, replace
 

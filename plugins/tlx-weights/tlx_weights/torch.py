@@ -13,8 +13,8 @@ from typing import Any, final
 
 import numpy as np
 
+from tlx.files.zip_members import begins_like_zip
 from tlx.types import InputSpec, Tensors
-from tlx.zip_members import begins_like_zip
 from tlx_weights import torch_legacy, torch_write, torch_zip
 from tlx_weights.torch_state import state_dict
 from tlx_weights.torch_tensors import arrays

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from tlx.errors import Refused
-from tlx.zip_members import members, unpacked
+from tlx.files.zip_members import members, unpacked
 from tlx_weights.torch_pickle import load
 from tlx_weights.torch_tensors import Storage, Storages
 

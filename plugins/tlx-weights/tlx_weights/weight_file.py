@@ -15,8 +15,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from tlx import manifest
 from tlx.errors import Refused, WeightsError, did_you_mean
+from tlx.files import manifest
 from tlx.types import Tensors
 
 

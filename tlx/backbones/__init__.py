@@ -1,0 +1,1 @@
+"""Functions and modules of any framework as a Backbone."""

@@ -1,0 +1,93 @@
+"""A phase: a stretch of training in which the same leaves move.
+
+A strategy is a sequence of phases; `tlx.planning.plan` turns each into a mask over the leaves.
+Opens without importing jax.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple, Protocol, final
+
+from tlx.types import (
+    Batch,
+    Constants,
+    Features,
+    Forward,
+    Mode,
+    NormPolicy,
+    Params,
+    State,
+    Variables,
+)
+
+if TYPE_CHECKING:
+    from jax import Array
+
+    from tlx.model import Model
+
+
+class ForwardFn(Protocol):
+    """What a phase feeds through the model, and the loss per example that comes of it."""
+
+    def __call__(
+        self,
+        model: Model,
+        params: Params,
+        state: State,
+        batch: Batch,
+        constants: Constants,
+        *,
+        rng: Array,
+        mode: Mode,
+        progress: Array,
+    ) -> Forward:
+        """One pass over a batch; `progress` is 0 to 1 over the whole run."""
+        ...
+
+
+class Examples(NamedTuple):
+    """A whole split behind a frozen backbone: the features (N,...) that the head needs, the
+    batch's other entries (`label`, `index`, `weight`, each (N,...)), and the pictures' (H,W)."""
+
+    features: Features
+    batch: Batch
+    size: tuple[int, int]
+
+
+class Solution(NamedTuple):
+    """What an exact solver found: the head's parameters, and how, in a sentence."""
+
+    head: Params
+    note: str
+
+
+class SolveFn(Protocol):
+    """An exact solver for the head alone, in place of a phase's steps."""
+
+    def __call__(
+        self, model: Model, variables: Variables, train: Examples, val: Examples, *, rng: Array
+    ) -> Solution:
+        """The head that minimises its loss over `train`; `val` may choose what is left open."""
+        ...
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A stretch of training in which the same leaves move.
+
+    `group` sends every leaf path (`backbone/...`, `head/...`, `strategy/...`) to a group name;
+    the group 'frozen' is never differentiated. `lr` multiplies the learning rate of a group
+    (1 where absent). `norm` is the batch-norm policy of what moves; a frozen prefix of the
+    backbone always runs in mode 'eval'. With `solve` only the head may move, and the phase's steps
+    are taken at once: un-augmented pictures, no divergences."""
+
+    name: str
+    steps: int
+    group: Callable[[str], str]
+    forward: ForwardFn
+    lr: Mapping[str, float] = field(default_factory=dict)
+    norm: NormPolicy = "train"
+    solve: SolveFn | None = None

@@ -1,0 +1,204 @@
+"""What is wrong with data before anything is trained on them.
+
+Every picture is read once, as training would read it: what cannot be read, labels that contradict
+each other, pictures that are in two splits, classes that are in one split only, and pictures that
+are not what a network expects. What cannot be trained on is broken, what makes a result wrong is
+an error, what may be meant so is a warning; each names its files.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import combinations
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from tlx.data.input_check import oddities
+from tlx.data.look_alikes import Print, pairs, print_of
+from tlx.data.splits import Subset, are_classes
+from tlx.errors import TlxError, listed
+from tlx.types import InputSpec
+
+SPLITS = ("train", "val", "test")
+"""Those of a run, which have to have no picture in common."""
+NAMES = 5
+"""How many files a finding lists."""
+FLAT = 1
+"""A picture whose channels vary no more, of 255, shows nothing."""
+
+
+class Finding(NamedTuple):
+    """A sentence, how grave it is, and the files that it is about, `NAMES` at most."""
+
+    level: Literal["broken", "error", "warning"]
+    text: str
+    files: tuple[str, ...] = ()
+
+    def said(self) -> str:
+        """The sentence with its files."""
+        return f"{self.text} {listed(self.files)}" if self.files else self.text
+
+
+class Checked(NamedTuple):
+    """The findings, gravest first; how many pictures each split has of each class; how many
+    pictures were looked at, of how many."""
+
+    findings: tuple[Finding, ...]
+    counts: Mapping[str, Mapping[str, int]]
+    looked: int
+    pictures: int
+
+    def errors(self) -> tuple[Finding, ...]:
+        """Those that make a result wrong, or none possible."""
+        return tuple(found for found in self.findings if found.level != "warning")
+
+
+class _Look(NamedTuple):
+    """What was seen of one example; `fault` is why there is no picture."""
+
+    split: str
+    name: str
+    label: Any
+    fault: str
+    print: Print | None
+    flat: bool
+
+
+def check(
+    parts: Mapping[str, Subset],
+    classes: tuple[str, ...],
+    *,
+    canvas: tuple[int, int] | None = None,
+    inputs: InputSpec | None = None,
+    limit: int | None = None,
+) -> Checked:
+    """Look at the pictures of a run's splits, `train`, `val` and `test`; of other parts only
+    whether they can be read. At `limit` of them at most, spread evenly; with `inputs` and the size
+    (H,W) that they get, whether they look as a network expects them."""
+    total = sum(map(len, parts.values()))
+    looks = [look for name, part in parts.items() for look in _looks(name, part, total, limit)]
+    counts = {name: counts_of(parts[name], classes) for name in SPLITS}
+    found = [
+        *_unreadable(looks),
+        *_shared(looks),
+        *_contradictions(looks, classes),
+        *_flat(looks),
+        *_one_sided(counts),
+    ]
+    if canvas is not None and inputs is not None and not any(look.fault for look in looks):
+        found += [Finding("warning", text) for text in oddities(parts["train"], canvas, inputs)]
+    found.sort(key=lambda finding: finding.level)
+    return Checked(tuple(found), counts, len(looks), total)
+
+
+def _looks(name: str, part: Subset, total: int, limit: int | None) -> Iterator[_Look]:
+    share = 1.0 if limit is None else min(1.0, limit / total)
+    places = np.linspace(0, len(part) - 1, max(1, round(share * len(part)))).astype(int)
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        yield from threads.map(_look(name, part), places)
+
+
+def _look(name: str, part: Subset) -> Callable[[Any], _Look]:
+    def look(place: Any) -> _Look:
+        called = part.called(int(place))
+        try:
+            example = part[int(place)]
+            picture = np.asarray(example["image"])
+            spread = float(np.ptp(picture, axis=(0, 1)).max())
+            flat = spread <= (FLAT if picture.dtype == np.uint8 else FLAT / 255)
+            return _Look(name, called, example.get("label"), "", print_of(picture), flat)
+        except (TlxError, OSError, ValueError) as error:
+            return _Look(name, called, None, str(error), None, False)
+
+    return look
+
+
+def _unreadable(looks: Sequence[_Look]) -> Iterator[Finding]:
+    bad = [look.fault for look in looks if look.fault]
+    if bad:
+        yield Finding("broken", f"{_many(bad, 'picture')} cannot be read.", _few(bad))
+
+
+def _shared(looks: Sequence[_Look]) -> Iterator[Finding]:
+    """Pictures that are in two splits."""
+    seen = {name: [look for look in looks if look.split == name and look.print] for name in SPLITS}
+    for one, other in combinations(seen, 2):
+        first, second = seen[one], seen[other]
+        found = pairs([x.print for x in first if x.print], [x.print for x in second if x.print])
+        for level, how, places in zip(("error", "warning"), ("", "nearly "), found, strict=True):
+            if not places:
+                continue
+            names = [f"{second[b].name} = {first[a].name}" for a, b in places]
+            what = f"{_many(names, 'picture')} of {other!r} {_are(names)} {how}in {one!r}, too"
+            use = "trained on" if one == "train" else "selected by"
+            why = f": what is measured on them was {use}." if level == "error" else "."
+            yield Finding(level, what + why, _few(names))
+
+
+def _contradictions(looks: Sequence[_Look], classes: tuple[str, ...]) -> Iterator[Finding]:
+    """The same picture, under two labels or more than once in a split."""
+    same: dict[bytes, list[_Look]] = {}
+    for look in looks:
+        if look.print and look.split in SPLITS and np.ndim(look.label) == 0 and classes:
+            same.setdefault(look.print.digest, []).append(look)
+    groups = [each for each in same.values() if len(each) > 1 and not each[0].flat]
+    odd = [each for each in groups if len({int(look.label) for look in each}) > 1]
+    names = [
+        " and ".join(f"{look.name} ({classes[int(look.label)]})" for look in each[:2])
+        for each in odd
+    ]
+    if odd:
+        yield Finding(
+            "error", f"{_many(odd, 'picture')} {_are(odd)} in two classes at once.", _few(names)
+        )
+    twice = [each for each in groups if len({look.split for look in each}) < len(each)]
+    if twice:
+        names = [" = ".join(look.name for look in each[:2]) for each in twice]
+        yield Finding(
+            "warning", f"{_many(twice, 'picture')} {_are(twice)} there more than once.", _few(names)
+        )
+
+
+def _flat(looks: Sequence[_Look]) -> Iterator[Finding]:
+    flat = [look.name for look in looks if look.flat]
+    if flat:
+        yield Finding(
+            "warning", f"{_many(flat, 'picture')} of one colour show nothing.", _few(flat)
+        )
+
+
+def _one_sided(counts: Mapping[str, Mapping[str, int]]) -> Iterator[Finding]:
+    """Classes without examples to learn from, or to be measured by."""
+    for name, why in (
+        ("train", "cannot be learnt"),
+        ("val", "cannot be selected for"),
+        ("test", "cannot be measured"),
+    ):
+        empty = [label for label, count in counts[name].items() if not count]
+        if empty and len(empty) < len(counts[name]):
+            text = f"{_many(empty, 'class', 'classes')} without a picture in {name!r} {why}."
+            yield Finding("error" if name == "train" else "warning", text, _few(empty))
+
+
+def counts_of(part: Subset, classes: tuple[str, ...]) -> dict[str, int]:
+    """Examples of each class; nothing where labels are no classes."""
+    if not are_classes(part.labels, classes):
+        return {}
+    counts = np.bincount(part.labels, minlength=len(classes))
+    return dict(zip(classes, counts.tolist(), strict=True))
+
+
+def _many(things: Sequence[Any], one: str, many: str | None = None) -> str:
+    return f"{len(things):,} {one if len(things) == 1 else many or one + 's'}"
+
+
+def _are(things: Sequence[Any]) -> str:
+    return "is" if len(things) == 1 else "are"
+
+
+def _few(names: Sequence[str]) -> tuple[str, ...]:
+    more = len(names) - NAMES
+    return (*names[:NAMES], f"{more:,} more") if more > 0 else tuple(names)

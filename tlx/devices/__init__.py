@@ -1,0 +1,1 @@
+"""Arithmetic, compilation, devices and processes."""

@@ -1,0 +1,1 @@
+"""Computations on plain arrays that know nothing of networks or runs."""

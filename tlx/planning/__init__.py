@@ -1,0 +1,1 @@
+"""What a run will do, and what cannot work, said before its first step."""

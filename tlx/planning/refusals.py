@@ -1,0 +1,287 @@
+"""What cannot work, said before the first step.
+
+Each function looks at one kind of parts that do not go together and raises a sentence; a run that
+passes them all has everything that its divergences and phases ask for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+from jax import Array
+
+from tlx import trees
+from tlx.data.domain import Domain
+from tlx.data.splits import are_classes
+from tlx.devices.precision import DTYPE, lowered
+from tlx.errors import ConfigError, WeightsError, did_you_mean, listed
+from tlx.model import MOVING, Model, pictures
+from tlx.objective import Term
+from tlx.planning.plan import Planned
+from tlx.protocols import (
+    Accumulates,
+    Augmentation,
+    Mixes,
+    SelfSupervised,
+    Skips,
+    Step,
+    Strategy,
+    WholeBatch,
+)
+from tlx.run_file.run_config import OnNan, RunConfig
+from tlx.types import Batch, DataInfo, Features, Mode, Params, State, Variables
+from tlx.weights import sources
+
+
+def features(model: Model) -> None:
+    """The head reads features that the backbone has."""
+    if model.head is None:
+        return
+    known = [spec.name for spec in model.backbone.features]
+    for name in model.head.needs:
+        if name not in known:
+            raise ConfigError(
+                f"The head reads the feature {name!r}, which the backbone does not have."
+                f"{did_you_mean(name, known)} Features: {listed(known)}."
+            )
+
+
+def modes(model: Model, phases: tuple[Planned, ...]) -> None:
+    """The backbone can tell apart the modes that the phases run it in."""
+    for planned in phases:
+        if planned.model.frozen >= model.depth:
+            continue
+        mode = MOVING[planned.phase.norm]
+        if mode not in model.backbone.modes:
+            raise ConfigError(
+                f"Phase {planned.phase.name!r} with norm = {planned.phase.norm!r} runs the "
+                f"backbone in mode {mode!r}, which it cannot tell apart. It has: "
+                f"{listed(sorted(model.backbone.modes))}."
+            )
+
+
+def precision(phases: tuple[Planned, ...], variables: Variables, batch: Batch) -> None:
+    """The backbone computes in the precision of the phases, and keeps its state in float32."""
+    model = phases[0].model
+    if model.precision == "float32":
+        return
+    mode: Mode = "train" if "train" in model.backbone.modes else "eval"
+
+    def passed(params: Params, state: State, image: Array) -> tuple[Features, State]:
+        own, x = lowered((params, pictures(model.inputs, image)), model.precision)
+        return model.backbone.apply(own, state, x, rng=jax.random.key(0), mode=mode)
+
+    asks = f"precision = {model.precision!r} is nothing that this backbone can do"
+    instead = 'Leave precision at "float32".'
+    stats = variables.state["backbone"]
+    try:
+        features, after = jax.eval_shape(
+            passed, variables.params["backbone"], stats, batch["image"]
+        )
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{asks}: {str(error).splitlines()[0]} {instead}") from error
+    for name in (spec.name for spec in model.backbone.features):
+        if features[name].dtype != DTYPE[model.precision]:
+            raise ConfigError(
+                f"{asks}: it gives {name!r} in {features[name].dtype} all the same, because a "
+                f"layer before it, often a norm, goes by the type of its own numbers. {instead}"
+            )
+    before = trees.flat(stats)
+    for path, leaf in trees.flat(after).items():
+        if leaf.dtype != before[path].dtype:
+            raise ConfigError(f"{asks}: it leaves the state {path!r} in {leaf.dtype}. {instead}")
+
+
+def accumulation(step: Step, batch_size: int, devices: int, things: Mapping[str, object]) -> None:
+    """A batch can be computed in the parts that a step asks for; `things` are divergences and the
+    strategy by what a sentence calls them."""
+    parts = step.accumulate if isinstance(step, Accumulates) else 1
+    if parts == 1:
+        return
+    if batch_size % (parts * devices):
+        on = f" on {devices} devices" if devices > 1 else ""
+        near = max(1, round(batch_size / (parts * devices))) * parts * devices
+        raise ConfigError(
+            f"[step] accumulate = {parts} asks for {parts} equal parts{on}, and a batch of "
+            f"{batch_size} pictures has none. Set batch_size to a multiple of {parts * devices}, "
+            f"such as {near}."
+        )
+    for name, thing in things.items():
+        if isinstance(thing, WholeBatch) and thing.whole_batch:
+            raise ConfigError(
+                f"[step] accumulate = {parts} computes a batch in parts, and {name} has to see it "
+                f"whole: {thing.whole_batch}. Leave accumulate out and lower batch_size, or "
+                f"replace {name}."
+            )
+
+
+def skipping(step: Step, on_nan: OnNan) -> None:
+    """The step can leave updates out where the run file asks for it."""
+    if on_nan != "stop" and not (isinstance(step, Skips) and step.skips):
+        raise ConfigError(
+            f"[optimizer] on_nan = {on_nan!r} leaves out updates that are not finite, which the "
+            f"step of this run cannot. Leave on_nan out, or take the step 'jit'."
+        )
+
+
+def sampling(labels: np.ndarray, info: DataInfo) -> None:
+    """Classes that can be drawn equally often."""
+    if not are_classes(labels, info.classes):
+        raise ConfigError(
+            f'[data] sampling = "balanced" needs one class per example; the labels of '
+            f"{info.name!r} are numbers or several classes at once. Remove sampling."
+        )
+
+
+MOVED_BY: Mapping[str, frozenset[str]] = {
+    "params": frozenset({"backbone"}),
+    "head_params": frozenset({"head"}),
+    "features": frozenset({"backbone"}),
+    "outputs": frozenset({"backbone", "head"}),
+    "source_head_outputs": frozenset({"backbone"}),
+    "domain_features": frozenset({"backbone"}),
+    "domain_outputs": frozenset({"backbone", "head"}),
+}
+"""The parts of the model that change the value of a word."""
+
+
+def idle(terms: tuple[Term, ...], phases: tuple[Planned, ...]) -> None:
+    """Every divergence can move something in some phase."""
+    moving: set[str] = set()
+    for planned in phases:
+        if planned.phase.solve is None:
+            moves = jax.tree.leaves(planned.trainable.get("head", ()))
+            moving |= {"head"} if any(moves) else set()
+            moving |= {"backbone"} if planned.model.frozen < planned.model.depth else set()
+    for term in terms:
+        if not any(MOVED_BY.get(word, frozenset()) & moving for word in term.words):
+            raise ConfigError(
+                f"Divergence {term.name!r} would have no effect: it depends on the backbone, which "
+                f"this strategy keeps as it is in every phase. Leave it out, or choose a strategy "
+                f"that moves the backbone, such as 'finetune'."
+            )
+
+
+def solved(
+    phases: tuple[Planned, ...],
+    terms: tuple[Term, ...],
+    augmentations: tuple[Augmentation | Mixes, ...],
+    balanced: bool = False,
+) -> None:
+    """What a run asks for must have an effect somewhere."""
+    if any(planned.phase.solve is None for planned in phases):
+        return
+    lost = [f"the divergence {term.name!r}" for term in terms]
+    lost += ["the augmentations"] if augmentations else []
+    lost += ['[data] sampling = "balanced"'] if balanced else []
+    if lost:
+        raise ConfigError(
+            f"{lost[0][0].upper()}{lost[0][1:]} would have no effect: every phase of this strategy "
+            f"solves for the head on all pictures as they are, without divergences. Set the "
+            f'strategy\'s solver to "steps", or leave it out.'
+        )
+
+
+def mixing(
+    config: RunConfig,
+    strategy: Strategy,
+    terms: tuple[Term, ...],
+    augmentations: tuple[Augmentation | Mixes, ...],
+) -> None:
+    """Pictures are mixed at most once, where both labels count, and nobody wants one of them."""
+    names = [
+        part.name
+        for part, change in zip(config.augmentation, augmentations, strict=True)
+        if isinstance(change, Mixes)
+    ]
+    if not names:
+        return
+    what = f"The augmentation {names[0]!r} makes one picture of two"
+    if len(names) > 1:
+        raise ConfigError(
+            f"{what}, and {names[1]!r} would mix the result again; an example has room for two "
+            f"labels. Keep one of them."
+        )
+    if config.head is None or isinstance(strategy, SelfSupervised):
+        raise ConfigError(
+            f"{what} and mixes their labels, and the strategy {config.strategy.name!r} learns "
+            f"without labels. Leave {names[0]!r} out."
+        )
+    if config.cache_views:
+        raise ConfigError(
+            f"{what}, which are drawn anew at every step; cache_views keeps what the network says "
+            f"of each picture by itself. Leave out one of the two."
+        )
+    for term in terms:
+        if single := sorted(term.words & {"batch", "recorded"}):
+            raise ConfigError(
+                f"{what}, and the divergence {term.name!r} asks for {single[0]!r}, which is about "
+                f"the first of them alone. Leave out one of the two."
+            )
+
+
+def divergences(
+    terms: tuple[Term, ...],
+    words: Mapping[str, frozenset[str]],
+    named: Mapping[str, sources.Source],
+    model: Model,
+    variables: Variables,
+    info: DataInfo,
+    domain: Domain | None,
+) -> None:
+    """What every divergence asks for is there, and comparable."""
+    if len({term.name for term in terms}) < len(terms):
+        raise ConfigError(
+            f"Two divergences have one name among {listed(t.name for t in terms)}, of which the "
+            f"strategy brings some along. Give yours a label."
+        )
+    for term in terms:
+        for word in sorted(words[term.name]):
+            if word in ("outputs", "domain_outputs") and not model.head:
+                raise ConfigError(
+                    f"Divergence {term.name!r} asks for {word!r}, and this run has no head. Use a "
+                    f"divergence of features or parameters."
+                )
+            if word.startswith("domain_") and domain is None:
+                raise ConfigError(
+                    f"Divergence {term.name!r} asks for {word!r}, and this run has no second "
+                    f"stream of pictures. Give it a [domain] table, written like [data]."
+                )
+            if not word.startswith("source_"):
+                continue
+            if term.source not in named:
+                raise ConfigError(
+                    f"Divergence {term.name!r} compares with the source model {term.source!r}, "
+                    f"which this run does not have.{did_you_mean(term.source, named)} Sources: "
+                    f"{listed(named)}. Give [weights], or a [sources.{term.source}] table."
+                )
+            source = named[term.source]
+            if word == "source_params":
+                _same_tree(term.name, variables, source.variables)
+            if word in ("source_outputs", "source_head_outputs") and source.model.head is None:
+                raise ConfigError(
+                    f"Divergence {term.name!r} asks for {word!r}, but the weights of source "
+                    f"{term.source!r} hold no head that fits. Use a divergence of features or "
+                    f"parameters, or weights with a head of {len(info.classes)} classes."
+                )
+            theirs = source.classes or info.classes
+            both = word == "source_outputs" and "outputs" in words[term.name]
+            if both and theirs != info.classes:
+                raise ConfigError(
+                    f"Divergence {term.name!r} compares outputs over different classes: the "
+                    f"source knows {listed(theirs[:4])}, ..., the data "
+                    f"{listed(info.classes[:4])}, .... Use a divergence of features or parameters."
+                )
+
+
+def _same_tree(name: str, variables: Variables, source: Variables) -> None:
+    here = {path: np.shape(leaf) for path, leaf in trees.flat(variables.params["backbone"]).items()}
+    there = {path: np.shape(leaf) for path, leaf in trees.flat(source.params["backbone"]).items()}
+    if here != there:
+        odd = sorted(set(here.items()) ^ set(there.items()))[0][0]
+        raise WeightsError(
+            f"Divergence {name!r} compares parameters of two different networks; {odd!r} is not "
+            f"the same in both. Use a source of the same backbone, or a divergence of features."
+        )

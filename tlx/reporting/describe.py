@@ -1,0 +1,109 @@
+"""What an experiment is, as plain data.
+
+For the first lines of a run, its report and `tlx show`; `tlx.reporting.wording` puts it in words.
+"""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+from typing import Any
+
+import jax
+
+from tlx import __version__, registry, trees
+from tlx import config as configs
+from tlx.assemble import Experiment
+from tlx.data.data_check import counts_of
+from tlx.data.input_check import oddities
+from tlx.devices import mesh
+from tlx.planning.records import needs
+
+
+def described(experiment: Experiment) -> dict[str, Any]:
+    """What runs, on what, from where: plain data, the larger part of the `start` event."""
+    config, report = experiment.config, experiment.report
+    return {
+        "device": device(),
+        "mesh": mesh.described(experiment.mesh),
+        "name": config.name,
+        "config": configs.table(config),
+        "data": {
+            "name": config.data.name,
+            "classes": experiment.info.classes,
+            "sizes": experiment.sizes,
+            "notes": experiment.splits.notes + _odd(experiment),
+            "counts": {
+                name: counts_of(part, experiment.info.classes)
+                for name, part in experiment.splits.parts.items()
+            },
+        },
+        "backbone": {
+            "name": config.backbone.name,
+            "parameters": trees.count(experiment.variables.params["backbone"]),
+        },
+        "weights": report
+        and config.weights
+        and {
+            "name": config.weights.name,
+            "loaded": len(report.loaded),
+            "dialect": report.dialect,
+            "changed": [(leaf.path, leaf.change) for leaf in report.loaded if leaf.change],
+            "initialised": [(leaf.path, leaf.why) for leaf in report.initialised],
+            "skipped": [(tensor.name, tensor.why) for tensor in report.skipped],
+            "notes": report.notes,
+            "sha256": report.sha256,
+        },
+        "trainable": experiment.trainable,
+        "total": trees.count(experiment.variables.params),
+        "phases": [
+            {
+                "name": planned.phase.name,
+                "steps": planned.phase.steps,
+                "trainable": planned.moving(experiment.variables.params),
+                "norm": planned.phase.norm,
+                "frozen_stages": planned.model.frozen,
+                "solved": planned.phase.solve is not None,
+            }
+            for planned in experiment.phases
+        ],
+        "divergences": [
+            {
+                "name": term.name,
+                "weight": experiment.weight(term),
+                "schedule": term.schedule,
+                "words": sorted(needs(term)),
+            }
+            for term in experiment.terms
+        ],
+        "domain": experiment.domain
+        and {"name": experiment.domain.name, "pictures": len(experiment.domain.train)},
+        "selection": experiment.selection,
+    }
+
+
+def _odd(experiment: Experiment) -> tuple[str, ...]:
+    """What about the pictures does not look like what the weights were trained on."""
+    if experiment.report is None:
+        return ()
+    return oddities(experiment.splits.train, experiment.canvas, experiment.model.inputs)
+
+
+def device() -> str:
+    """The device in words."""
+    first = jax.devices()[0]
+    kind = first.device_kind if first.platform != "cpu" else platform.machine()
+    hosts = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    return f"{first.platform} ({kind}), {jax.device_count()} device(s){hosts}"
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a result."""
+    names = ("jax", "jaxlib", "optax", "grain", "numpy")
+    plugins = {plugin.distribution: plugin.version for plugin in registry.find()}
+    return {
+        "python": platform.python_version(),
+        "tlx": __version__,
+        **{name: metadata.version(name) for name in names},
+        **plugins,
+    }

@@ -1,0 +1,57 @@
+"""A run's own look at its pictures, before the first step and once for the same data.
+
+A picture that cannot be read would end the run when its turn comes, hours in; one that is in two
+splits would never be noticed. What was found is kept in the user's cache folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from tlx.assemble import Experiment
+from tlx.data.data_check import Finding, check
+from tlx.errors import DataError
+from tlx.files.cache_folder import cache_folder
+
+FORM = 1
+"""Of what is kept; another one is looked at anew."""
+
+
+def first_look(experiment: Experiment) -> tuple[str, ...]:
+    """Sentences about what makes a result wrong or may do so. Looks at `[data] check` pictures at
+    most. Raises DataError for pictures that cannot be read, naming them."""
+    limit, domain = experiment.config.data.check, experiment.domain
+    if not limit:
+        return ()
+    parts = experiment.splits.parts
+    if domain is not None:
+        parts["domain"] = domain.train
+    about = (FORM, experiment.info.fingerprint, limit, experiment.config.domain)
+    digest = hashlib.sha256(repr(about).encode())
+    for part in parts.values():
+        digest.update(part.indices.tobytes())
+    kept = cache_folder() / "looked_at" / f"{digest.hexdigest()}.json"
+    try:
+        said = [str(text) for text in json.loads(kept.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError, RecursionError):
+        found = check(parts, experiment.info.classes, limit=limit)
+        broken = [finding for finding in found.findings if finding.level == "broken"]
+        if broken:
+            raise DataError(_refusal(broken)) from None
+        said = [finding.said() for finding in found.findings]
+        if said and found.looked < found.pictures:
+            said.append(
+                f"{found.looked:,} of {found.pictures:,} pictures were looked at; "
+                f"`tlx data check` looks at all of them."
+            )
+        try:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_text(json.dumps(said), encoding="utf-8")
+        except OSError:
+            pass  # it is looked at again the next time
+    return tuple(said)
+
+
+def _refusal(broken: list[Finding]) -> str:
+    return "\n".join("\n  ".join((finding.text, *finding.files)) for finding in broken)

@@ -1,0 +1,1 @@
+"""A run's folder: whose it is, what it was started with, and what it leaves."""

@@ -1,0 +1,154 @@
+"""The folder of a run: whose it is, and what lies where.
+
+Two runs never write into one folder and nothing is overwritten unasked. Files appear at once or
+not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tlx import config as configs
+from tlx.config import RunConfig
+from tlx.errors import CheckpointError, ConfigError, listed
+from tlx.files.stored_json import read_object, require
+from tlx.run_file import folder_code
+
+RUN_FILE = "run.toml"
+SPLIT = "split.csv"
+PROVENANCE = "provenance.json"
+METRICS = "metrics.jsonl"
+CHECKPOINTS = "checkpoints"
+MODEL = "model"
+RESULT = "result.json"
+ANSWERS = "answers.npz"
+PROFILE = "profile"
+HARMLESS = (
+    "out", "sink", "log_every", "checkpoint_seconds", "health.stop",
+    "mesh.hosts", "mesh.heartbeat_seconds",
+)  # fmt: skip
+"""What may differ when a run is resumed: it changes nothing in the result."""
+NUMBER = (int, float)
+COMPARED = {
+    "examples": {"test": int}, "weights": (str, type(None)),
+    "trainable_parameters": int, "seconds": NUMBER,
+}  # fmt: skip
+"""What of a run's result its comparison with others reads, beside its metric."""
+AGAIN = ". Remove it and use --resume: the run is measured again from its last checkpoint."
+
+
+def claim(out: Path, config: RunConfig, *, resume: bool, overwrite: bool) -> bool:
+    """Make the run's folder its own and leave the resolved run file there; True to resume.
+
+    A folder that holds something is refused unless `resume` (then it must hold the same run) or
+    `overwrite` (then it must be a run's folder, and is emptied)."""
+    there = out / RUN_FILE
+    occupied = out.exists() and any(out.iterdir())
+    if occupied and not resume and not overwrite:
+        raise ConfigError(
+            f"{out} already holds something. Use --resume to go on with that run, --overwrite to "
+            f"replace it, or --out to write elsewhere."
+        )
+    if occupied and not there.exists():
+        raise ConfigError(
+            f"{out} is not the folder of a run (no {RUN_FILE}); choose another --out."
+        )
+    if occupied and resume:
+        begun = configs.read(there)
+        changed = [path for path in configs.differences(begun, config) if not _harmless(path)]
+        if changed:
+            finished = [path.name for path in out.iterdir() if (path / RESULT).exists()]
+            kept = (
+                f" {finished[0]!r} is finished: another run file can have it as its weights, "
+                f"'run:{out / finished[0]}'."
+                if config.stage and finished
+                else ""
+            )
+            raise CheckpointError(
+                f"Cannot resume in {out}: the run there was started with other settings for "
+                f"{listed(changed)}. Use the same run file, or --overwrite to start anew.{kept}"
+            )
+        theirs, ours = configs.table(begun), configs.table(config)
+        if folder_code.named(theirs) == folder_code.named(ours):  # said by this user, too
+            folder_code.remember(there, ours)
+        return True
+    if occupied:
+        for entry in out.iterdir():
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    return inside(out, config)
+
+
+def inside(out: Path, config: RunConfig) -> bool:
+    """Begin a run in an empty folder, or in one below a folder that is claimed already; True where
+    it was begun before."""
+    if (out / RUN_FILE).exists():
+        return True
+    out.mkdir(parents=True, exist_ok=True)
+    (out / RUN_FILE).write_text(configs.dumps(config))
+    folder_code.remember(out / RUN_FILE, configs.table(config))
+    return False
+
+
+def runs(config: RunConfig, out: Path) -> tuple[tuple[str, RunConfig, Path], ...]:
+    """(name, run, its folder) of all that a run file asks for, in order: its variants, its stages,
+    of which the last may be `<stage>/<variant>`, or itself."""
+    if config.stage:
+        return tuple(
+            (f"{stage}/{name}" if whole.variant else stage, run, into)
+            for stage, whole in configs.stages(config, out)
+            for name, run, into in runs(whole, out / stage)
+        )
+    if config.variant:
+        return tuple((name, run, out / name) for name, run in configs.expand(config))
+    return ((config.name, config, out),)
+
+
+def release(out: Path) -> None:
+    """Let go of a folder in which nothing came about but run files, so that a run that was
+    refused leaves no trace."""
+    if all(path.name == RUN_FILE for path in out.rglob("*") if path.is_file()):
+        shutil.rmtree(out, ignore_errors=True)
+
+
+def of(config: RunConfig) -> Path:
+    """Where a run writes unless it is told otherwise: its `out`, else `runs/<name>`."""
+    return Path(config.out or Path("runs") / config.name)
+
+
+def _harmless(path: str) -> bool:
+    """Whether a dotted path is below what may differ, in the run or in a part of it."""
+    path = re.sub(r"^(stage|variant)\.\d+\.", "", path)
+    return any(f"{path}.".startswith(f"{key}.") for key in HARMLESS)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file whole."""
+    written = path.with_suffix(".tmp")
+    written.write_text(json.dumps(content, indent=2) + "\n")
+    written.replace(path)
+
+
+def read_result(out: Path) -> dict[str, Any] | None:
+    """What a finished run or study left in its `result.json`; None where it has not finished.
+    Raises CheckpointError where it is damaged."""
+    path = out / RESULT
+    return read_object(path, AGAIN) if path.exists() else None
+
+
+def read_run(out: Path) -> dict[str, Any] | None:
+    """`read_result` of one run, in which all is there that variants are compared by."""
+    found = read_result(out)
+    if found is None:
+        return None
+    match found.get("selection"):
+        case [str(metric), str()]:
+            needs = {"val": {metric: NUMBER}, "test": {metric: NUMBER}}
+        case _:
+            needs = {"selection": ()}  # whatever it is, it is none
+    require(found, {**COMPARED, **needs}, out / RESULT, AGAIN)
+    return found

@@ -1,0 +1,245 @@
+"""The folder of a model: numbers, and what it takes to use them.
+
+`model.safetensors` holds the numbers under their leaf paths; `model.json` says which backbone
+and head they belong to, how pictures reach them, what the classes are called, and the digest of
+the numbers. A model that is a small change to other weights names these and holds the change.
+Nothing is pickled, and a file that it names (`FILE.py:Object`) is not run unless it is trusted
+(`tlx.run_file.folder_code`), so opening somebody's model runs no code of theirs.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import tlx
+from tlx.contracts.validation import fitted
+from tlx.errors import WeightsError, did_you_mean, listed
+from tlx.files import manifest
+from tlx.run_file import folder_code
+from tlx.trees import flat
+from tlx.types import InputSpec, Variables
+
+WHOLE, CHANGE = 1, 2
+"""Formats: all numbers, or those in which a model differs from its base."""
+TENSORS, ABOUT = "model.safetensors", "model.json"
+MOST_PIXELS = 2**26
+"""Of a canvas, whatever a file says: memory is taken for it."""
+
+
+class Named(Protocol):
+    """A plugin as a run file names it."""
+
+    @property
+    def name(self) -> str:
+        """The reference that the registry finds it by."""
+        ...
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """What its factory was given; strings, numbers, lists and mappings of them."""
+        ...
+
+
+class Base(NamedTuple):
+    """The weights that a model is a small change to, the digest of their file, and the strategy
+    whose `effective` makes one network of both; each is the name and the options of a plugin."""
+
+    weights: tuple[str, dict[str, Any]]
+    sha256: str
+    strategy: tuple[str, dict[str, Any]]
+
+
+class Description(NamedTuple):
+    """`model.json`, checked against the tensors beside it. `backbone` and `head` are the name and
+    the options of a plugin, `canvas` the (H,W) of the pictures in a batch."""
+
+    folder: Path
+    backbone: tuple[str, dict[str, Any]]
+    head: tuple[str, dict[str, Any]] | None
+    inputs: InputSpec
+    canvas: tuple[int, int]
+    classes: tuple[str, ...]
+    base: Base | None = None
+
+    @property
+    def plugins(self) -> tuple[Any, ...]:
+        """All that loading it builds."""
+        return self.backbone, self.head, self.base
+
+
+def save_model(
+    folder: Path,
+    *,
+    backbone: Named,
+    head: Named | None,
+    inputs: InputSpec,
+    canvas: tuple[int, int],
+    classes: tuple[str, ...],
+    variables: Variables,
+    base: Base | None = None,
+    same: frozenset[str] = frozenset(),
+) -> None:
+    """Write the two files. Only backbone and head are kept: what served the training (a strategy's
+    average, a divergence's regressor) has no part in a prediction. With a `base`, the strategy's
+    parameters are kept, too, and the leaves that are the `same` there are not.
+
+    Each file is replaced as a whole, the description last; a crash in between leaves a
+    digest that does not match, which `load` reports."""
+    from safetensors.numpy import save
+
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = ("backbone",) if head is None else ("backbone", "head")
+    kept = Variables(*({part: tree[part] for part in parts} for tree in variables))
+    if base is not None and "strategy" in variables.params:
+        kept = Variables({**kept.params, "strategy": variables.params["strategy"]}, kept.state)
+    tensors = {path: _tensor(leaf) for path, leaf in flat(kept).items() if path not in same}
+    partial = folder / f".{TENSORS}.partial"
+    partial.write_bytes(save(tensors))  # `save_file` lets only its owner read the file
+    manifest.flush(partial)
+    about = {
+        "format": WHOLE if base is None else CHANGE,
+        "tlx": tlx.__version__,
+        "backbone": {"name": backbone.name, "options": dict(backbone.options)},
+        "head": head and {"name": head.name, "options": dict(head.options)},
+        "inputs": asdict(inputs),
+        "canvas": canvas,
+        "classes": classes,
+        "sha256": manifest.digest(partial),
+    }
+    if base is not None:
+        about["base"] = base._asdict()
+    text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
+    partial.replace(folder / TENSORS)
+    manifest.write(folder / ABOUT, text)
+    folder_code.remember(folder / ABOUT, about)
+
+
+def find(path: Path | str) -> Path:
+    """The model folder that a run folder or a model folder means.
+
+    Raises WeightsError where there is none, with what is there instead."""
+    path = Path(path)
+    for folder in (path, path / "model"):
+        if (folder / ABOUT).is_file():
+            return folder
+    if not path.exists():
+        near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise WeightsError(f"There is no folder {path}.{did_you_mean(path.name, near)}")
+    below = sorted(p.parent.parent.name for p in path.glob(f"*/model/{ABOUT}"))
+    hint = (
+        f"It holds several runs: name one of {listed(below)}."
+        if below
+        else "A run writes its model when it ends; finish it with --resume."
+        if (path / "run.toml").is_file()
+        else "Give the folder of a run, such as runs/NAME."
+    )
+    raise WeightsError(f"{path} holds no model: there is no {ABOUT} in it. {hint}")
+
+
+def describe(path: Path | str) -> Description:
+    """What a model folder (or a run's folder) holds; the digest of the tensors is checked.
+
+    Raises WeightsError for a folder without a model, of a later format or damaged."""
+    folder = find(path)
+    try:
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        form, expected = about["format"], about["sha256"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise WeightsError(f"{folder / ABOUT} is damaged or no description of a model.") from error
+    if form not in (WHOLE, CHANGE):
+        raise WeightsError(
+            f"{folder / ABOUT} has format {form}; tlx {tlx.__version__} reads formats up to "
+            f"{CHANGE}. "
+            f"It was written by tlx {about.get('tlx')}: install that version or a later one."
+        )
+    if not (folder / TENSORS).is_file():
+        raise WeightsError(f"{folder / TENSORS} is missing. Copy the model folder again.")
+    if manifest.digest(folder / TENSORS) != expected:
+        raise WeightsError(
+            f"{folder / TENSORS} is damaged or belongs to another {ABOUT}: its sha256 is not the "
+            f"one written there. Copy the model folder again, or finish the run with --resume."
+        )
+    try:
+        return _description(folder, about)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise WeightsError(f"{folder / ABOUT} lacks or garbles a part: {error}.") from error
+
+
+def tensors(folder: Path) -> dict[str, np.ndarray]:
+    """Leaf path -> array of a model folder."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(folder / TENSORS)
+    except SafetensorError as error:
+        raise WeightsError(f"{folder / TENSORS} is no safetensors file: {error}.") from error
+
+
+def _tensor(leaf: Any) -> np.ndarray:
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        leaf = jax.random.key_data(leaf)
+    # A copy in C order, because safetensors writes the memory as it lies.
+    return np.array(leaf, order="C")
+
+
+def _description(folder: Path, about: Mapping[str, Any]) -> Description:
+    """Raises KeyError, TypeError, ValueError or AttributeError for what is missing or garbled."""
+
+    def part(value: Any, where: str) -> tuple[str, dict[str, Any]]:
+        return _as(str, value["name"], where), _as(dict[str, Any], value["options"], where)
+
+    base = about.get("base")
+    return Description(
+        folder=folder,
+        backbone=part(about["backbone"], "backbone"),
+        head=about["head"] and part(about["head"], "head"),
+        inputs=_inputs(about["inputs"]),
+        canvas=_sides(about["canvas"], "canvas"),
+        classes=_as(tuple[str, ...], about["classes"], "classes"),
+        base=base and Base(
+            _as(tuple[str, dict[str, Any]], base["weights"], "base.weights"),
+            _as(str, base["sha256"], "base.sha256"),
+            _as(tuple[str, dict[str, Any]], base["strategy"], "base.strategy"),
+        ),
+    )  # fmt: skip
+
+
+def _as(kind: Any, value: Any, where: str) -> Any:
+    found, problems = fitted(kind, value, where)
+    if problems:
+        raise ValueError("; ".join(problems).rstrip("."))
+    return found
+
+
+def _inputs(value: Any) -> InputSpec:
+    if unknown := value.keys() - {field.name for field in fields(InputSpec)}:
+        raise ValueError(f"inputs: nobody knows {sorted(unknown)[0]!r}")
+    found: InputSpec = _as(InputSpec, value, "inputs")
+    if found.size is not None:
+        _sides(found.size, "inputs.size")
+    numbers = (*found.mean, *found.std, found.scale, found.crop)
+    if not (
+        len(found.mean) == len(found.std) == found.channels > 0
+        and all(map(math.isfinite, numbers))
+        and min(*found.std, found.scale) > 0
+        and 0 < found.crop <= 1
+    ):
+        raise ValueError(f"inputs: {found} is no preprocessing of a picture")
+    return found
+
+
+def _sides(value: Any, where: str) -> tuple[int, int]:
+    height, width = _as(tuple[int, int], value, where)
+    if min(height, width) < 1 or height * width > MOST_PIXELS:
+        raise ValueError(f"{where}: {height}x{width} is no size of a picture")
+    return height, width

@@ -1,0 +1,100 @@
+"""Which data and weights a run was started with, held against them when it goes on or is measured
+again.
+
+A path in a run file says where things lie and not what they are: with the same settings a resumed
+run would go on with other pictures or compare with another source, and a number that is measured
+again would be about another test.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from tlx import trees
+from tlx.errors import CheckpointError
+from tlx.files import manifest
+from tlx.files.stored_json import read_object, require
+from tlx.run_folder import folder, membership
+from tlx.run_folder.membership import RESUMING, Classed, Occasion
+from tlx.types import DataInfo, Variables
+
+Facts: TypeAlias = Mapping[str, Mapping[str, Any]]
+"""Table of the run file -> field -> what JSON can hold."""
+
+
+def of_data(info: DataInfo) -> dict[str, Any]:
+    """What identifies data, in the order in which it is compared."""
+    fields = ("classes", "shape", "splits", "fingerprint")
+    return {field: getattr(info, field) for field in fields}
+
+
+def of_numbers(variables: Variables) -> str:
+    """sha256 over the path, shape, dtype and bytes of every leaf."""
+    digest = hashlib.sha256()
+    for path, leaf in trees.flat(variables).items():
+        array = np.asarray(leaf)
+        digest.update(f"{path}/{array.shape}/{array.dtype}/".encode() + array.tobytes())
+    return digest.hexdigest()
+
+
+def keep(out: Path, facts: Facts, splits: Mapping[str, Classed]) -> None:
+    """Write into the run's folder `out` what it starts with and which example is in which split.
+    What is there already is held against it, see `verify`."""
+    verify(out, facts, splits, RESUMING)
+    if not (table := out / folder.SPLIT).exists():  # or it has just been held against them
+        membership.keep(table, splits)
+    if not (path := out / folder.PROVENANCE).exists():
+        manifest.write(path, json.dumps(facts, indent=1) + "\n")
+
+
+def verify(out: Path, facts: Facts, splits: Mapping[str, Classed], occasion: Occasion) -> None:
+    """Hold what a run wrote down against `facts`, where both have it. Raises CheckpointError with
+    the first field, such as `data.classes`, that is another one."""
+    table = out / folder.SPLIT
+    then, now = _read(out / folder.PROVENANCE), json.loads(json.dumps(facts))
+    both = ((n, f, value) for n in then if n in now for f, value in then[n].items())
+    for name, field, before in both:
+        after = now[name].get(field)
+        if before != after:
+            how = _difference(field, before, after)
+            if field == "fingerprint":
+                how = membership.relabelled(table, splits) or how
+            raise CheckpointError(
+                f"{occasion.refusal}: {name}.{field} is not what the run in {out} was started "
+                f"with ({how}). {occasion.advice(out)}"
+            )
+    if table.exists():
+        membership.verify(table, splits, occasion)
+
+
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    if not path.exists():  # of a run that began before it was written down
+        return {}
+    damaged = ", so that nobody knows what the run was started with. Use --overwrite to start anew."
+    found = read_object(path, damaged)
+    require(found, dict.fromkeys(found, dict), path, damaged)
+    return found
+
+
+def _difference(field: str, before: Any, after: Any) -> str:
+    """The first difference, in words."""
+    if isinstance(before, list) and isinstance(after, list) and field == "classes":
+        for number, (was, now) in enumerate(zip(before, after, strict=False)):
+            if was != now:
+                return f"class {number} was {was!r} and is {now!r}"
+        return f"{len(before)} classes then, {len(after)} now"
+    if field == "fingerprint":
+        return "files and labels are the same, so that pictures themselves are others"
+    return f"{_said(before)} then, {_said(after)} now"
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{number} examples of {name!r}" for name, number in value.items())
+    return "x".join(map(str, value)) if isinstance(value, list) else str(value)

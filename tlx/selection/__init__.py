@@ -1,0 +1,1 @@
+"""Which source for which target, before anything is trained."""

@@ -1,0 +1,78 @@
+"""A task as a vector: how much its answers depend on each filter of a network.
+
+Task2Vec (Achille et al. 2019, arXiv:1902.03545, section 2): the diagonal of the Fisher information
+of a probe network's kernels, averaged over each filter. Tasks that need the same filters lie close
+to each other, whatever their classes are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from tlx.devices.compiled import compiled
+from tlx.model import Model
+from tlx.trees import flat
+from tlx.types import Batch, Features, Variables
+
+
+def task_embedding(
+    model: Model,
+    variables: Variables,
+    answer: Callable[[Any, Features, tuple[int, int]], Array],
+    head: Any,
+    batches: Iterable[Batch],
+    *,
+    seed: int,
+) -> np.ndarray:
+    """(F,) float64: for each filter of each kernel the mean over its numbers and over examples of
+    (∂ log p(y|x) / ∂w)², y drawn from what the task's own head answers.
+
+    `answer` gives logits (B,classes) of (`head`, features, picture size). In mode 'eval', on
+    pictures as they are. What is drawn for an example depends on `seed` and its index alone."""
+    # One example at a time: gradients of several kernels at once are grouped convolutions, which
+    # take a CPU twice as long.
+    step = compiled(partial(_squares, model, answer))
+    total, count = None, 0
+    for batch in batches:
+        for row in np.flatnonzero(batch["weight"]):
+            image, index = batch["image"][row], batch["index"][row]
+            found = step(variables, head, image, index, seed)
+            total = found if total is None else jax.tree.map(jnp.add, total, found)
+            count += 1
+    kernels = {}
+    for path, leaf in flat(total).items():
+        info = model.backbone.leaf(path)
+        if info.kind == "kernel" and leaf.ndim >= 2:
+            kernels[path] = np.moveaxis(np.asarray(leaf, np.float64), info.out, 0)
+    each = [kernel.reshape(len(kernel), -1).mean(1) / count for kernel in kernels.values()]
+    return np.concatenate(each)
+
+
+def _squares(
+    model: Model,
+    answer: Callable[[Any, Features, tuple[int, int]], Array],
+    variables: Variables,
+    head: Any,
+    image: Array,
+    index: Array,
+    seed: Array,
+) -> Any:
+    """The squared gradient of one example, shaped like the backbone."""
+    key = jax.random.key(0)  # nothing is random in mode 'eval'
+
+    def drawn(backbone: Any) -> Array:
+        params = {**variables.params, "backbone": backbone}
+        features, _ = model.features(params, variables.state, image[None], rng=key, mode="eval")
+        likely = answer(head, features, (image.shape[0], image.shape[1]))[0]
+        likely = jax.nn.log_softmax(likely)
+        drawing = jax.random.fold_in(jax.random.key(seed), index)
+        return likely[jax.random.categorical(drawing, jax.lax.stop_gradient(likely))]
+
+    return jax.tree.map(jnp.square, jax.grad(drawn)(variables.params["backbone"]))

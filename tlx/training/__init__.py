@@ -1,0 +1,1 @@
+"""What happens between two steps, and what is watched meanwhile."""

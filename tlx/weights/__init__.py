@@ -1,0 +1,1 @@
+"""Numbers of trained models, from files into leaves and back."""

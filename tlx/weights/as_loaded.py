@@ -1,0 +1,126 @@
+"""Weights measured as they were loaded: no training, and no training data needed.
+
+What a published network reaches on a test split is a number that others have published, too; a
+run file that keeps the head of its weights and trains nothing reproduces it.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from tlx import config as configs
+from tlx import registry
+from tlx.config import RunConfig
+from tlx.data import splits
+from tlx.data.preprocessing import as_trained, canvas
+from tlx.data.splits import Subset
+from tlx.errors import ConfigError, DataError, listed
+from tlx.evaluate import counted, evaluate, evaluator
+from tlx.model import Model
+from tlx.protocols import DataSource
+from tlx.stream import evaluation
+from tlx.types import Batch, Constants, Forward, Params, State
+from tlx.weights import sources
+from tlx.weights.initial import Initial
+
+BATCH = 64
+"""Pictures at a time, at least; a run file may ask for more."""
+
+
+def read(path: Path, sets: Sequence[str] = ()) -> tuple[RunConfig, float | None]:
+    """A run file that may say that there is nothing to train, and the number of `epochs` or
+    `steps` that it asks for: None where it says nothing, and 0, which a run could not do."""
+    config = configs.read(path, [*sets, "steps=1"])  # all that is wrong otherwise is said here
+    table = configs.apply_sets(tomllib.loads(path.read_text(encoding="utf-8")), sets)
+    return config, table.get("epochs", table.get("steps"))
+
+
+def keeps_head(config: RunConfig) -> bool:
+    """Whether there is something to measure before any training."""
+    return config.weights is not None and config.weights.head == "keep"
+
+
+def measure(config: RunConfig) -> dict[str, Any]:
+    """Metrics of the weights as loaded on the `val` and `test` splits that the data bring; where
+    they bring none, on the test split that a run would cut. `model` says what was measured.
+
+    What else serves training is not looked at. Raises ConfigError for a run without head,
+    WeightsError where the weights do not fit it."""
+    if config.head is None or config.weights is None:
+        raise ConfigError(f"The run {config.name!r} has no head, so there is nothing to measure.")
+    backbone = registry.build("backbones", config.backbone.name, config.backbone.options)
+    weights = sources.open_weights(config.weights)
+    data: DataSource = registry.build("datasets", config.data.name, config.data.options)
+    classes = data.info.classes
+    _same_order(weights.classes, classes)
+    given = {"classes": len(classes)}
+    head = registry.build("heads", config.head.name, config.head.options, given=given)
+    inputs = as_trained(weights.input, backbone.inputs, config.weights.input)
+    model = Model(backbone, head, inputs)
+    size = canvas(data.info, inputs)
+    picture = {"image": jnp.zeros((1, *size, 3), jnp.uint8)}
+    initial = Initial(model, jax.random.key(config.seed), picture)
+    loaded = sources.load(config.weights, weights, initial)
+    totals = evaluator(model, supervised)
+    said = weights.input or config.weights.input
+    unsaid = "" if said else "; the file does not say how it wants pictures, so they are "
+    unsaid += "" if said else "normalised as the backbone has it ([weights] input changes that)"
+    found: dict[str, Any] = {
+        "model": f"the weights {config.weights.name!r} as loaded, without training{unsaid}"
+    }
+    for name, subset in _measured(data, config).items():
+        batches = evaluation(
+            subset,
+            batch_size=min(max(config.batch_size, BATCH), len(subset)),
+            canvas=size,
+            inputs=model.inputs,
+        )
+        nothing = Constants({}, {}, {}, {})
+        arrays = (jax.tree.map(jnp.asarray, batch) for batch in batches)
+        found[name] = counted(evaluate(totals, model, loaded.variables, nothing, arrays))
+    return found
+
+
+def supervised(
+    model: Model,
+    params: Params,
+    state: State,
+    batch: Batch,
+    constants: Constants,
+    *,
+    rng: jax.Array,
+    mode: Any,
+    progress: jax.Array,
+) -> Forward:
+    """Pictures through backbone and head, as a phase's `forward`."""
+    return model.forward(params, state, batch, rng=rng, mode=mode)
+
+
+def _measured(data: DataSource, config: RunConfig) -> Mapping[str, Subset]:
+    own = [name for name in ("val", "test") if name in data.info.splits]
+    if not own:
+        part = config.data
+        cut = splits.cut(data, val=part.val, test=part.test, seed=part.split_seed)
+        return {"test": cut.test}
+    found = {}
+    for name in own:
+        found[name] = splits.whole(data, name)
+        if len(found[name]) == 0:
+            raise DataError(f"The split {name!r} of {data.info.name!r} is empty.")
+    return found
+
+
+def _same_order(theirs: tuple[str, ...] | None, ours: tuple[str, ...]) -> None:
+    """Classes in another order give a plausible model that is wrong about everything."""
+    if theirs and theirs != ours and set(theirs) == set(ours):
+        raise DataError(
+            f"The weights know the classes as {listed(theirs[:4])}, ..., the data as "
+            f"{listed(ours[:4])}, ...: the same names in another order. Order the data's classes "
+            f"as the weights have them."
+        )

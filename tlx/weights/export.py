@@ -1,0 +1,141 @@
+"""A run's model as other libraries load it: a state dict under the names of its family.
+
+The names are those of a dialect of the backbone, the head included. Beside the numbers lies what a
+user of PyTorch needs to feed them, in the `config.json` of timm, so that a folder is in the layout
+of the Hugging Face hub and `hf:FOLDER` reads it back.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+import tlx
+from tlx import registry
+from tlx.contracts.dialect import Dialect
+from tlx.errors import ConfigError, WeightsError, did_you_mean, listed
+from tlx.files import manifest
+from tlx.protocols import ForeignNames, Writes
+from tlx.run_folder.model_folder import Description, describe
+from tlx.types import InputSpec
+from tlx.weights.matching import state_dict
+from tlx.weights.saved import load
+
+FILES = {"safetensors": "model.safetensors", "torch": "pytorch_model.bin"}
+"""What the hub calls a file of each kind."""
+CONFIG = "config.json"
+COUNTER = "num_batches_tracked"
+"""What PyTorch keeps beside a batch norm's statistics: a count that nothing is computed from."""
+
+
+def export(
+    run: str | Path,
+    to: Literal["safetensors", "torch"],
+    *,
+    dialect: str | None = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    trust_code: bool = False,
+) -> dict[str, Any]:
+    """Write the model of a run's folder; `file`, `about`, `dialect`, `tensors` and `bytes`.
+    `trust_code` as for `tlx.load`.
+
+    `out` is a folder (`RUN/export` where absent) or, with an ending, a file. Raises WeightsError
+    where there is no such model or dialect, where the dialect lacks a name for a leaf, and where
+    something is there already, unless `overwrite`."""
+    described, saved = describe(run), load(run, trust_code=trust_code)
+    name, _ = described.backbone
+    chosen = _chosen(saved.model.backbone, name, dialect)
+    tensors = with_counters(state_dict(saved.variables, chosen), chosen)
+    file, about = _places(Path(run) / "export" if out is None else Path(out), FILES[to])
+    there = [str(path) for path in (file, about) if path.exists()]
+    if there and not overwrite:
+        raise ConfigError(f"{listed(there)} exists already. Use --overwrite, or another --out.")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    source = registry.build("weights", to, {"path": str(file)})
+    if not isinstance(source, Writes):
+        raise WeightsError(f"The source of weights {to!r} cannot write, it only reads.")
+    source.write(tensors, {"tlx": tlx.__version__, "backbone": name, "dialect": chosen.name})
+    text = json.dumps(config(described), indent=1, ensure_ascii=False) + "\n"
+    manifest.write(about, text)
+    return {
+        "file": str(file),
+        "about": str(about),
+        "dialect": chosen.name,
+        "tensors": len(tensors),
+        "bytes": file.stat().st_size,
+    }
+
+
+def with_counters(tensors: Mapping[str, np.ndarray], dialect: Dialect) -> dict[str, np.ndarray]:
+    """The tensors with the counters that PyTorch's batch norms have, so that no key is missing
+    where a dialect knows of them; in the order in which PyTorch keeps them."""
+    found: dict[str, np.ndarray] = {}
+    for name, tensor in tensors.items():
+        found[name] = tensor
+        layer, _, last = name.rpartition(".")
+        if last == "running_var" and dialect.ignores(f"{layer}.{COUNTER}"):
+            found[f"{layer}.{COUNTER}"] = np.array(0, np.int64)
+    return found
+
+
+def config(described: Description) -> dict[str, Any]:
+    """timm's `config.json`: how pictures reach the network, and what its classes are called."""
+    inputs = described.inputs
+    height, width = inputs.size or described.canvas
+    classes = list(described.classes) if described.head else []
+    about: dict[str, Any] = {
+        "architecture": described.backbone[0],
+        "num_classes": len(classes),
+        "pretrained_cfg": {
+            "input_size": [inputs.channels, height, width],
+            # timm's networks take pictures of 0 to 1.
+            "mean": [value / inputs.scale for value in inputs.mean],
+            "std": [value / inputs.scale for value in inputs.std],
+            "crop_pct": crop_pct(height, inputs),
+            "crop_mode": "center",
+            "interpolation": inputs.interpolation,
+            "num_classes": len(classes),
+        },
+    }
+    if classes:
+        about["label_names"] = classes
+    if inputs.order != "rgb":
+        about["channel_order"] = inputs.order
+    return about
+
+
+def crop_pct(side: int, inputs: InputSpec) -> float:
+    """The share that gives as many pixels where `side / share` is cut down to a whole number as
+    it does here, where it is rounded."""
+    whole = round(side / inputs.crop)
+    return inputs.crop if int(side / inputs.crop) == whole else side / (whole + 0.01)
+
+
+def _chosen(backbone: Any, name: str, wanted: str | None) -> Dialect:
+    known = backbone.dialects if isinstance(backbone, ForeignNames) else ()
+    if not known:
+        raise WeightsError(
+            f"The backbone {name!r} knows no names of other libraries, so there is nobody to "
+            f"export it for. Its own file is model/model.safetensors in the run's folder."
+        )
+    if wanted is None:
+        return known[0]
+    names = [dialect.name for dialect in known]
+    if wanted not in names:
+        raise WeightsError(
+            f"The backbone {name!r} has no dialect {wanted!r}.{did_you_mean(wanted, names)} "
+            f"It has: {listed(names)}."
+        )
+    return known[names.index(wanted)]
+
+
+def _places(out: Path, usual: str) -> tuple[Path, Path]:
+    """(file of weights, file about them) for a folder or a file."""
+    if out.is_dir() or not out.suffix:
+        return out / usual, out / CONFIG
+    return out, out.with_suffix(".json")

@@ -1,0 +1,52 @@
+"""The numbers that a model begins with: those of a file, and fresh ones for the rest.
+
+Shapes are known without computing anything, so that only the leaves which no file gave are drawn.
+Drawing all of them and throwing most away is the longest part of starting a run on a CPU.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, final
+
+import jax
+from jax import Array
+
+from tlx.devices.compiled import compiled_for_once
+from tlx.model import Model
+from tlx.types import Batch, Variables
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Initial:
+    """What `model.init(rng, batch)` gives, by leaf; `batch` holds one or more pictures."""
+
+    model: Model
+    rng: Array
+    batch: Batch
+
+    @cached_property
+    def _init(self) -> Any:
+        return jax.jit(self.model.init)  # so that it is traced once
+
+    @property
+    def shapes(self) -> Variables:
+        """A `jax.ShapeDtypeStruct` for every leaf."""
+        return self._init.eval_shape(self.rng, self.batch)
+
+    def filled(self, variables: Variables) -> Variables:
+        """`variables` with numbers in place of every `jax.ShapeDtypeStruct`."""
+        leaves, tree = jax.tree.flatten(variables)
+        missing = [i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.ShapeDtypeStruct)]
+        if not missing:
+            return variables
+
+        def drawn(rng: Array, batch: Batch) -> list[Array]:
+            made = jax.tree.leaves(self._init(rng, batch))
+            return [made[i] for i in missing]
+
+        for i, leaf in zip(missing, compiled_for_once(drawn)(self.rng, self.batch), strict=True):
+            leaves[i] = leaf
+        return jax.tree.unflatten(tree, leaves)

@@ -1,0 +1,218 @@
+"""From the tensors of a file to the leaves of a model and back, with every one accounted for.
+
+A name in the file is a leaf path, or one of the backbone's dialects translates it; the dialect
+that gives most leaves is taken. Numbers change only where the dialect says how, and the report
+says where they did. `state_dict` goes the other way.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tlx.contracts.dialect import FILLED, Dialect, Row
+from tlx.errors import WeightsError, did_you_mean, listed
+from tlx.trees import flat, unflat
+from tlx.types import FreshLeaf, LoadedLeaf, LoadReport, SkippedTensor, Tensors, Variables
+from tlx.weights.layouts import fitted, written
+
+SAME = Row("", "")
+FOLDED = (
+    'batch norm is folded into the convolutions of the file: fine-tune with norm = "frozen", or '
+    "the first step puts other statistics in its place"
+)
+
+
+class _Claim(NamedTuple):
+    name: str
+    row: Row
+
+
+def match(
+    tensors: Tensors, like: Variables, dialects: Sequence[Dialect] = ()
+) -> tuple[Variables, LoadReport]:
+    """`like` with the leaves that the file has, and what became of every leaf and every tensor.
+
+    `like` may be abstract. Raises WeightsError, naming the file and the tensor, where two tensors
+    are the same leaf, where a used one holds a number that is not finite, and where the file pads
+    convolutions otherwise than the network."""
+    wanted = flat(like)
+    dialect = best(tensors.values, wanted, dialects)
+    claims: dict[str, _Claim] = {}
+    skipped: list[SkippedTensor] = []
+    for name, tensor in tensors.values.items():
+        places = _places(name, wanted, dialect)
+        used = [(path, row) for path, row in places if path in wanted]
+        for path, row in used:
+            if path in claims:
+                raise WeightsError(
+                    f"{tensors.origin} holds the leaf {path!r} twice: as {claims[path].name!r} "
+                    f"and as {name!r}. Remove one of them from the file."
+                )
+            claims[path] = _Claim(name, row)
+        if not used and not (dialect and dialect.ignores(name)):
+            why = _no_leaf(name, [path for path, _ in places], wanted)
+            skipped.append(SkippedTensor(name, tuple(tensor.shape), why))
+
+    leaves: dict[str, Any] = {}
+    loaded: list[LoadedLeaf] = []
+    fresh: list[FreshLeaf] = []
+    conversions: Counter[tuple[str, str]] = Counter()
+    for path, leaf in wanted.items():
+        leaves[path] = leaf
+        shape = tuple(leaf.shape)
+        if path not in claims:
+            fresh.append(FreshLeaf(path, shape, "the file has no tensor for it"))
+            continue
+        name, row = claims[path]
+        tensor, change = tensors.values[name], ""
+        if row is SAME:
+            tensor, change = _another_size(tensor, path, shape, dialects)
+        elif dialect is not None:
+            tensor, change = fitted(tensor, shape, row, dialect)
+        why = _differs(tensor, leaf)
+        if why:
+            fresh.append(FreshLeaf(path, shape, why))
+            skipped.append(SkippedTensor(name, tuple(tensors.values[name].shape), why))
+            continue
+        if tensor.dtype != leaf.dtype:
+            conversions[str(tensor.dtype), str(leaf.dtype)] += 1
+        leaves[path] = jnp.array(_finite(tensors.origin, name, tensor, leaf.dtype))
+        loaded.append(LoadedLeaf(path, name, shape, change))
+    notes = [f"{n} leaves converted from {a} to {b}" for (a, b), n in conversions.items()]
+    spoken = dialect if any(claims[leaf.path].row is not SAME for leaf in loaded) else None
+    if spoken is not None:
+        notes += _conventions(tensors.origin, spoken)
+        if any(claims[leaf.path].row.layout in FILLED for leaf in loaded):
+            notes.append(FOLDED)
+    report = LoadReport(
+        tuple(loaded),
+        tuple(fresh),
+        tuple(skipped),
+        spoken.name if spoken else "",
+        tensors.sha256,
+        tuple(notes),
+    )
+    return unflat(like, leaves), report
+
+
+def best(
+    names: Mapping[str, Any], wanted: Mapping[str, Any], dialects: Sequence[Dialect]
+) -> Dialect | None:
+    """The dialect that finds a leaf for most names; the first of equals, None where none does."""
+    scores = [
+        len({path for name in names for path, _ in dialect.leaves(name) if path in wanted})
+        for dialect in dialects
+    ]
+    top = max(scores, default=0)
+    return dialects[scores.index(top)] if top else None
+
+
+def state_dict(variables: Variables, dialect: Dialect) -> dict[str, np.ndarray]:
+    """The leaves under the names and in the layout of a dialect.
+
+    Raises WeightsError that lists the leaves which the dialect has no name for."""
+    whole: dict[str, np.ndarray] = {}
+    parts: dict[str, dict[int, np.ndarray]] = {}
+    nameless = []
+    for path, leaf in flat(variables).items():
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            continue
+        named = dialect.name_of(path)
+        if named is None:
+            nameless.append(path)
+            continue
+        name, row = named
+        array = written(np.asarray(leaf), row, dialect)
+        if row.part is None:
+            whole[name] = array
+        else:
+            parts.setdefault(name, {})[row.part[0]] = array
+    if nameless:
+        raise WeightsError(
+            f"The dialect {dialect.name!r} has no name for {len(nameless)} leaves: "
+            f"{listed(nameless[:5])}. Choose another dialect of the backbone."
+        )
+    for name, pieces in parts.items():
+        whole[name] = np.concatenate([pieces[i] for i in sorted(pieces)])
+    return whole
+
+
+def _places(
+    name: str, wanted: Mapping[str, Any], dialect: Dialect | None
+) -> tuple[tuple[str, Row], ...]:
+    if name in wanted or dialect is None:
+        return ((name, SAME),)
+    return dialect.leaves(name)
+
+
+def _another_size(
+    tensor: np.ndarray, path: str, shape: tuple[int, ...], dialects: Sequence[Dialect]
+) -> tuple[np.ndarray, str]:
+    """A tensor under its leaf path, for other pictures: the axes are ours already."""
+    for dialect in dialects if tensor.shape != shape else ():
+        named = dialect.name_of(path)
+        if named is not None and named[1].layout in ("stem", "positions"):
+            row = Row(path, path, named[1].layout)
+            return fitted(tensor, shape, row, replace(dialect, theirs=dialect.ours))
+    return tensor, ""
+
+
+def _no_leaf(name: str, paths: Sequence[str], wanted: Mapping[str, Any]) -> str:
+    if not paths:
+        return "not a part of this network"
+    renamed = "" if paths[0] == name else f" {paths[0]!r}"
+    return f"the model has no such leaf{renamed}.{did_you_mean(paths[0], wanted)}"
+
+
+def _differs(tensor: np.ndarray, leaf: Any) -> str:
+    """Why a tensor cannot be this leaf; empty where it can."""
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return "it is a random key, which is never taken from a file"
+    if tensor.shape != leaf.shape:
+        return f"its shape is {tensor.shape} in the file and {leaf.shape} in the model"
+    both_float = all(jnp.issubdtype(dtype, np.floating) for dtype in (tensor.dtype, leaf.dtype))
+    if tensor.dtype != leaf.dtype and not both_float:
+        return f"its type is {tensor.dtype} in the file and {leaf.dtype} in the model"
+    return ""
+
+
+def _finite(origin: str, name: str, tensor: np.ndarray, dtype: Any) -> np.ndarray:
+    with np.errstate(over="ignore"):  # what overflows is said below
+        converted = tensor.astype(dtype)
+    if jnp.issubdtype(dtype, np.floating) and not np.isfinite(converted).all():
+        raise WeightsError(
+            f"{name!r} in {origin} holds a number that is not finite as {dtype}: the file is "
+            f"damaged, or it was saved from a run that had diverged."
+        )
+    return converted
+
+
+def _conventions(origin: str, dialect: Dialect) -> list[str]:
+    """What the file means otherwise than the network; a refusal where that cannot be mended."""
+    theirs, ours = dialect.theirs, dialect.ours
+    if theirs.padding != ours.padding:
+        raise WeightsError(
+            f"{origin} is of the kind {dialect.name!r}, which pads convolutions "
+            f"{theirs.padding!r}; this network pads {ours.padding!r}, so that its pictures would "
+            f"be shifted. Choose a backbone that pads as the file was trained."
+        )
+    notes = []
+    if theirs.norm_momentum != ours.norm_momentum:
+        notes.append(
+            f"running averages keep {ours.norm_momentum} a step here, {theirs.norm_momentum} where "
+            f"the file was made"
+        )
+    shifted = any(row.layout == "variance" for row in dialect.rows)
+    if theirs.norm_eps != ours.norm_eps and not shifted:
+        notes.append(
+            f"norms add {ours.norm_eps:g} to the variance here, {theirs.norm_eps:g} where the file "
+            f"was made"
+        )
+    return notes

@@ -1,0 +1,85 @@
+"""Which layer here a layer of the original is, by the names of its tensors.
+
+Whoever records the activations of somebody else's network calls its layers by that network's
+names. The dialect that translated its tensors translates them, too: a layer is where the leaves
+are that its tensors fill, and a block is what its layers have in common.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import NamedTuple
+
+from tlx.contracts.dialect import Dialect
+
+HEAD = "head"
+"""What the outputs of a head are called beside the layers of a backbone."""
+
+
+def layer_of(path: str) -> str:
+    """`stage1/block0/conv1` of `params/backbone/stage1/block0/conv1/kernel`, 'head' of a head."""
+    part, *layer = path.split("/")[1:-1]
+    return "/".join(layer) if part == "backbone" else part
+
+
+class Place(NamedTuple):
+    """A layer here, and whether it is a block: what the original calls by its name may end before
+    or behind it, a sum or a pooling away."""
+
+    layer: str
+    block: bool
+
+
+def homes(tensors: Iterable[str], dialect: Dialect | None) -> dict[str, set[str]]:
+    """Name of a tensor, with and without a prefix that may stand before all -> the layers here
+    that it fills; nothing for one that fills none."""
+    return {
+        bare: found
+        for tensor in tensors
+        if dialect and (found := {layer_of(path) for path, _ in dialect.leaves(tensor)})
+        for bare in bare_names(tensor, dialect)
+    }
+
+
+def translated(name: str, tensors: Mapping[str, set[str]], layers: Collection[str]) -> Place | None:
+    """Which of `layers` a recorded `name` means; None where none is, or several are.
+
+    `name` may be one of `layers` itself, or a layer of the network whose tensors have these
+    `homes`. A block means the block here that is made of the same layers."""
+    if name in layers:
+        return Place(name, False)
+    own = {
+        bare[len(name) + 1 :]: found
+        for bare, found in tensors.items()
+        if bare.startswith((f"{name}.", f"{name}/"))
+    }
+    if any("." in kind or "/" in kind for kind in own):
+        below = set().union(*own.values())
+        layer = _common(below)
+        every = set().union(*tensors.values())
+        whole = {one for one in every if one == layer or one.startswith(f"{layer}/")}
+        return Place(layer, True) if layer in layers and whole == below else None
+    # A convolution into which a batch norm was folded ends where its bias goes; one that is
+    # several layers here, such as queries, keys and values in one, is none of them.
+    ends = own.get("bias") or own.get("beta") or set().union(*own.values())
+    layer = _common(ends) if len(ends) == 1 else ""
+    return Place(layer, False) if layer in layers else None
+
+
+def bare_names(tensor: str, dialect: Dialect) -> Iterable[str]:
+    """A tensor's name, and what is left of it without a prefix that may stand before all."""
+    yield tensor
+    for prefix in dialect.prefixes:
+        if tensor.startswith(prefix):
+            yield tensor.removeprefix(prefix)
+
+
+def _common(layers: Collection[str]) -> str:
+    """The path that all have in common."""
+    parts = [layer.split("/") for layer in layers]
+    shared: list[str] = []
+    for level in zip(*parts, strict=False):
+        if len(set(level)) > 1:
+            break
+        shared.append(level[0])
+    return "/".join(shared)

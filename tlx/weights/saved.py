@@ -1,0 +1,235 @@
+"""A saved model, ready to be used: what it predicts for pictures, and its features.
+
+A model folder is all that this needs. Pictures take the way that they took when the model was
+evaluated: the same reading, the same canvas, the same normalisation, the same forward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeAlias, final
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tlx import registry
+from tlx.backbones.wrapping import nested
+from tlx.data import decode
+from tlx.devices.compiled import compiled
+from tlx.errors import DataError, TlxError, TrustError, WeightsError, did_you_mean
+from tlx.model import Model
+from tlx.protocols import ForeignNames
+from tlx.run_file import folder_code
+from tlx.run_folder.model_folder import ABOUT, TENSORS, Description, describe, tensors
+from tlx.run_folder.model_folder import save_model as save_model
+from tlx.trees import flat, part, unflat
+from tlx.types import Features, InputSpec, Precision, Variables
+from tlx.weights.matching import match
+
+BATCH = 64
+"""Pictures that go through the network at a time; a lone picture goes alone."""
+
+Images: TypeAlias = "decode.Picture | np.ndarray | Sequence[decode.Picture | np.ndarray]"
+
+
+def load(path: Path | str, *, precision: Precision = "float32", trust_code: bool = False) -> Saved:
+    """The model that a run left, from the run's folder or its `model` folder. Its numbers are
+    float32, and so is what it computes, unless another `precision` is asked for. With `trust_code`,
+    files of Python that a folder names are run even if somebody else has written it.
+
+    Raises WeightsError for a missing or damaged model and for tensors that are not those of the
+    backbone and head, PluginError where one of these is not installed, TrustError for a folder
+    that names code and is not trusted."""
+    about = describe(path)
+    folder_code.refuse(about.folder / ABOUT, about.plugins, trust_code)
+    given = {"classes": len(about.classes)}
+    backbone = registry.build("backbones", *about.backbone)
+    head = about.head and registry.build("heads", *about.head, given=given)
+    model = Model(backbone, head, about.inputs, precision=precision)
+    batch = {"image": jax.ShapeDtypeStruct((1, *about.canvas, 3), jnp.uint8)}
+    try:
+        like = jax.eval_shape(model.init, jax.random.key(0), batch)
+    except TlxError:
+        raise
+    except Exception as error:  # options of the right types can still mean nothing
+        raise WeightsError(
+            f"The network that {about.folder / ABOUT} describes cannot be built: {error}."
+        ) from error
+    found, file = tensors(about.folder), about.folder / TENSORS
+    if about.base is None:
+        return Saved(model, _filled(like, found, file), about.classes, about.canvas)
+    strategy = registry.build("strategies", *about.base.strategy)
+    factors = {path: jnp.asarray(found.pop(path)) for path in list(found) if _of_strategy(path)}
+    variables = _filled(like, {**_base(about, model, like, trust_code), **found}, file)
+    own = nested({path.split("/", 2)[2]: leaf for path, leaf in factors.items()})
+    effective = strategy.effective({**variables.params, "strategy": own})
+    params = {part: effective[part] for part in variables.params}
+    return Saved(model, Variables(params, variables.state), about.classes, about.canvas)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Saved:
+    """A model ready to be used: pictures go in as they are, and are read, fitted to `canvas`
+    (H,W) and normalised as they were when the model was evaluated."""
+
+    model: Model
+    variables: Variables
+    classes: tuple[str, ...]
+    canvas: tuple[int, int]
+
+    @property
+    def inputs(self) -> InputSpec:
+        """How the network wants its pictures."""
+        return self.model.inputs
+
+    def predict(self, images: Images) -> list[dict[str, Any]]:
+        """What the head says of each picture; where classes have names, `class` is one and
+        `labels` are those that apply.
+
+        `images`: a path, PIL image or array, or a list of them; an array is (H,W,3) or (N,H,W,3),
+        uint8 or float 0..1. Raises DataError for what cannot be read as a picture."""
+        if self.model.head is None:
+            raise WeightsError("This model has no head, so it predicts nothing; use features().")
+        found = self._run(self._predict, images)
+        return [
+            {name: self._said(name, value) for name, value in zip(found, values, strict=True)}
+            for values in zip(*found.values(), strict=True)
+        ]
+
+    def features(self, images: Images) -> dict[str, np.ndarray]:
+        """Every feature of the backbone by name, (N,...); `images` as for `predict`."""
+        return self._run(self._features, images)
+
+    @cached_property
+    def _features(self) -> Callable[[Variables, jax.Array], Features]:
+        return compiled(lambda variables, image: self._body(variables, image)[0])
+
+    @cached_property
+    def _predict(self) -> Callable[[Variables, jax.Array], Mapping[str, jax.Array]]:
+        head = self.model.head
+        assert head is not None
+
+        def predict(variables: Variables, image: jax.Array) -> Mapping[str, jax.Array]:
+            features, key = self._body(variables, image)
+            size = (image.shape[1], image.shape[2])
+            outputs, _ = self.model.answer(*variables, features, size=size, rng=key, mode="eval")
+            return head.predict(outputs)
+
+        return compiled(predict)
+
+    def _body(self, variables: Variables, image: jax.Array) -> tuple[Features, jax.Array]:
+        """The same pass as `Model.forward`, which needs labels for its loss."""
+        for_backbone, for_head = jax.random.split(jax.random.key(0))
+        features, _ = self.model.features(*variables, image, rng=for_backbone, mode="eval")
+        return features, for_head
+
+    def _run(self, function: Callable[..., Mapping[str, Any]], images: Images) -> dict[str, Any]:
+        """In batches of one size, so that it compiles once; the last is filled up with zeros."""
+        pictures = _each(images)
+        size = 1 if len(pictures) == 1 else BATCH
+        parts: list[Mapping[str, np.ndarray]] = []
+        for start in range(0, len(pictures), size):
+            batch = self._pixels(pictures[start : start + size])
+            filled = np.zeros((size, *batch.shape[1:]), batch.dtype)
+            filled[: len(batch)] = batch
+            answer = jax.device_get(function(self.variables, filled))
+            parts.append({name: values[: len(batch)] for name, values in answer.items()})
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _pixels(self, pictures: Sequence[Any]) -> np.ndarray:
+        """A batch (B,H,W,3) on the canvas."""
+        read = [p if isinstance(p, np.ndarray) else decode.read(p) for p in pictures]
+        for image in read:
+            number = image.dtype == np.uint8 or np.issubdtype(image.dtype, np.floating)
+            if image.ndim != 3 or image.shape[2] != 3 or image.dtype != read[0].dtype or not number:
+                raise DataError(
+                    f"A picture in an array is (H,W,3) in RGB, uint8 or float 0..1, and (N,H,W,3) "
+                    f"is several, all of one type; this one is {image.shape} {image.dtype}."
+                )
+        crop, way = self.inputs.crop, self.inputs.interpolation
+        batch = np.stack([decode.fit(image, self.canvas, crop, way) for image in read])
+        return batch if batch.dtype == np.uint8 else batch.astype(np.float32)
+
+    def _said(self, name: str, value: Any) -> Any:
+        """A head's number as a user wants it: classes by their names, a scalar as Python's."""
+        if self.classes and name == "labels" and np.shape(value) == (len(self.classes),):
+            return [label for label, there in zip(self.classes, value, strict=True) if there]
+        if np.ndim(value):
+            return value
+        number = np.asarray(value).item()
+        return self.classes[number] if self.classes and name == "class" else number
+
+
+def _of_strategy(path: str) -> bool:
+    return part(path) == "strategy"
+
+
+def _base(about: Description, model: Model, like: Variables, trust_code: bool) -> dict[str, Any]:
+    """The leaves of the weights that a model is a change to. WeightsError where these are not
+    there any more, or others."""
+    assert about.base is not None
+    name, options = about.base.weights
+    hint = (
+        f"{about.folder} holds only what was changed in the weights {name!r} {options or ''}. Put "
+        f"that file back, or where it still is, write a whole model with 'tlx export'."
+    )
+    try:
+        source = registry.build("weights", name, options, {folder_code.TRUSTING: trust_code})
+        there = source.tensors()
+    except TrustError:
+        raise
+    except TlxError as error:
+        raise WeightsError(f"{error} {hint}") from error
+    if there.sha256 != about.base.sha256:
+        raise WeightsError(
+            f"{there.origin} is another file than the one that was changed: its sha256 begins with "
+            f"{there.sha256[:12]} instead of {about.base.sha256[:12]}. {hint}"
+        )
+    backbone = model.backbone
+    dialects = backbone.dialects if isinstance(backbone, ForeignNames) else ()
+    matched, report = match(there, like, dialects)
+    leaves = flat(matched)
+    return {leaf.path: np.asarray(leaves[leaf.path]) for leaf in report.loaded}
+
+
+def _each(images: Images) -> list[Any]:
+    """One entry per picture; no picture at all is a DataError."""
+    if isinstance(images, np.ndarray):
+        each = list(images) if images.ndim == 4 else [images]
+    elif isinstance(images, Sequence) and not isinstance(images, str | bytes):
+        each = list(images)
+    else:
+        each = [images]
+    if not each:
+        raise DataError("There is no picture to look at: the list of images is empty.")
+    return each
+
+
+def _filled(like: Variables, found: Mapping[str, np.ndarray], file: Path) -> Variables:
+    """`like` with every leaf from the file; anything missing, extra or different is an error."""
+    wanted, leaves = flat(like), {}
+    hint = "The plugin may have changed since the model was saved."
+    for path, spec in wanted.items():
+        if path not in found:
+            raise WeightsError(
+                f"{file} has no {path!r}, which the model needs.{did_you_mean(path, found)} {hint}"
+            )
+        key = jnp.issubdtype(spec.dtype, jax.dtypes.prng_key)
+        leaf = jax.random.wrap_key_data(jnp.array(found[path])) if key else found[path]
+        if (leaf.shape, leaf.dtype) != (spec.shape, spec.dtype):
+            raise WeightsError(
+                f"{path!r} is {leaf.shape} {leaf.dtype} in {file}, but {spec.shape} {spec.dtype} "
+                f"in the model. {hint}"
+            )
+        leaves[path] = jnp.array(leaf)
+    if extra := sorted(found.keys() - wanted.keys()):
+        raise WeightsError(
+            f"{file} holds {extra[0]!r}, for which the model has no place."
+            f"{did_you_mean(extra[0], wanted)} {hint}"
+        )
+    return unflat(like, leaves)

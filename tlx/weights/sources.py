@@ -1,0 +1,192 @@
+"""Where a run starts from: weights into the target model, and the source models beside it.
+
+Weights go into the leaves of a model, with a report of every leaf; what no file gives is drawn. A
+match in part is refused unless the run file allows it. The source is the model as it was loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from typing import NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+
+from tlx import registry, trees
+from tlx.config import SourceConfig, WeightsConfig
+from tlx.contracts.dialect import Dialect
+from tlx.data.preprocessing import as_trained
+from tlx.errors import WeightsError, listed
+from tlx.model import Model
+from tlx.protocols import Backbone, ForeignNames, Head, Noted, WeightSource
+from tlx.run_file import folder_code
+from tlx.types import FreshLeaf, LoadReport, Tensors, Variables
+from tlx.weights.initial import Initial
+from tlx.weights.matching import match
+
+HeadOf: TypeAlias = Callable[[int], Head]
+"""A head for so many classes."""
+
+
+class Source(NamedTuple):
+    """A source model with its numbers; `classes` of its own head, None where it has no head or
+    the file does not name them."""
+
+    model: Model
+    variables: Variables
+    classes: tuple[str, ...] | None
+
+
+class Loaded(NamedTuple):
+    """The target's starting point, what was loaded, and the source it came from."""
+
+    variables: Variables
+    report: LoadReport
+    source: Source
+
+
+def open_weights(config: WeightsConfig, *, trust_code: bool = False) -> WeightSource:
+    """The weight source that `[weights]` names. With `trust_code` it may run what a folder names,
+    if it is one that would."""
+    return registry.build(
+        "weights", config.name, config.options, {folder_code.TRUSTING: trust_code}
+    )
+
+
+def load(
+    config: WeightsConfig,
+    source: WeightSource,
+    initial: Initial,
+    own_head: HeadOf | None = None,
+) -> Loaded:
+    """The leaves of the file, and initial numbers for the rest.
+
+    The head is new unless `[weights] head = "keep"`. With `own_head`, the source keeps its head
+    even if it is over other classes. WeightsError where a backbone leaf is not in the file and no
+    `allow` glob covers it, or nothing of the backbone is."""
+    model, like = initial.model, initial.shapes
+    dialects, tensors = _dialects(model.backbone), source.tensors()
+    found, report = match(tensors, like, dialects)
+    if isinstance(source, Noted):
+        report = report._replace(notes=(*source.notes, *report.notes))
+    parts = ("backbone", "head") if config.head == "keep" else ("backbone",)
+    refused = [
+        leaf
+        for leaf in report.initialised
+        if trees.part(leaf.path) in parts
+        and not any(fnmatchcase(leaf.path, glob) for glob in config.allow)
+    ]
+    if refused:
+        shown = "\n".join(f"  {leaf.path}: {leaf.why}" for leaf in refused[:8])
+        more = f"\n  and {len(refused) - 8} more" if len(refused) > 8 else ""
+        other = listed([tensor.name for tensor in report.skipped[:5]])
+        raise WeightsError(
+            f"The weights {config.name!r} do not fit the backbone: {len(refused)} leaves are "
+            f"missing or differ.\n{shown}{more}\nNot used from the file: {other}. Choose the "
+            f"backbone that the weights were made for ('tlx weights inspect' says which), or list "
+            f'what may differ in [weights] allow = ["pattern", ...].'
+        )
+    for glob in config.allow:
+        trees.matching(like, glob)
+    with_head = "head" in found.params and not any(
+        trees.part(leaf.path) == "head" for leaf in report.initialised
+    )
+    new = config.head == "new" and model.head is not None
+    target = initial.filled(_with_head(found, like) if new else found)
+    kept = Source(model, _with_head(target, found), source.classes) if with_head else None
+    if kept is None and own_head is not None:
+        kept = _own_head(source, tensors, initial, own_head)
+    if kept is None:
+        kept = Source(Model(model.backbone, None, model.inputs), _without_head(target), None)
+    return Loaded(target, _head_is_new(report, dialects) if new else report, kept)
+
+
+def others(configs: Mapping[str, SourceConfig], own_head: HeadOf) -> dict[str, Source]:
+    """The source models that `[sources.NAME]` tables name, from their run folders or files."""
+    return {name: _other(config, own_head) for name, config in configs.items()}
+
+
+def _other(config: SourceConfig, own_head: HeadOf) -> Source:
+    from tlx.weights.saved import load as load_run
+
+    if config.backbone is None or config.weights is None:
+        run = load_run(config.run or "", trust_code=config.trust_code)
+        return Source(run.model, run.variables, run.classes)
+    backbone = registry.build("backbones", config.backbone.name, config.backbone.options)
+    source = open_weights(config.weights, trust_code=config.trust_code)
+    inputs = as_trained(source.input, backbone.inputs, config.weights.input)
+    model = Model(backbone, None, inputs)
+    return load(config.weights, source, begun(model), own_head).source
+
+
+def headed(config: WeightsConfig, model: Model, own_head: HeadOf) -> Source | None:
+    """The source with the head of its file; None where the file has none that fits."""
+    source = open_weights(config)
+    return _own_head(source, source.tensors(), begun(model), own_head)
+
+
+def begun(model: Model) -> Initial:
+    """What a source begins with, on a picture of any content."""
+    size = model.inputs.size or (32, 32)
+    return Initial(model, jax.random.key(0), {"image": jnp.zeros((1, *size, 3), jnp.uint8)})
+
+
+def _own_head(
+    source: WeightSource, tensors: Tensors, initial: Initial, own_head: HeadOf
+) -> Source | None:
+    """The source with the head of its file, over its own classes; None where the file has none."""
+    model = initial.model
+    dialects = _dialects(model.backbone)
+
+    def is_bias(name: str) -> bool:
+        paths = [name, *(path for dialect in dialects for path, _ in dialect.leaves(name))]
+        return any(trees.part(path) == "head" for path in paths)
+
+    sizes = [len(v) for k, v in tensors.values.items() if v.ndim == 1 and is_bias(k)]
+    count = len(source.classes) if source.classes else (sizes[0] if sizes else 0)
+    if not count:
+        return None
+    headed = Model(model.backbone, own_head(count), model.inputs)
+    whole = replace(initial, model=headed)
+    found, report = match(tensors, whole.shapes, dialects)
+    if any(trees.part(leaf.path) == "head" for leaf in report.initialised):
+        return None
+    return Source(headed, whole.filled(found), source.classes)
+
+
+def _dialects(backbone: Backbone) -> tuple[Dialect, ...]:
+    return backbone.dialects if isinstance(backbone, ForeignNames) else ()
+
+
+def _with_head(body: Variables, other: Variables) -> Variables:
+    """The body of one and the head of another."""
+    return Variables(
+        {**body.params, "head": other.params["head"]}, {**body.state, "head": other.state["head"]}
+    )
+
+
+def _without_head(variables: Variables) -> Variables:
+    return Variables(
+        {"backbone": variables.params["backbone"]}, {"backbone": variables.state["backbone"]}
+    )
+
+
+def _head_is_new(report: LoadReport, dialects: tuple[Dialect, ...]) -> LoadReport:
+    why = "the head is new for this target"
+    body = tuple(leaf for leaf in report.loaded if trees.part(leaf.path) != "head")
+    heads = [leaf for leaf in report.loaded if trees.part(leaf.path) == "head"]
+    fresh = [
+        leaf._replace(why=why) if trees.part(leaf.path) == "head" else leaf
+        for leaf in report.initialised
+    ]
+    fresh += [FreshLeaf(leaf.path, leaf.shape, why) for leaf in heads]
+    spoken = [dialect for dialect in dialects if dialect.name == report.dialect]
+
+    def of_head(name: str) -> bool:
+        paths = [name, *(path for dialect in spoken for path, _ in dialect.leaves(name))]
+        return any(trees.part(path) == "head" for path in paths)
+
+    other = tuple(tensor for tensor in report.skipped if not of_head(tensor.name))
+    return report._replace(loaded=body, initialised=tuple(fresh), skipped=other)
