@@ -32,7 +32,7 @@ def described(experiment: Experiment) -> dict[str, Any]:
             "name": config.data.name,
             "classes": experiment.info.classes,
             "sizes": experiment.sizes,
-            "notes": experiment.splits.notes + _odd(experiment),
+            "notes": experiment.splits.notes + _odd(experiment) + _repeated(experiment),
             "counts": {
                 name: counts_of(part, experiment.info.classes)
                 for name, part in experiment.splits.parts.items()
@@ -87,6 +87,17 @@ def _odd(experiment: Experiment) -> tuple[str, ...]:
     if experiment.report is None:
         return ()
     return oddities(experiment.splits.train, experiment.canvas, experiment.model.inputs)
+
+
+def _repeated(experiment: Experiment) -> tuple[str, ...]:
+    """A batch that holds the same picture more than once."""
+    batch, there = experiment.config.batch_size, len(experiment.splits.train)
+    if batch <= there or all(planned.phase.solve for planned in experiment.phases):
+        return ()
+    return (
+        f"A batch of {batch} is more than the {there} training examples, so a step draws each "
+        f"{batch / there:.3g} times; with batch_size = {there} it would draw each once.",
+    )
 
 
 def device() -> str:
