@@ -9,6 +9,11 @@ from tlx.testing import toys
 TOY = f"{toys.__file__}:ToyBackbone"
 
 
+def pytest_collection_modifyitems(items):
+    """Whole runs and the kit over everything first: a worker that begins one last ends alone."""
+    items.sort(key=lambda item: item.path.parent.name not in ("runs", "contract"))
+
+
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory):
     """An .npz of 8x8 pictures in three classes that differ in colour, with noise."""
