@@ -36,8 +36,9 @@ from tlx.training.interrupt import interruptible
 from tlx.training.logged import cut, logged
 from tlx.training.profile import Clock
 from tlx.training.split_metrics import evaluated
+from tlx.training.step_program import StepProgram
 from tlx.training.train_state import copied, entering, fresh_state, like
-from tlx.types import Batch, Constants, Event, TrainState, Variables
+from tlx.types import Batch, Event, TrainState, Variables
 from tlx.weights.statistics import recomputed
 
 
@@ -195,7 +196,7 @@ class _Loop:
             many = len(batch["weight"])
             if many not in steps:
                 begun = time.perf_counter()
-                steps[many] = self._compile(planned, train, constants, batch, feed)
+                steps[many] = self._compile(planned, feed, train, constants, batch)
                 since += time.perf_counter() - begun
             train, metrics = self.clock.step(steps[many], train, constants, batch)
             number += many
@@ -238,24 +239,23 @@ class _Loop:
             return self.asked_to_stop()
         return fetching and hosts.anywhere(self.asked_to_stop())
 
-    def _compile(
-        self, planned: Planned, train: TrainState, constants: Constants, batch: Batch, feed: Feed
-    ) -> Any:
-        """The phase's step, compiled before the clock of its first step runs."""
-        experiment = self.experiment
-        objective = feed.objective(experiment.objective(planned))
-        built = experiment.step.build(
-            objective, experiment.update(planned), planned.trainable, experiment.mesh
-        )
+    def _compile(self, planned: Planned, feed: Feed, *arguments: Any) -> Any:
+        """The phase's step, as another run of the study has compiled it already, or anew."""
+        objective = feed.objective(self.experiment.objective(planned))
+        step = StepProgram(self.experiment, planned, objective, arguments)
+        recipe, number = step.recipe, int(arguments[0].step)
+        if (compiled := self.store.programs.get(recipe)) is not None:
+            return compiled
         what = f"the step of {planned.phase.name}"
-        self._tell("compile", int(train.step), what=what, seconds=None)
+        self._tell("compile", number, what=what, seconds=None)
         begun = time.perf_counter()
         with self.clock.part("compile"):
-            compiled = built.lower(train, constants, batch).compile()
+            compiled = step.compiled()
+        self.store.programs.keep(recipe, compiled)
         hosts.anywhere(False)  # devices that meet for the first time wait for half a minute only
         seconds = time.perf_counter() - begun
         self.compile_seconds += seconds
-        self._tell("compile", int(train.step), what=what, seconds=seconds)
+        self._tell("compile", number, what=what, seconds=seconds)
         return compiled
 
     def _log(

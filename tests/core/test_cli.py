@@ -48,6 +48,7 @@ def test_help_imports_next_to_nothing(arguments, tmp_path):
     assert {m for m in modules if m.startswith("tlx")} == {
         "tlx",
         "tlx.cli",
+        "tlx.commands",
         "tlx.commands.audit",
         "tlx.commands.data",
         "tlx.commands.options",

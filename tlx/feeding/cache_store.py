@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from tlx.cache import Order, Table
+from tlx.devices.programs import Programs
 from tlx.errors import CheckpointError
 from tlx.files import cache_files
 from tlx.files.cache_files import Stored
@@ -45,10 +46,12 @@ class Kept(NamedTuple):
 
 @final
 class Store:
-    """The tables of a study, by key; `folder` is that of all tables on disk."""
+    """The tables of a study, by key, and beside them its `programs`; `folder` is that of all tables
+    on disk."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or cache_folder() / "frozen"
+        self.programs = Programs()
         self._held: dict[str, Stored] = {}
 
     def tables(

@@ -7,7 +7,7 @@ Drawing all of them and throwing most away is the longest part of starting a run
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from typing import Any, final
 
 import jax
@@ -27,14 +27,10 @@ class Initial:
     rng: Array
     batch: Batch
 
-    @cached_property
-    def _init(self) -> Any:
-        return jax.jit(self.model.init)  # so that it is traced once
-
     @property
     def shapes(self) -> Variables:
         """A `jax.ShapeDtypeStruct` for every leaf."""
-        return self._init.eval_shape(self.rng, self.batch)
+        return _init(self.model).eval_shape(self.rng, self.batch)
 
     def filled(self, variables: Variables) -> Variables:
         """`variables` with numbers in place of every `jax.ShapeDtypeStruct`."""
@@ -44,9 +40,14 @@ class Initial:
             return variables
 
         def drawn(rng: Array, batch: Batch) -> list[Array]:
-            made = jax.tree.leaves(self._init(rng, batch))
+            made = jax.tree.leaves(_init(self.model)(rng, batch))
             return [made[i] for i in missing]
 
         for i, leaf in zip(missing, compiled_for_once(drawn)(self.rng, self.batch), strict=True):
             leaves[i] = leaf
         return jax.tree.unflatten(tree, leaves)
+
+
+@lru_cache(maxsize=4)
+def _init(model: Model) -> Any:
+    return jax.jit(model.init)  # so that it is traced once, for every run of the same network

@@ -1,0 +1,64 @@
+"""The compiled step of a phase, and what it was compiled from.
+
+Tracing and compiling are most of a short run. Seed, learning rate, weight decay and λ are arguments
+of a step, so runs of a study that differ in nothing else have the same program: the second one
+takes the first one's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import jax
+
+from tlx.assemble import Experiment
+from tlx.objective import Objective
+from tlx.planning.plan import Planned
+from tlx.types import Batch, Constants, PyTree, TrainState
+
+
+class StepProgram(NamedTuple):
+    """The step of a phase for arguments such as these."""
+
+    experiment: Experiment
+    planned: Planned
+    objective: Objective
+    arguments: tuple[TrainState, Constants, Batch]
+
+    @property
+    def recipe(self) -> Hashable:
+        """Equal for two steps that are the same program. All that a step may close over is in it:
+        parts are compared by their fields, which are their configuration (a part without a hash
+        is like no other)."""
+        experiment, planned = self.experiment, self.planned
+        traced = replace(experiment.config.optimizer, learning_rate=1.0, weight_decay=0.0)
+        found = (
+            experiment.step, self.objective, traced, planned.start, planned.phase.steps,
+            _frozen(planned.multipliers), _frozen(planned.trainable), experiment.mesh,
+            _frozen(jax.tree.map(_seen, self.arguments)),
+        )  # fmt: skip
+        try:
+            hash(found)
+        except TypeError:
+            return object()
+        return found
+
+    def compiled(self) -> Any:
+        """Traced and compiled, before the clock of its first step runs."""
+        experiment, planned = self.experiment, self.planned
+        step = experiment.step.build(
+            self.objective, experiment.update(planned), planned.trainable, experiment.mesh
+        )
+        return step.lower(*self.arguments).compile()
+
+
+def _frozen(tree: PyTree) -> Hashable:
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, tuple(leaves)
+
+
+def _seen(leaf: Any) -> Hashable:
+    """All that a program knows of an argument."""
+    return jax.typeof(leaf), getattr(leaf, "sharding", None)
