@@ -7,8 +7,9 @@ from tlx.testing import cases, checks
 
 SIBLINGS = (
     "convnext_base", "convnext_small", "resnet101", "resnet101d", "resnet152", "resnext101_32x8d",
-    "vit_base_patch8", "vit_base_patch14", "vit_base_patch32", "vit_small_patch8",
-    "vit_small_patch14", "vit_small_patch32", "wide_resnet101_2",
+    "resnet44", "resnet34d", "vit_base_patch8", "vit_base_patch14", "vit_base_patch16",
+    "vit_base_patch32", "vit_small_patch8", "vit_small_patch14", "vit_small_patch16",
+    "vit_small_patch32", "wide_resnet101_2",
 )  # fmt: skip
 """The same networks with more or wider layers, or with other patches, as others that are checked
 here; their parameters are held against other libraries' in any case."""

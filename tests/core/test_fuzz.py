@@ -48,7 +48,7 @@ def test_the_driver_notices_a_reader_that(said, body, tmp_path):
 import os
 from tlx.errors import TlxError
 from tlx.testing import fuzzing
-fuzzing.SECONDS = 0.3 if {"while" in body} else 10
+fuzzing.SECONDS = 0.1 if {"while" in body} else 10
 kept = []
 def read(path):
     damaged = path.read_bytes() != b"good"

@@ -7,7 +7,7 @@ They come with scikit-learn itself, so they are there without a download (Alpayd
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import final
 
 import numpy as np
@@ -29,19 +29,21 @@ class Digits:
             name="digits",
             shape=(8, 8, 3),
             classes=classes,
-            splits={"train": len(self._read)},
-            fingerprint=fingerprint({"train": self._read}, classes),
+            splits={"train": len(_read())},
+            fingerprint=fingerprint({"train": _read()}, classes),
         )
 
     def split(self, name: str) -> Arrays:
         """The split 'train'."""
-        return {"train": self._read}[name]
+        return {"train": _read()}[name]
 
-    @cached_property
-    def _read(self) -> Arrays:
-        from sklearn.datasets import load_digits  # slow to import
 
-        ink, target = load_digits(return_X_y=True)
-        # Ink is counted from 0 to 16.
-        images = np.round(np.asarray(ink) * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
-        return Arrays(images, np.asarray(target, np.int32))
+@lru_cache(maxsize=1)
+def _read() -> Arrays:
+    from sklearn.datasets import load_digits  # slow to import
+
+    ink, target = load_digits(return_X_y=True)
+    # Ink is counted from 0 to 16.
+    images = np.round(np.asarray(ink) * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
+    images.flags.writeable = False  # every run of a process reads the same
+    return Arrays(images, np.asarray(target, np.int32))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from typing import Any, NamedTuple, TypeAlias, final
 
 import jax
@@ -122,14 +122,7 @@ class NnxBackbone:
 
     @cached_property
     def _parts(self) -> _Parts:
-        # Abstract: no array is made and nothing is compiled.
-        module = nnx.eval_shape(lambda: self._built(nnx.Rngs(0)))
-        graph = {}
-        for mode, values in self.attributes:
-            module.set_attributes(raise_if_not_found=False, **dict(values))
-            graph[mode] = nnx.graphdef(module)
-        variables = _variables(module)
-        return _Parts(graph, variables, *_kinds(variables))
+        return _apart(self)
 
     @cached_property
     def _leaves(self) -> Mapping[str, LeafInfo]:
@@ -263,6 +256,18 @@ def _seed(variable: nnx.Variable[Any], key: Array) -> Array:
 
 def _name(path: Path) -> str:
     return "/".join(map(str, path))
+
+
+@lru_cache(maxsize=4)
+def _apart(backbone: NnxBackbone) -> _Parts:
+    """Abstract: no array is made and nothing is compiled. Once for all equal ones of a study."""
+    module = nnx.eval_shape(lambda: backbone._built(nnx.Rngs(0)))
+    graph = {}
+    for mode, values in backbone.attributes:
+        module.set_attributes(raise_if_not_found=False, **dict(values))
+        graph[mode] = nnx.graphdef(module)
+    variables = _variables(module)
+    return _Parts(graph, variables, *_kinds(variables))
 
 
 def _variables(module: nnx.Module) -> dict[Path, nnx.Variable[Any]]:
