@@ -128,7 +128,8 @@ def headline(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     for p in data["phases"]:
         n = p["frozen_stages"]
         frozen = f", first {n} stages frozen" if n > 1 else ", first stage frozen" if n else ""
-        how = "solved for" if p.get("solved") else f"{shown('', p['steps'])} steps"
+        count = f"{shown('', p['steps'])} step{'s'[: p['steps'] != 1]}"
+        how = "solved for" if p.get("solved") else count
         text = (
             f"{p['name']}: {how}, {shown('', p['trainable'])} parameters{frozen}, batch statistics "
             f"{NORM.get(p['norm'], p['norm'])}"
