@@ -20,7 +20,12 @@ from tlx.run_file.weight_reference import reference
         ("my.py:Source", "my.py:Source"),
         ("imagenet", "imagenet"),
         ("none", "none"),
+        ("", ""),
+        ("x" * 5000, "x" * 5000),
+        ("~nobody-lives-here/x", "~nobody-lives-here/x"),
+        ("nul\0", "nul\0"),
     ],
+    ids=lambda text: repr(text[:30]),
 )
 def test_the_ending_decides(text, wanted):
     assert reference(text) == wanted

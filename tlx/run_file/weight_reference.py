@@ -6,6 +6,7 @@ reference already stays one. Opens without importing jax or numpy.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -36,13 +37,14 @@ def reference(text: str) -> str:
     """`npz:a/b.npz` for `a/b.npz`, `run:runs/cats` for a run's folder, and so on; a name, a
     reference and what is none of these come back as they are. Raises WeightsError for a file
     that is there with an ending that nobody reads."""
-    path = Path(text).expanduser()
-    if path.is_dir():
+    # Of os.path, since what cannot be a path (too long, nobody's home) is a name like others there.
+    path = Path(os.path.expanduser(text))
+    if text and os.path.isdir(path):
         scheme = next((scheme for glob, scheme in INSIDE if any(path.glob(glob))), None)
     else:
-        named = ":" in text and not path.exists()
+        named = ":" in text and not os.path.exists(path)
         scheme = None if named else ENDINGS.get(path.suffix.lower())
-        if scheme is None and path.is_file():
+        if scheme is None and os.path.isfile(path):
             raise WeightsError(
                 f"{text} is a file of no known kind; known are {listed(ENDINGS)}. If it is one of "
                 f"them under another name, say so: npz:{text}."
