@@ -36,7 +36,7 @@ from tlx.training.interrupt import interruptible
 from tlx.training.logged import cut, logged
 from tlx.training.profile import Clock
 from tlx.training.split_metrics import evaluated
-from tlx.training.step_program import StepProgram
+from tlx.training.step_program import Arguments, StepProgram
 from tlx.training.train_state import copied, entering, fresh_state, like
 from tlx.types import Batch, Event, TrainState, Variables
 from tlx.weights.statistics import recomputed
@@ -196,7 +196,7 @@ class _Loop:
             many = len(batch["weight"])
             if many not in steps:
                 begun = time.perf_counter()
-                steps[many] = self._compile(planned, feed, train, constants, batch)
+                steps[many] = self._compile(planned, feed, (train, constants, batch))
                 since += time.perf_counter() - begun
             train, metrics = self.clock.step(steps[many], train, constants, batch)
             number += many
@@ -239,7 +239,7 @@ class _Loop:
             return self.asked_to_stop()
         return fetching and hosts.anywhere(self.asked_to_stop())
 
-    def _compile(self, planned: Planned, feed: Feed, *arguments: Any) -> Any:
+    def _compile(self, planned: Planned, feed: Feed, arguments: Arguments) -> Any:
         """The phase's step, as another run of the study has compiled it already, or anew."""
         objective = feed.objective(self.experiment.objective(planned))
         step = StepProgram(self.experiment, planned, objective, arguments)

@@ -82,6 +82,8 @@ for name in names:
         return made("strategies", registry.load("strategies", name), Path(sys.argv[1]))
     subject = strategies.Subject(make, Path(sys.argv[1]))
     thing = subject.thing
+    # Its loss is a sum over 2048 x 2048 terms: at a rate of 0.1 the first step leads far away.
+    told = {"learning_rate": 0.01} if name.endswith("/barlow_twins") else {}
     for planned in subject.phases:
         if planned.phase.solve is not None:
             continue
@@ -101,7 +103,7 @@ for name in names:
                 jnp.int32(0), *subject.variables, tx.init(moving), jax.random.key(3), {}
             )
             train = jax.tree.map(jnp.copy, mesh.placed(train, where))
-            reads = mesh.placed(jax.tree.map(jnp.asarray, constants(here)), where)
+            reads = mesh.placed(jax.tree.map(jnp.asarray, constants(here, **told)), where)
             built = step.build(objective, tx, planned.trainable, where)
             for _ in range(2):
                 train, _ = built(train, reads, mesh.shared(batch, where, axis=1))
@@ -110,15 +112,17 @@ for name in names:
         def apart(a, b):
             a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
             return float(abs(a - b).max(initial=0) / max(abs(a).max(initial=0), 1e-2))
-        each = jax.tree_util.tree_leaves_with_path(jax.tree.map(apart, *ends))
-        # A bias before batch norm has no gradient: what it moves by is rounding.
-        without = [far for path, far in each if "conv/bias" not in jax.tree_util.keystr(
-            path, simple=True, separator="/")]
-        assert len(without) > len(each) / 2
-        worst = max(without)
+        # A bias before batch norm has no gradient but rounding, which is no leaf's own number.
+        slopes = trees.flat(ends[0][2][1].trace)
+        largest = max(abs(slope).max() for slope in slopes.values())
+        silent = tuple(path for path, slope in slopes.items() if abs(slope).max() < 1e-5 * largest)
+        far = trees.flat(jax.tree.map(apart, *ends))
+        worst = max(value for path, value in far.items() if not path.endswith(silent))
+        other = trees.flat(ends[1][2][1].trace)
+        assert all(abs(other[path]).max() < 1e-5 * largest for path in silent), name
         moved = max(jax.tree.leaves(jax.tree.map(apart, ends[0][:2], before)))
         print(f"{name:24} {planned.phase.name:20} apart {worst:.1e}  moved {moved:.1e}", flush=True)
-        assert worst < 1e-3 < moved, (name, planned.phase.name, worst, moved)
+        assert worst < 2e-4 < moved, (name, planned.phase.name, worst, moved)
 """
 
 

@@ -62,7 +62,7 @@ def candidate(text: str, name: str, *, trust_code: bool = False) -> Candidate:
     backbone, equals, weights = text.partition("=")
     if equals and weights == RANDOM:
         return Candidate(name, _random(backbone))
-    if not equals and Path(text).expanduser().is_dir() and reference(text).startswith("run:"):
+    if not equals and reference(text) == f"run:{text}":  # a folder, not a reference already
         source = _loaded(SourceConfig(run=text, trust_code=trust_code))
         return Candidate(name, source, _accuracy(Path(text).expanduser()))
     if not equals:

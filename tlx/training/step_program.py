@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 
@@ -18,6 +18,8 @@ from tlx.objective import Objective
 from tlx.planning.plan import Planned
 from tlx.types import Batch, Constants, PyTree, TrainState
 
+Arguments: TypeAlias = tuple[TrainState, Constants, Batch]
+
 
 class StepProgram(NamedTuple):
     """The step of a phase for arguments such as these."""
@@ -25,7 +27,7 @@ class StepProgram(NamedTuple):
     experiment: Experiment
     planned: Planned
     objective: Objective
-    arguments: tuple[TrainState, Constants, Batch]
+    arguments: Arguments
 
     @property
     def recipe(self) -> Hashable:
