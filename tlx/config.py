@@ -23,6 +23,7 @@ from tlx.run_file import folder_code
 from tlx.run_file.overrides import LISTS, PARTS, Table, expanded, merge
 from tlx.run_file.overrides import apply_sets as apply_sets
 from tlx.run_file.overrides import differences as _table_differences
+from tlx.run_file.packaged_weights import completed
 from tlx.run_file.run_config import OWN_KEYS, RunConfig
 from tlx.run_file.run_config import DataConfig as DataConfig
 from tlx.run_file.run_config import DivergenceConfig as DivergenceConfig
@@ -88,7 +89,7 @@ def parse(
     `where` names the table in the error. Stages and variants are laid over the run and checked as
     well.
     With `names`, an error also lists the plugin names that `check` would refuse afterwards."""
-    base = expanded(table)
+    base = completed(expanded(table))
     config, problems = _validated(base)
     alone = _named({key: value for key, value in base.items() if key not in PARTS})
     for key in PARTS:

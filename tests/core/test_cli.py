@@ -229,10 +229,10 @@ def test_finetune_starts_from_the_source_that_ships_unless_told_otherwise(tmp_pa
         "epochs": finetune.EPOCHS,
         "data": "folder:pictures/Ants & bees",
         "backbone": finetune.BACKBONE,
-        "weights": finetune.WEIGHTS,
         "augmentation": finetune.AUGMENTATION,
     }
-    assert "weights" not in finetune.table("x", backbone="resnet50"), "they would not fit"
+    assert config.parse(finetune.table("x")).weights.name == "resnet20-cifar10"
+    assert config.parse(finetune.table("x", backbone="resnet50")).weights is None, "it has none"
     probe = finetune.table("x", strategy="feature_transfer")
     assert probe["optimizer"]["learning_rate"] > config.OptimizerConfig.learning_rate
     probe = finetune.table("x", strategy="feature_transfer", lr=1e-4)

@@ -94,7 +94,8 @@ def test_a_source_that_the_strategy_brings_and_the_file_names(tiny, tmp_path):
     [
         ({}, r"sources.a: give either run"),
         ({"run": "r", "backbone": "resnet20", "weights": "w"}, r"sources.a: give either run"),
-        ({"backbone": "resnet20"}, r"sources.a: a backbone and its weights go together"),
+        ({"backbone": "resnet8"}, r"sources.a: a backbone and its weights go together.*packaged"),
+        ({"backbone": "resnet8", "weights": "none"}, r"sources.a.weights: .*learnt nothing"),
     ],
 )
 def test_a_source_is_a_run_or_a_backbone_with_weights(tiny, source, match):

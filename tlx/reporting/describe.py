@@ -18,6 +18,7 @@ from tlx.data.data_check import counts_of
 from tlx.data.input_check import oddities
 from tlx.devices import mesh
 from tlx.planning.records import needs
+from tlx.run_file.packaged_weights import random_words
 
 
 def described(experiment: Experiment) -> dict[str, Any]:
@@ -54,6 +55,7 @@ def described(experiment: Experiment) -> dict[str, Any]:
             "notes": report.notes,
             "sha256": report.sha256,
         },
+        "random": None if report else random_words(config.backbone.name, config.backbone.options),
         "trainable": experiment.trainable,
         "total": trees.count(experiment.variables.params),
         "phases": [

@@ -117,7 +117,8 @@ def headline(data: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows += [("weights", line) for line in grouped(weights["initialised"], "new")]
         rows += [("weights", line) for line in grouped(weights["skipped"], "skipped")]
     else:
-        rows.append(("weights", "none: every parameter starts at random"))
+        random = data.get("random") or "none: every parameter starts at random"
+        rows.append(("weights", random))
     counts = f"{shown('', data['trainable'])} of {shown('', data['total'])} parameters"
     rows.append(("trains", counts))
     for d in data["divergences"]:

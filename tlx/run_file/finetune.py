@@ -12,8 +12,8 @@ from tlx.errors import ConfigError
 CHOICES = ("backbone", "weights", "strategy", "epochs", "batch_size", "lr", "seed", "name")
 """What the command line may choose; everything else goes through `--set`."""
 
-BACKBONE, WEIGHTS = "resnet20", "resnet20-cifar10"
-"""The source model that comes with tlx; what starts where nothing else is asked for."""
+BACKBONE = "resnet20"
+"""What starts, from its packaged weights, where nothing else is asked for."""
 EPOCHS = 20
 RATES = {"feature_transfer": 0.03}
 """Where the run file's own default would not do: a head alone has far to go on features that are
@@ -54,7 +54,7 @@ def table(
         "batch_size": batch_size,
         "data": _data(folder),
         "backbone": backbone or BACKBONE,
-        "weights": weights or (None if backbone else WEIGHTS),
+        "weights": weights,
         "augmentation": AUGMENTATION,
         "strategy": strategy,
         "optimizer": None if rate is None else {"learning_rate": rate},

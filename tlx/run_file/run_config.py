@@ -180,8 +180,10 @@ class RunConfig:
     prefix of the backbone says of every picture, 0 to compute it anew each time;
     `cache_disk_gb`: the same in the user's cache folder, for what needs more memory than that or
     serves a second run, 0 for nothing there; `cache_views`: versions of each picture that are
-    drawn once where pictures are augmented, and then taken in turn, one an epoch. Each `stage`
-    starts from the backbone of the one before; the variants are those of the last."""
+    drawn once where pictures are augmented, and then taken in turn, one an epoch. `weights`: None
+    for random ones, while a table that leaves them out gets those packaged with the backbone (see
+    `tlx.run_file.packaged_weights`). Each `stage` starts from the backbone of the one before; the
+    variants are those of the last."""
 
     name: str
     seed: _Seed = 0

@@ -15,6 +15,7 @@ from tlx.contracts.validation import joined
 from tlx.errors import did_you_mean, listed
 from tlx.run_file.augmentation_presets import misused
 from tlx.run_file.overrides import PARTS
+from tlx.run_file.packaged_weights import SOME
 from tlx.run_file.run_config import (
     DataConfig,
     HealthConfig,
@@ -25,6 +26,7 @@ from tlx.run_file.run_config import (
     SourceConfig,
 )
 
+_SOME = f"weights takes {SOME}"
 _TAKEN = (
     "checkpoints",
     "metrics.jsonl",
@@ -89,7 +91,15 @@ def contradictions(long: Mapping[str, Any]) -> list[str]:
                 f"weights."
             )
         elif isinstance(source, Mapping) and ("backbone" in source) != ("weights" in source):
-            problems.append(f"sources.{name}: a backbone and its weights go together; give both.")
+            lacking = "" if "weights" in source else f" No weights are packaged for it; {_SOME}."
+            problems.append(
+                f"sources.{name}: a backbone and its weights go together; give both.{lacking}"
+            )
+        elif isinstance(source, Mapping) and source.get("weights") == "none":
+            problems.append(
+                f"sources.{name}.weights: a source that starts at random has learnt nothing that "
+                f"one could be held to. {_SOME[0].upper()}{_SOME[1:]}."
+            )
     seen: set[str] = set()
     for number, entry in enumerate(entries(long.get("divergence"))):
         key, source = str(entry.get("label") or entry.get("name")), entry.get("source", "source")

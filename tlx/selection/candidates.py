@@ -16,10 +16,10 @@ import jax
 
 from tlx import registry
 from tlx.config import SourceConfig, WeightsConfig
-from tlx.contracts.options import schema
 from tlx.errors import ConfigError, TlxError, did_you_mean, listed
 from tlx.model import Model
 from tlx.protocols import Head
+from tlx.run_file.packaged_weights import SOME, owner, packages
 from tlx.run_file.run_config import Part
 from tlx.run_file.weight_reference import reference
 from tlx.run_folder.folder import read_result
@@ -75,27 +75,20 @@ def candidate(text: str, name: str, *, trust_code: bool = False) -> Candidate:
 
 @cache
 def packaged() -> tuple[str, ...]:
-    """The weights that come with an installed plugin: those that need no option."""
-    found = []
-    for plugin in registry.find("weights"):
-        try:
-            if not schema(registry.load("weights", plugin.reference)):
-                found.append(plugin.name)
-        except TlxError:
-            continue  # `tlx plugins --check` says why
-    return tuple(found)
+    """The weights that come with an installed plugin and say which backbone they are for."""
+    return tuple(p.name for p in registry.find("weights") if owner(p.reference))
 
 
 def _completed(text: str, trust_code: bool) -> tuple[str, str]:
     """Backbone and weights, where one of them was left out."""
     backbones = [plugin.name for plugin in registry.find("backbones")]
     if text in backbones:
-        fitting = [name for name in packaged() if _fit(name) == text]
-        if not fitting:
+        fitting = packages(text, {}).fit
+        if len(fitting) != 1:
+            which = "No packaged weights fit" if not fitting else f"{listed(fitting)} all fit"
             raise ConfigError(
-                f"No packaged weights fit the backbone {text!r}. Name some: {text}=WEIGHTS, with a "
-                f"file, a folder or a reference such as hf:OWNER/NAME; {text}={RANDOM} for random "
-                f"numbers. Packaged: {listed(packaged())}."
+                f"{which} the backbone {text!r}. Name some: {text}=WEIGHTS, which takes {SOME}; "
+                f"{text}={RANDOM} for random numbers. Packaged: {listed(packaged())}."
             )
         return text, fitting[0]
     known = [*packaged(), *backbones]
@@ -104,7 +97,7 @@ def _completed(text: str, trust_code: bool) -> tuple[str, str]:
             f"{text!r} is no source: neither a backbone nor weights, nor the folder of a run."
             f"{did_you_mean(text, known)} Packaged: {listed(packaged())}."
         )
-    if (backbone := _fit(text, trust_code)) is None:
+    if (backbone := owner(text) or _fit(text, trust_code)) is None:
         raise ConfigError(
             f"The weights {text!r} fit no installed backbone. Say which it is: BACKBONE={text}."
         )
