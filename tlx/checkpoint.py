@@ -141,19 +141,19 @@ class Checkpoints:
         hosts.once(self._delete_older)
         return target
 
-    def restore(self, like: PyTree | Callable[[int], PyTree]) -> Restored | None:
+    def restore(self, like: PyTree | Callable[[int, Mapping[str, Any]], PyTree]) -> Restored | None:
         """The newest step that is whole, or None where there is no step.
 
         `like` is a pytree of arrays, `jax.ShapeDtypeStruct`s or Python numbers, or a function from
-        the step to one: structure, shapes and dtypes have to be those of the step, else a
-        CheckpointError names the leaf. A leaf comes back as the same kind of thing, with the
+        the step and its `meta` to one: structure, shapes and dtypes have to be those of the step,
+        else a CheckpointError names the leaf. A leaf comes back as the same kind of thing, with the
         sharding that its `like` names. Raises CheckpointError if every step is damaged."""
         step, notes = hosts.once(self._newest)
         if step is None:
             return None
         folder = self.folder(step)
         about = _about(folder / LEAVES)
-        tree = like(step) if callable(like) else like
+        tree = like(step, about["meta"]) if callable(like) else like
         wanted = flat(tree)
         compare(wanted, about["leaves"], folder)
         leaves = self._read(folder, wanted, about["leaves"])

@@ -53,14 +53,15 @@ def _keep_compiled() -> None:
 
 def _said(error: BaseException) -> tuple[str, int]:
     """The sentence that is printed for an error, and the exit code."""
-    from tlx.errors import DivergedError, HostsError, Interrupted, TlxError
+    from tlx.errors import DivergedError, HostsError, Interrupted, StudyError, TlxError
 
     if isinstance(error, Interrupted):
         return str(error), INTERRUPTED
     if isinstance(error, KeyboardInterrupt):
         return "stopped.", INTERRUPTED
     if isinstance(error, TlxError):
-        return str(error), FAILED if isinstance(error, DivergedError | HostsError) else REFUSED
+        failed = isinstance(error, DivergedError | HostsError | StudyError)
+        return str(error), FAILED if failed else REFUSED
     if no_device := _without_device():
         return no_device, REFUSED
     kind = "" if isinstance(error, OSError) else f"internal error: {type(error).__name__}: "

@@ -54,6 +54,10 @@ class CollapsedError(TlxError):
     """Features that are learnt without labels have become the same for every picture."""
 
 
+class StudyError(TlxError):
+    """Some runs of a study failed; the others are done."""
+
+
 class HostsError(TlxError):
     """Another process of a run is not there, or no more."""
 

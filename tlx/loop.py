@@ -29,6 +29,7 @@ from tlx.planning.optimizer import schedule
 from tlx.planning.plan import Planned
 from tlx.protocols import SelfSupervised, Sink
 from tlx.run_folder import folder
+from tlx.training.another_length import going_on
 from tlx.training.best_step import ahead, entered
 from tlx.training.diverged import advice, left_out, refuse_lost, stopping
 from tlx.training.health import watch
@@ -43,11 +44,12 @@ from tlx.weights.statistics import recomputed
 
 
 class Trained(NamedTuple):
-    """What training left: the best variables with their validation metrics, and the costs;
-    `skipped`: how many updates were left out, where they are counted."""
+    """What training left: the best variables with their validation metrics, None where these are
+    not known as the model will predict, and the costs; `skipped`: how many updates were left out,
+    where they are counted."""
 
     variables: Variables
-    val: Mapping[str, float]
+    val: Mapping[str, float] | None
     best_step: int
     steps: int
     compile_seconds: float
@@ -99,22 +101,21 @@ class _Loop:
             if step == planned.start and planned is not experiment.phases[0]:
                 train = entering(experiment, planned, train)
                 train = train._replace(ledger={**train.ledger, "since": jnp.int32(0)})
-            if not self._out_of_patience(planned, train):
-                run = self._steps if planned.phase.solve is None else self._solved
-                train, best = run(planned, train, best)
+            if self._out_of_patience(planned, train):
+                self._tell("note", step, text="It stopped early; a larger patience goes on.")
+                continue
+            run = self._steps if planned.phase.solve is None else self._solved
+            train, best = run(planned, train, best)
         self._save(train, best, force=True)
-        final, used = experiment.final, experiment.used(best)
-        with self.clock.part("evaluation"):
-            val = self.val or evaluated(experiment, final, used, experiment.splits.val).metrics
         best_step, steps = int(train.ledger["best_step"]), int(train.step)
         skipped = int(train.ledger[TOTAL]) if TOTAL in train.ledger else None
-        return Trained(best, val, best_step, steps, self.compile_seconds, skipped)
+        return Trained(best, self.val, best_step, steps, self.compile_seconds, skipped)
 
     def _start(self, resume: bool) -> tuple[TrainState, Variables]:
         """A fresh state, or the newest whole checkpoint."""
         experiment = self.experiment
         if resume:
-            found = self.checkpoints.restore(lambda step: like(experiment, step))
+            found = self.checkpoints.restore(lambda step, meta: like(experiment, step, meta))
             if found is not None:
                 return self._resumed(found)
             self._tell("note", 0, text="There is no checkpoint yet; starting from the beginning.")
@@ -132,7 +133,8 @@ class _Loop:
     def _resumed(self, found: Restored) -> tuple[TrainState, Variables]:
         for text in found.notes:
             self._tell("warning", found.step, text=text)
-        self._tell("note", found.step, text=f"Resumed at step {found.step}.")
+        longer = going_on(self.experiment, found.step, found.meta)
+        self._tell("note", found.step, text=f"Resumed at step {found.step}. {longer}".strip())
         self.saved = (found.step, time.perf_counter())
         self.val = found.meta.get("val")
         return found.tree["train"], found.tree["best"]
@@ -324,13 +326,9 @@ class _Loop:
     def _out_of_patience(self, planned: Planned, train: TrainState) -> bool:
         """Only the last phase ends early: the ones before it prepare what follows."""
         patience = self.experiment.config.patience
-        last = planned is self.experiment.phases[-1]
-        return (
-            last
-            and self.keeps == "best"
-            and patience is not None
-            and int(train.ledger["since"]) >= patience
-        )
+        if planned is not self.experiment.phases[-1] or self.keeps != "best" or patience is None:
+            return False
+        return int(train.ledger["since"]) >= patience
 
     def _save(self, train: TrainState, best: Variables, *, force: bool) -> None:
         """Begin to save where that is due; with `force`, wait until the step is on disk."""
@@ -340,7 +338,9 @@ class _Loop:
             if step != self.saved[0] and (force or hosts.anywhere(due)):
                 refuse_lost(train, self.experiment.variables, self._advice())
                 tree = mesh.placed({"train": train, "best": best}, self.experiment.mesh)
-                self.checkpoints.begin(step, tree, {"val": self.val})
+                self.checkpoints.begin(
+                    step, tree, {"val": self.val, "steps": self.experiment.steps}
+                )
                 self.saved = (step, time.perf_counter())
             if force:
                 self.checkpoints.wait()

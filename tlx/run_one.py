@@ -6,7 +6,7 @@ model, the result and a report. The test split is opened once, after everything 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +34,7 @@ from tlx.reporting.describe import described, device, versions
 from tlx.reporting.first_look import first_look
 from tlx.reporting.forgetting import forgotten
 from tlx.reporting.gallery import gallery
+from tlx.reporting.wording import shown
 from tlx.run_folder import folder, provenance
 from tlx.run_folder.membership import MEASURING
 from tlx.run_folder.model_folder import Base
@@ -57,11 +58,16 @@ def run_one(
     answering: bool = False,
 ) -> dict[str, Any]:
     """Train what `config` says in the folder `out`, which is claimed already. Returns what
-    `result.json` holds. A finished run that is resumed is not trained again. `store` holds what
-    other runs of a study computed of the same pictures; `profile` measures what takes how long;
-    `answering` leaves what the model says of each test example in `answers.npz`."""
+    `result.json` holds. A finished run that is resumed is not trained again, unless it is longer
+    now. `store` holds what other runs of a study computed of the same pictures; `profile` measures
+    what takes how long; `answering` leaves what the model says of each test example in
+    `answers.npz`.
+
+    The model is written before anything is measured: what cannot be read or drawn afterwards costs
+    no training."""
     done = hosts.once(lambda: folder.read_run(out)) if resume else None
-    if done is not None:
+    if done is not None and not hosts.once(lambda: folder.extends(out, config)):
+        console.emit(Event("note", done["steps"], {"text": ended(config, out, done)}))
         return done
     sinks = listening(config, console, Jsonl())
     clock = Clock(out / folder.PROFILE if profile else None)
@@ -82,29 +88,23 @@ def run_one(
         trained = train(experiment, out, sinks, resume=resume, store=store, clock=clock)
         with clock.part("evaluation"):
             learnt, note = finished(experiment, trained.variables)
-            variables = experiment.used(learnt)
-            result, data, said = _result(experiment, trained, variables, clock)
+        _save(experiment, learnt, out)
+        try:
+            with clock.part("evaluation"):
+                result, data, said = _result(experiment, trained, learnt, clock, sinks)
             if answering and said is not None:
                 path, columns = out / folder.ANSWERS, dict(said)
                 hosts.once(lambda: np.savez_compressed(path, allow_pickle=False, **columns))
+        except Exception:
+            text = (
+                f"The run is trained and its model lies in {out / folder.MODEL}; it could not be "
+                f"measured to the end. Once that is mended, the same command with --resume does so."
+            )
+            sinks.emit(Event("warning", trained.steps, {"text": text}))
+            raise
         for text in (note, clock.note()):
             if text:
                 sinks.emit(Event("note", trained.steps, {"text": text}))
-        base, same = _base(experiment, learnt)
-        saved = fetched(variables if base is None else learnt)
-        hosts.once(
-            lambda: save_model(
-                out / folder.MODEL,
-                backbone=config.backbone,
-                head=config.head,
-                inputs=experiment.model.inputs,
-                canvas=experiment.canvas,
-                classes=experiment.info.classes,
-                variables=saved,
-                base=base,
-                same=same,
-            )
-        )
         hosts.once(lambda: folder.write_json(out / folder.RESULT, result))
         ways = [f"tlx predict {out} IMAGE...", f"tlx eval {out}"]
         if not config.head:
@@ -151,6 +151,49 @@ def finished(experiment: Experiment, variables: Variables) -> Finished:
     )
 
 
+def validation(experiment: Experiment, trained: Trained, learnt: Variables) -> Mapping[str, float]:
+    """How the model that is kept does on validation, as it predicts: measured here where the loop
+    has not, or where the strategy has made `learnt` of its best step."""
+    if trained.val is not None and learnt is trained.variables:
+        return trained.val
+    used = experiment.used(learnt)
+    return evaluated(experiment, experiment.final, used, experiment.splits.val).metrics
+
+
+def ended(config: RunConfig, out: Path, done: Mapping[str, Any]) -> str:
+    """What is said of a finished run that somebody goes on with."""
+    metric = done["selection"][0]
+    return (
+        f"{config.name} is finished: {done['steps']} steps, test {metric} "
+        f"{shown(metric, done['test'][metric])}. Its model lies in {out / folder.MODEL}, and "
+        f"nothing was trained. More epochs or steps, or a larger patience, go on from there."
+    )
+
+
+def _save(experiment: Experiment, learnt: Variables, out: Path) -> None:
+    """Write the model, and make the run file there that of this run: what a longer run leaves takes
+    the place of a shorter one's model and result at once."""
+    config = experiment.config
+    base, same = _base(experiment, learnt)
+    saved = fetched(experiment.used(learnt) if base is None else learnt)
+
+    def write() -> None:
+        folder.adopt(out, config)
+        save_model(
+            out / folder.MODEL,
+            backbone=config.backbone,
+            head=config.head,
+            inputs=experiment.model.inputs,
+            canvas=experiment.canvas,
+            classes=experiment.info.classes,
+            variables=saved,
+            base=base,
+            same=same,
+        )
+
+    hosts.once(write)
+
+
 def _base(experiment: Experiment, learnt: Variables) -> tuple[Base | None, frozenset[str]]:
     """For a model that is a reparametrised change to the weights of a file: which these are, and
     the leaves that need not be saved, because they are still what the file gave."""
@@ -166,19 +209,32 @@ def _base(experiment: Experiment, learnt: Variables) -> tuple[Base | None, froze
 
 
 def _result(
-    experiment: Experiment, trained: Trained, variables: Variables, clock: Clock
+    experiment: Experiment, trained: Trained, learnt: Variables, clock: Clock, sinks: Sink
 ) -> tuple[dict[str, Any], dict[str, Any], Answers | None]:
     """What `result.json` holds, what a report wants besides, and what is said of each test
-    example."""
-    last, parts = experiment.final, experiment.splits
+    example. What only a report wants is left out where it fails, and that is said."""
+    last, parts, config = experiment.final, experiment.splits, experiment.config
+    variables = experiment.used(learnt)
+
+    def spared(what: str, act: Callable[[], Mapping[str, Any] | None]) -> Mapping[str, Any]:
+        try:
+            return act() or {}
+        except Exception as error:
+            if hosts.several():  # the others would wait for this one
+                raise
+            text = (
+                f"{what} could not be made, and is left out: {str(error) or type(error).__name__}"
+            )
+            sinks.emit(Event("warning", trained.steps, {"text": text}))
+            return {}
+
     test, said = answered(experiment, last, variables, parts.test)
     domain = experiment.domain
-    val = trained.val
-    if isinstance(experiment.strategy, Finishes):
-        val = evaluated(experiment, last, variables, parts.val).metrics
+    val = validation(experiment, trained, learnt)
+    kept = spared("What the run has forgotten", lambda: forgotten(experiment, variables))
     watching = watch(experiment)
     result = {
-        "name": experiment.config.name,
+        "name": config.name,
         "test": test.metrics,
         "val": dict(val),
         **(
@@ -186,28 +242,33 @@ def _result(
             if domain
             else {}
         ),
-        **({"forgetting": kept} if (kept := forgotten(experiment, variables)) else {}),
+        **({"forgetting": kept} if kept else {}),
         "selection": list(experiment.selection),
         "best_step": trained.best_step,
         "steps": trained.steps,
         **({} if trained.skipped is None else {"skipped": trained.skipped}),
         "examples": experiment.sizes,
-        "weights": experiment.config.weights.name if experiment.config.weights else None,
+        "weights": config.weights.name if config.weights else None,
         "weights_sha256": experiment.report.sha256 if experiment.report else None,
         "trainable_parameters": experiment.trainable,
         "parameters": trees.count(experiment.variables.params),
         "seconds": round(clock.total(), 3),
         "compile_seconds": round(trained.compile_seconds, 3),
         **({"profile": spent} if (spent := clock.spent()) else {}),
-        "seed": experiment.config.seed,
+        "seed": config.seed,
         "device": device(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
     }
+    shows = config.sink and hosts.first()
     data = {
         "confusion": test.totals.get("measure", {}).get("confusion"),
-        **(_pictures(experiment, said) if experiment.config.sink and hosts.first() else {}),
-        **(gallery(experiment, watching, variables) if watching else {}),
+        **(spared("Pictures for a report", lambda: _pictures(experiment, said)) if shows else {}),
+        **(
+            spared("The gallery", lambda: gallery(experiment, watching, variables))
+            if watching
+            else {}
+        ),
     }
     return result, data, said
 

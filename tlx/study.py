@@ -6,7 +6,8 @@ and in `result.json`; they may be those of the last stage. A run without either 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -20,9 +21,10 @@ from tlx.errors import ConfigError, TlxError
 from tlx.feeding.cache_store import Store
 from tlx.protocols import Sink
 from tlx.reporting.console import Console
-from tlx.run_folder import folder
+from tlx.run_folder import folder, lock
 from tlx.run_one import evaluate_run, listening, run_one
 from tlx.sinks import Sinks
+from tlx.studies.attempt import Failure, attempt, refuse
 from tlx.studies.comparison import outcome, ranked, row, sentence
 from tlx.studies.stages import rehearsed
 from tlx.types import Event
@@ -56,19 +58,31 @@ def run(
     whole, to = config, Path(out) if out else folder.of(config)
     hosts.join(config.mesh)
     hosts.same("run file", lambda: f"{configs.dumps(whole)}{to}{resume}{overwrite}".encode())
-    begun = hosts.once(lambda: folder.claim(to, whole, resume=resume, overwrite=overwrite))
     console = Console() if hosts.first() else Sinks([])
-    try:
-        one = partial(run_one, store=Store(), profile=profile)
-        return _run(config, to, console, begun, one)
-    except TlxError:
-        if hosts.first():
-            folder.release(to)
-        raise
-    except JaxRuntimeError as error:
-        if hosts.several():
-            raise hosts.lost(error) from error
-        raise
+    with _alone(to) as unlocked:
+        begun = hosts.once(
+            lambda: folder.claim(to, whole, resume=resume, overwrite=overwrite, lengthened=True)
+        )
+        if unlocked:
+            console.emit(Event("warning", 0, {"text": unlocked}))
+        try:
+            one = partial(run_one, store=Store(), profile=profile)
+            return _run(config, to, console, begun, one)
+        except TlxError:
+            if hosts.first():
+                folder.release(to)
+            raise
+        except JaxRuntimeError as error:
+            if hosts.several():
+                raise hosts.lost(error) from error
+            raise
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[str]:
+    """As `lock.held`, for all processes of a run together."""
+    with ExitStack() as opened:
+        yield hosts.once(lambda: opened.enter_context(lock.held(out)))
 
 
 def _run(config: RunConfig, to: Path, console: Sink, resume: bool, one: One) -> dict[str, Any]:
@@ -78,17 +92,23 @@ def _run(config: RunConfig, to: Path, console: Sink, resume: bool, one: One) -> 
         return one(config, to, console, resume=resume)
     text = f"{config.name}: {len(config.variant)} variants on one split, writing to {to}"
     console.emit(Event("note", 0, {"text": text}))
-    results = {}
+    found: dict[str, Any] = {}
     for number, (name, variant, into) in enumerate(folder.runs(config, to), start=1):
-        going_on = _inside(into, variant)
-        results[name] = one(
-            variant,
-            into,
-            console,
-            resume=going_on,
-            variant={"name": name, "number": number, "of": len(config.variant)},
-        )
-    return _compare(config, to, results, console)
+        about = {"name": name, "number": number, "of": len(config.variant)}
+
+        def trained(of: RunConfig = variant, into: Path = into, about: Any = about) -> Any:
+            with _alone(into):
+                return one(of, into, console, resume=_inside(into, of), variant=about)
+
+        found[name] = attempt(trained)
+        if isinstance(found[name], Failure):
+            text = f"{name} failed, and the other variants go on: {found[name].text}"
+            console.emit(Event("warning", 0, {"text": text}))
+    failed = {name: each for name, each in found.items() if isinstance(each, Failure)}
+    done = {name: each for name, each in found.items() if name not in failed}
+    study = _compare(config, to, done, failed, console) if done else {}
+    refuse(failed, "variants", len(found))
+    return study
 
 
 def _in_stages(
@@ -100,14 +120,15 @@ def _in_stages(
     if not resume:
         for _ in rehearsed(config, to):
             pass
-    results = {
-        name: _run(stage, to / name, console, _inside(to / name, stage), one)
-        for name, stage in configs.stages(config, to)
-    }
+    results: dict[str, Any] = {}
+    for name, stage in configs.stages(config, to):
+        with _alone(to / name):
+            begun = _inside(to / name, stage)
+            results[name] = _run(stage, to / name, console, begun, one)
     last = results[config.stage[-1].name]
     text = last["text"] if config.variant else outcome(results)
     study = {"name": config.name, "text": text, "stages": results}
-    hosts.once(lambda: folder.write_json(to / folder.RESULT, study))
+    hosts.once(lambda: _leave(config, to, study))
     if not config.variant:  # or else it is what was said last
         console.emit(Event("note", 0, {"text": text}))
     return study
@@ -164,15 +185,27 @@ def _trained(_: RunConfig, out: Path, *, trust_code: bool) -> dict[str, Any]:
     return {"model": f"the model in {out}", **evaluate_run(out, trust_code=trust_code)}
 
 
+def _leave(config: RunConfig, out: Path, study: Mapping[str, Any]) -> None:
+    """Write the result of a study, and its run file as it was run last."""
+    folder.adopt(out, config)
+    folder.write_json(out / folder.RESULT, study)
+
+
 def _compare(
-    config: RunConfig, out: Path, results: Mapping[str, Any], console: Sink
+    config: RunConfig,
+    out: Path,
+    results: Mapping[str, Any],
+    failed: Mapping[str, Failure],
+    console: Sink,
 ) -> dict[str, Any]:
     """Tell the sinks and `result.json` how the variants did beside each other."""
     metric, direction = next(iter(results.values()))["selection"]
     rows = [row(name, result, metric) for name, result in results.items()]
     text = sentence(results, metric, direction)
     study = {"name": config.name, "metric": metric, "text": text, "variants": dict(results)}
-    hosts.once(lambda: folder.write_json(out / folder.RESULT, study))
+    if failed:
+        study["failed"] = {name: failure.text for name, failure in failed.items()}
+    hosts.once(lambda: _leave(config, out, study))
     sinks = listening(config, console)
     try:
         best = out / ranked(results, metric, direction, "val")[0]

@@ -111,14 +111,14 @@ def test_shapes_alone_are_enough_and_a_function_of_the_step_will_do(root):
     tree = train_state(5)
     asked = []
 
-    def like(step):
-        asked.append(step)
+    def like(step, meta):
+        asked.append((step, meta))
         return jax.eval_shape(lambda: train_state(0))
 
     with Checkpoints(root) as checkpoints:
-        checkpoints.save(5, tree)
+        checkpoints.save(5, tree, {"steps": 9})
         found = checkpoints.restore(like)
-    assert asked == [5]
+    assert asked == [(5, {"steps": 9})]
     assert found is not None
     assert bits(found.tree) == bits(tree)
 

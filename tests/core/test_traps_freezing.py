@@ -75,7 +75,7 @@ def last(table, out):
     """The numbers after the last step, whichever was the best."""
     experiment = assemble(config.parse(table))
     with Checkpoints(out / "checkpoints") as checkpoints:
-        return checkpoints.restore(lambda step: like(experiment, step)).tree["train"]
+        return checkpoints.restore(lambda step, meta: like(experiment, step, meta)).tree["train"]
 
 
 def frozen_run(tiny, file, out, **changes):

@@ -125,6 +125,10 @@ def rolled(held):
 
 CASES = {
     "batch size": (setting(batch_size=15), r"settings for batch_size\."),
+    "learning rate": (
+        setting(optimizer={"name": "adam", "learning_rate": 0.1}),
+        r'optimizer\.learning_rate\..* finish it with its own settings.* weights = "run" with the',
+    ),
     "seed": (setting(seed=1), r"settings for seed\."),
     "path": (another_path, r"settings for data\.path\."),
     "pixels": (data(one_pixel), r"data\.fingerprint .*labels are the same, so that pictures"),

@@ -18,6 +18,7 @@ from tlx.config import RunConfig
 from tlx.errors import CheckpointError, ConfigError, listed
 from tlx.files.stored_json import read_object, require
 from tlx.run_file import folder_code
+from tlx.run_folder.lock import LOCK
 
 RUN_FILE = "run.toml"
 SPLIT = "split.csv"
@@ -28,11 +29,13 @@ MODEL = "model"
 RESULT = "result.json"
 ANSWERS = "answers.npz"
 PROFILE = "profile"
+LENGTH = ("epochs", "steps", "patience")
+"""What says how long a run goes on; a resumed one may have another."""
 HARMLESS = (
-    "out", "sink", "log_every", "checkpoint_seconds", "health.stop",
+    "out", "sink", "log_every", "checkpoint_seconds", "health.stop", "data.check", "domain.check",
     "mesh.hosts", "mesh.heartbeat_seconds",
 )  # fmt: skip
-"""What may differ when a run is resumed: it changes nothing in the result."""
+"""What else may differ when a run is resumed: it changes nothing in the result."""
 NUMBER = (int, float)
 COMPARED = {
     "examples": {"test": int}, "weights": (str, type(None)),
@@ -42,45 +45,78 @@ COMPARED = {
 AGAIN = ". Remove it and use --resume: the run is measured again from its last checkpoint."
 
 
-def claim(out: Path, config: RunConfig, *, resume: bool, overwrite: bool) -> bool:
+def claim(
+    out: Path, config: RunConfig, *, resume: bool, overwrite: bool, lengthened: bool = False
+) -> bool:
     """Make the run's folder its own and leave the resolved run file there; True to resume.
 
-    A folder that holds something is refused unless `resume` (then it must hold the same run) or
-    `overwrite` (then it must be a run's folder, and is emptied)."""
+    A folder that holds something is refused unless `resume` (then it must hold the same run, with
+    `lengthened` of whatever length) or `overwrite` (then it must be a run's folder, and is
+    emptied)."""
     there = out / RUN_FILE
-    occupied = out.exists() and any(out.iterdir())
-    if occupied and not resume and not overwrite:
+    found = [path for path in out.iterdir() if path.name != LOCK] if out.exists() else []
+    if found and not resume and not overwrite:
         raise ConfigError(
             f"{out} already holds something. Use --resume to go on with that run, --overwrite to "
             f"replace it, or --out to write elsewhere."
         )
-    if occupied and not there.exists():
+    if found and not there.exists():
         raise ConfigError(
             f"{out} is not the folder of a run (no {RUN_FILE}); choose another --out."
         )
-    if occupied and resume:
+    if found and resume:
         begun = configs.read(there)
-        changed = [path for path in configs.differences(begun, config) if not _harmless(path)]
+        changed = [
+            path
+            for path in configs.differences(begun, config)
+            if not _below(path, HARMLESS) and not (lengthened and _lengthens(path, config))
+        ]
         if changed:
-            finished = [path.name for path in out.iterdir() if (path / RESULT).exists()]
-            kept = (
-                f" {finished[0]!r} is finished: another run file can have it as its weights, "
-                f"'run:{out / finished[0]}'."
-                if config.stage and finished
-                else ""
-            )
             raise CheckpointError(
                 f"Cannot resume in {out}: the run there was started with other settings for "
-                f"{listed(changed)}. Use the same run file, or --overwrite to start anew.{kept}"
+                f"{listed(changed)}. Use the same run file, or --overwrite to start anew. "
+                f"{_starting_from(out)}"
             )
         theirs, ours = configs.table(begun), configs.table(config)
         if folder_code.named(theirs) == folder_code.named(ours):  # said by this user, too
             folder_code.remember(there, ours)
         return True
-    if occupied:
-        for entry in out.iterdir():
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    for entry in found:
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
     return inside(out, config)
+
+
+def _starting_from(out: Path) -> str:
+    """How another run starts from what the one in `out`, or one of its parts, has learnt."""
+    models = sorted(path.parent for path in [*out.glob(MODEL), *out.glob(f"*/{MODEL}")])
+    how = "with the other settings and an --out of its own"
+    if not models:
+        return (
+            f"What it learns can be where another run starts: finish it with its own settings and "
+            f'--resume, then give weights = "{out}" {how}.'
+        )
+    which = f'weights = "{models[-1]}"'
+    also = f" (or of {listed(path.name for path in models[:-1])})" if len(models) > 1 else ""
+    return (
+        f"To start from what it has learnt, give a run {which}{also} {how}; "
+        f'weights.head = "keep" keeps its head, too.'
+    )
+
+
+def extends(out: Path, config: RunConfig) -> bool:
+    """Whether `config` is another length for the run that left what is in `out`."""
+    begun = configs.read(out / RUN_FILE)
+    return any(_below(path, LENGTH) for path in configs.differences(begun, config))
+
+
+def adopt(out: Path, config: RunConfig) -> None:
+    """Make `config` the run whose model is about to be in `out`: a result that is there was
+    another's."""
+    (out / RESULT).unlink(missing_ok=True)
+    written = (out / RUN_FILE).with_suffix(".tmp")
+    written.write_text(configs.dumps(config), encoding="utf-8")
+    written.replace(out / RUN_FILE)
+    folder_code.remember(out / RUN_FILE, configs.table(config))
 
 
 def inside(out: Path, config: RunConfig) -> bool:
@@ -111,7 +147,7 @@ def runs(config: RunConfig, out: Path) -> tuple[tuple[str, RunConfig, Path], ...
 def release(out: Path) -> None:
     """Let go of a folder in which nothing came about but run files, so that a run that was
     refused leaves no trace."""
-    if all(path.name == RUN_FILE for path in out.rglob("*") if path.is_file()):
+    if all(path.name in (RUN_FILE, LOCK) for path in out.rglob("*") if path.is_file()):
         shutil.rmtree(out, ignore_errors=True)
 
 
@@ -120,10 +156,16 @@ def of(config: RunConfig) -> Path:
     return Path(config.out or Path("runs") / config.name)
 
 
-def _harmless(path: str) -> bool:
-    """Whether a dotted path is below what may differ, in the run or in a part of it."""
+def _lengthens(path: str, config: RunConfig) -> bool:
+    """Whether a dotted path says how long a run goes on that no later stage starts from."""
+    last = f"stage.{len(config.stage) - 1}."
+    return _below(path, LENGTH) and (not config.stage or path.startswith((last, "variant.")))
+
+
+def _below(path: str, keys: tuple[str, ...]) -> bool:
+    """Whether a dotted path is below one of some keys, in the run or in a part of it."""
     path = re.sub(r"^(stage|variant)\.\d+\.", "", path)
-    return any(f"{path}.".startswith(f"{key}.") for key in HARMLESS)
+    return any(f"{path}.".startswith(f"{key}.") for key in keys)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,10 +26,11 @@ from tlx.files.stored_json import read_object
 from tlx.protocols import Sink
 from tlx.reporting.console import Console
 from tlx.reporting.wording import shown
-from tlx.run_folder import folder
+from tlx.run_folder import folder, lock
 from tlx.run_one import listening, run_one
 from tlx.sinks import AUDIT, Sinks
 from tlx.studies import audit_arms, verdict
+from tlx.studies.attempt import Failure, attempt, refuse
 from tlx.studies.audit_arms import SCRATCH, Labels
 from tlx.studies.audit_results import arms, row, summed_up
 from tlx.studies.sweep import UNKNOWN, Sweep, searched
@@ -80,13 +82,16 @@ def audit(
         for config in audit_arms.arms(setting).values():
             configs.check(config)
     to = Path(out) if out else Path(f"{folder.of(base)}-audit")
-    resume = folder.claim(to, base, resume=resume, overwrite=overwrite)
-    try:
+    with lock.held(to) as unlocked:
+        resume = folder.claim(to, base, resume=resume, overwrite=overwrite)
         console = QUIET if quiet else Console()
-        return _audited(base, settings, asked, to, resume, console)
-    except TlxError:
-        folder.release(to)
-        raise
+        if unlocked:
+            console.emit(Event("warning", 0, {"text": unlocked}))
+        try:
+            return _audited(base, settings, asked, to, resume, console)
+        except TlxError:
+            folder.release(to)
+            raise
 
 
 def _audited(
@@ -99,7 +104,10 @@ def _audited(
 ) -> dict[str, Any]:
     started = time.perf_counter()
     _check_asked(to / ASKED, asked, resume)
-    if resume and (done := folder.read_result(to)) is not None:
+    done = folder.read_result(to) if resume else None
+    if done is not None and "failed" not in done:
+        text = f"The audit in {to} is finished: its result is in {to / folder.RESULT}."
+        console.emit(Event("note", 0, {"text": text}))
         return done
     for config in audit_arms.arms(settings[0][1]).values():
         assemble(config)  # what cannot work is refused before an hour of what can
@@ -109,38 +117,47 @@ def _audited(
         names = list(audit_arms.arms(base))
         _note(sinks, f"{base.name}: {', '.join(names)}, each with {_counted(asked)} "
                      f"and {asked.seeds} seeds; writing to {to}")  # fmt: skip
-        found = []
+        found, failed = [], {}
         for count, setting in settings:
             into = audit_arms.folder(to, count)
             if count is not None:
                 _note(sinks, f"With {verdict.worded(count)}:")
-            found.append({"labels": count, **_setting(setting, asked, into, sinks)})
+            said, lost = _setting(setting, asked, into, sinks)
+            of = "" if count is None else f" with {verdict.worded(count)}"
+            failed |= {f"{name}{of}": failure for name, failure in lost.items()}
+            if said:
+                found.append({"labels": count, **said})
+        if not found:
+            refuse(failed, "arms", len(names) * len(settings))
         result = summed_up(base, found, asked.seeds, asked.resplit, time.perf_counter() - started)
+        if failed:
+            result["failed"] = {name: failure.text for name, failure in failed.items()}
         folder.write_json(to / folder.RESULT, result)
         sinks.emit(Event(AUDIT, 0, {**result, "out": str(to), "next": _next(found, to)}))
+        refuse(failed, "arms", len(names) * len(settings))
     finally:
         sinks.close()
     return result
 
 
-def _setting(config: RunConfig, asked: Asked, to: Path, sinks: Sink) -> dict[str, Any]:
-    """All arms on one set of labelled examples."""
+def _setting(
+    config: RunConfig, asked: Asked, to: Path, sinks: Sink
+) -> tuple[dict[str, Any], dict[str, Failure]]:
+    """All arms on one set of labelled examples, nothing where there are not two to compare; and the
+    arms that failed."""
     runs: dict[str, list[dict[str, Any]]] = {}
     tuned: dict[str, dict[str, Any]] = {}
     store = Store()
+    failed: dict[str, Failure] = {}
     for name, arm in audit_arms.arms(config).items():
-        tuned[name] = _tuned(arm, asked.rates, to / name, store)
-        best = replace(arm.optimizer, learning_rate=tuned[name]["rate"])
-        _note(sinks, f"{name}: {_said(tuned[name])}")
-        runs[name] = []
-        for number in range(asked.seeds):
-            each = audit_arms.with_seed(replace(arm, optimizer=best), number, asked.resplit)
-            each = replace(each, sink=(Part("html"),) if number == 0 else ())
-            done = _one(each, to / name / f"seed-{number}", store, keep=number == 0)
-            runs[name].append(done)
-            metric = done["selection"][0]
-            reached = shown(metric, done["test"][metric])
-            _note(sinks, f"{name}, seed {each.seed}: test {metric} {reached}")
+        done = attempt(partial(_arm, name, arm, asked, to / name, store, sinks))
+        if isinstance(done, Failure):
+            failed[name] = done
+            _note(sinks, f"{name} failed, and the others go on: {done.text}")
+        else:
+            tuned[name], runs[name] = done
+    if SCRATCH not in runs or len(runs) < 2:
+        return {}, failed
     metric, direction = runs[SCRATCH][0]["selection"]
     measured = arms(runs, to, metric)
     judged = verdict.judged(measured, metric, direction)
@@ -159,7 +176,26 @@ def _setting(config: RunConfig, asked: Asked, to: Path, sinks: Sink) -> dict[str
         "arms": [
             row(name, measured, runs[name], tuned[name], direction) for name in measured
         ],
-    }  # fmt: skip
+    }, failed  # fmt: skip
+
+
+def _arm(
+    name: str, arm: RunConfig, asked: Asked, to: Path, store: Store, sinks: Sink
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """One arm: its learning rate, chosen with the first seed, and what every seed came to."""
+    tuned = _tuned(arm, asked.rates, to, store)
+    best = replace(arm.optimizer, learning_rate=tuned["rate"])
+    _note(sinks, f"{name}: {_said(tuned)}")
+    runs = []
+    for number in range(asked.seeds):
+        each = audit_arms.with_seed(replace(arm, optimizer=best), number, asked.resplit)
+        each = replace(each, sink=(Part("html"),) if number == 0 else ())
+        done = _one(each, to / f"seed-{number}", store, keep=number == 0)
+        runs.append(done)
+        metric = done["selection"][0]
+        reached = shown(metric, done["test"][metric])
+        _note(sinks, f"{name}, seed {each.seed}: test {metric} {reached}")
+    return tuned, runs
 
 
 def _tuned(config: RunConfig, count: int, to: Path, store: Store) -> dict[str, Any]:
@@ -190,8 +226,9 @@ def _tuned(config: RunConfig, count: int, to: Path, store: Store) -> dict[str, A
 
 def _one(config: RunConfig, to: Path, store: Store, *, keep: bool) -> dict[str, Any]:
     """One seed of an arm; with `keep` its model stays."""
-    begun = folder.inside(to, config)
-    done = run_one(config, to, QUIET, resume=begun, store=store, answering=True)
+    with lock.held(to):
+        begun = folder.inside(to, config)
+        done = run_one(config, to, QUIET, resume=begun, store=store, answering=True)
     shutil.rmtree(to / folder.CHECKPOINTS, ignore_errors=True)
     if not keep:
         shutil.rmtree(to / folder.MODEL, ignore_errors=True)

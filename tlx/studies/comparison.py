@@ -47,6 +47,9 @@ def sentence(results: Results, metric: str, direction: str) -> str:
     """What came out. The variants that are compared are chosen on validation: the best that
     starts from a source with the best that does not, or else the best two."""
     order = ranked(results, metric, direction, "val")
+    if len(order) == 1:  # the others failed
+        value = results[order[0]]["test"][metric]
+        return f"{order[0]} {_said(value, metric)} on the test split, with nothing beside it."
     from_source = [name for name in order if results[name]["weights"]]
     from_random = [name for name in order if not results[name]["weights"]]
     about_source = bool(from_source and from_random)

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,10 +32,11 @@ from tlx.reporting.forgetting import forgotten
 from tlx.reporting.wording import point as worded
 from tlx.reporting.wording import shown
 from tlx.run_file.overrides import differences
-from tlx.run_folder import folder
-from tlx.run_one import finished, listening
+from tlx.run_folder import folder, lock
+from tlx.run_one import finished, listening, validation
 from tlx.sinks import SWEEP, Sinks
 from tlx.studies import sampler, together
+from tlx.studies.attempt import Failure, attempt, refuse
 from tlx.studies.comparison import half_width
 from tlx.studies.sweep_results import Found, key
 from tlx.studies.sweep_space import Axis, Point, as_set, axes, grid
@@ -116,12 +118,16 @@ def sweep(
     if trials is None:
         asked.points()
     to = Path(out) if out else Path(f"{folder.of(base)}-sweep")
-    resume = folder.claim(to, base, resume=resume, overwrite=overwrite)
-    try:
-        return searched(asked, trials, over, to, resume=resume, console=Console())
-    except TlxError:
-        folder.release(to)
-        raise
+    with lock.held(to) as unlocked:
+        resume = folder.claim(to, base, resume=resume, overwrite=overwrite)
+        console = Console()
+        if unlocked:
+            console.emit(Event("warning", 0, {"text": unlocked}))
+        try:
+            return searched(asked, trials, over, to, resume=resume, console=console)
+        except TlxError:
+            folder.release(to)
+            raise
 
 
 def searched(
@@ -139,9 +145,12 @@ def searched(
     started = time.perf_counter()
     space = {"over": list(over), "seeds": list(asked.seeds), "trials": trials}
     _check_space(to / SPACE, space, resume)
-    if resume and (done := folder.read_result(to)) is not None:
+    done = folder.read_result(to) if resume else None
+    if done is not None and "failed" not in done:
         chosen = {axis.key: object for axis in asked.axes}
         require(done, {"chosen": chosen, "points": list}, to / folder.RESULT, folder.AGAIN)
+        text = f"The sweep in {to} is finished: its result is in {to / folder.RESULT}."
+        console.emit(Event("note", 0, {"text": text}))
         return done
     sinks = listening(asked.base, console)
     try:
@@ -149,6 +158,7 @@ def searched(
         folder.write_json(to / SPACE, space)
         found = Found(to / LINES, *experiment.selection)
         kept: dict[str, list[Outcome]] = {}
+        failed: dict[str, Failure] = {}
         store = store or Store()
         one_by_one = _one_by_one(experiment, asked)
         count = "a sampler's" if trials else str(math.prod(len(a.values) for a in asked.axes))
@@ -160,7 +170,7 @@ def searched(
         _note(sinks, f"{asked.base.name}: {count} points x {len(asked.seeds)} seeds, {how}; "
                      f"writing to {to}")  # fmt: skip
 
-        def trained(points: Sequence[Point]) -> Iterator[tuple[Point, list[Outcome]]]:
+        def trained(points: Sequence[Point]) -> Iterator[tuple[Point, list[Outcome] | Failure]]:
             if one_by_one:
                 return _each(asked, points, to, store)
             return _together(experiment, asked, points, store)
@@ -168,6 +178,10 @@ def searched(
         def ask(points: Sequence[Point]) -> list[list[float]]:
             """Validation of each point with every seed; known ones are not trained again."""
             for point, outcomes in trained([p for p in points if p not in found]):
+                if isinstance(outcomes, Failure):
+                    failed[worded(point)] = outcomes
+                    _note(sinks, f"{worded(point)} failed, and the others go on: {outcomes.text}")
+                    continue
                 lost = [o.forgotten() for o in outcomes if o.val] if asked.of_lambda else []
                 found.add(point, [outcome.val for outcome in outcomes], lost)
                 if found.is_best(point):
@@ -175,7 +189,8 @@ def searched(
                     kept[key(point)] = outcomes
                 if one_by_one:
                     _note(sinks, _said(found.row(point), found))
-            return [found.values(point) for point in points]
+            lost_ones = [math.nan] * len(asked.seeds)
+            return [found.values(p) if p in found else lost_ones for p in points]
 
         if trials is None:
             points = grid(asked.axes)
@@ -185,8 +200,14 @@ def searched(
                 asked.axes, trials, ask, direction=found.direction, seed=asked.base.seed,
                 at_once=1 if one_by_one else sampler.TOGETHER,
             )  # fmt: skip
+        count = len(points)
+        points = [point for point in points if point in found]
+        if not points:
+            refuse(failed, "points", count)
         best = found.best(points)
         runs = kept.get(key(best)) or next(trained([best]))[1]  # or else before an interruption
+        if isinstance(runs, Failure):
+            raise runs.error
         tested = [dict(outcome.test()) for outcome in runs]
     finally:
         sinks.close()
@@ -194,7 +215,9 @@ def searched(
     rows = [found.row(point) for point in points]
     seconds = time.perf_counter() - started
     chosen, metric = found.row(best), experiment.selection
-    return _told(asked, to, rows, chosen, tested, metric, seconds, console)
+    result = _told(asked, to, rows, chosen, tested, metric, seconds, failed, console)
+    refuse(failed, "points", count)
+    return result
 
 
 def _one_by_one(experiment: Experiment, asked: Sweep) -> str:
@@ -245,10 +268,12 @@ def _hyper(experiment: Experiment, config: RunConfig) -> dict[str, Any]:
 
 def _each(
     asked: Sweep, points: Sequence[Point], to: Path, store: Store
-) -> Iterator[tuple[Point, list[Outcome]]]:
+) -> Iterator[tuple[Point, list[Outcome] | Failure]]:
+    def of(config: RunConfig) -> list[Outcome]:
+        return [_alone(replace(config, seed=seed), to, store) for seed in asked.seeds]
+
     for point in points:
-        config = asked.read(point)
-        yield point, [_alone(replace(config, seed=seed), to, store) for seed in asked.seeds]
+        yield point, attempt(partial(of, asked.read(point)))
 
 
 def _alone(config: RunConfig, to: Path, store: Store) -> Outcome:
@@ -261,9 +286,7 @@ def _alone(config: RunConfig, to: Path, store: Store) -> Outcome:
             return Outcome(None, dict)
     learnt = finished(experiment, trained.variables).variables
     variables, last = experiment.used(learnt), experiment.final
-    val = trained.val
-    if learnt is not trained.variables:
-        val = evaluated(experiment, last, variables, experiment.splits.val).metrics
+    val = validation(experiment, trained, learnt)
 
     def test() -> Mapping[str, float]:
         return evaluated(experiment, last, variables, experiment.splits.test).metrics
@@ -287,6 +310,7 @@ def _told(
     tested: list[dict[str, float]],
     selection: tuple[str, str],
     seconds: float,
+    failed: Mapping[str, Failure],
     console: Sink,
 ) -> dict[str, Any]:
     """What came out, for the sinks and for `result.json`."""
@@ -303,6 +327,7 @@ def _told(
         "val": {metric: best["mean"]},
         "test": {metric: float(np.mean(values)), "half": half_width(values), "values": values},
         "seconds": round(seconds, 3),
+        **({"failed": {name: each.text for name, each in failed.items()}} if failed else {}),
     }
     folder.write_json(to / folder.RESULT, result)
     sinks = listening(asked.base, console)

@@ -6,6 +6,7 @@ the phase that its step belongs to.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,7 @@ from tlx.devices.compiled import compiled_for_once
 from tlx.devices.not_finite import counters
 from tlx.planning.plan import Planned
 from tlx.protocols import SelfSupervised
+from tlx.training.another_length import going_on
 from tlx.types import TrainState
 
 
@@ -67,7 +69,9 @@ def copied(tree: Any) -> Any:
     return jax.tree.map(jnp.copy, tree)
 
 
-def like(experiment: Experiment, step: int) -> Any:
-    """The structure of a checkpoint of `step`: its optimizer state is that of its phase."""
+def like(experiment: Experiment, step: int, meta: Mapping[str, Any]) -> Any:
+    """The structure of a checkpoint of `step`: its optimizer state is that of its phase. Raises
+    CheckpointError where it is of a run with another length, which cannot go on from there."""
+    going_on(experiment, step, meta)
     planned = next(p for p in experiment.phases if step <= p.stop)
     return {"train": fresh_state(experiment, planned), "best": experiment.variables}
