@@ -199,7 +199,7 @@ def assemble(config: RunConfig) -> Experiment:
     data = registry.build("datasets", config.data.name, config.data.options)
     info = data.info
     parts = cut(data, config.data)
-
+    refusals.classes(parts, info, config.head)
     head_of = partial(head_over, config)
     head = head_of(len(info.classes)) if config.head else None
     file = weights.input if weights else None

@@ -91,6 +91,57 @@ def test_a_picture_in_two_classes(folder):
     assert "bee/0.png (bee)" in found[0].files[0]
 
 
+def test_a_picture_in_two_classes_among_many_of_it(folder):
+    """Named are the two places with the two classes, whatever copies lie between them."""
+    for number in range(1, 8):
+        again = folder / "train" / "ant" / f"{number}.png"
+        again.write_bytes((folder / "train/ant/0.png").read_bytes())
+    (folder / "test" / "bee" / "5.png").write_bytes((folder / "train/ant/0.png").read_bytes())
+    found = [f for f in checked(folder).findings if "two classes" in f.text]
+    (pair,) = found[0].files
+    first, second = pair.split(" and ")
+    assert ("/ant/" in first, first[-6:]) == (True, " (ant)")
+    assert ("/test/bee/5.png" in second, second[-6:]) == (True, " (bee)")
+
+
+def test_a_picture_twice_in_a_split_that_is_in_another_too(folder):
+    for name in ("3.png", "4.png"):
+        (folder / "test/bee" / name).write_bytes((folder / "train/bee/0.png").read_bytes())
+    (twice,) = [f for f in checked(folder).findings if "more than once" in f.text]
+    assert twice.files[0].count("/test/bee/") == 2
+
+
+def test_one_class_alone(tmp_path, tiny, capsys):
+    for number in range(8):
+        shade = np.random.default_rng(number).integers(0, 256, (8, 8, 3), np.uint8)
+        (tmp_path / "p/photos").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(shade).save(tmp_path / f"p/photos/{number}.png")
+    assert cli.main(["data", "check", str(tmp_path / "p")]) == 2
+    said = capsys.readouterr()
+    assert "of one class, 'photos'" in said.out
+    assert "unpacked archive" in said.out
+    with pytest.raises(DataError, match="one class alone cannot be learnt"):
+        tlx.run(tiny(data=f"folder:{tmp_path / 'p'}", backbone="resnet20"), out=tmp_path / "out")
+
+
+def test_a_question_of_a_folder_is_answered_on_the_command_line(folder, capsys):
+    (folder / "test").rename(folder / "holdout")
+    assert cli.main(["data", "check", str(folder)]) == 2
+    assert "--set data.splits.holdout=" in capsys.readouterr().err
+    assert cli.main(["data", "check", str(folder), "--set", "data.splits.holdout=test"]) == 0
+    assert "Nothing is wrong with the 36" in capsys.readouterr().out
+
+
+def test_a_class_without_a_picture_to_train_on_is_refused(folder, tiny, tmp_path):
+    for name in ("train", "test"):
+        for file in (folder / name).glob("*/*.png"):
+            if file.stem != "0":
+                file.unlink()
+    table = tiny(data={"name": "folder", "path": str(folder)}, backbone="resnet20")
+    with pytest.raises(DataError, match=r"'(ant|bee)' cannot be learnt: all there is of it \(2\)"):
+        tlx.run(table, out=tmp_path / "out")
+
+
 def test_pictures_that_show_nothing_and_more_than_once(folder):
     for number in (0, 1):
         Image.new("RGB", (9, 9), "red").save(folder / "train" / "ant" / f"{number}.png")

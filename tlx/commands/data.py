@@ -21,6 +21,10 @@ def add(verb: Callable[..., argparse.ArgumentParser]) -> None:
     made.add_argument("--sheet", metavar="FILE.png", help="draw pictures of every class")
     made.add_argument("--limit", type=int, metavar="N", help="look at so many pictures only")
     made.add_argument("--json", action="store_true", help="print JSON")
+    made.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="data.x=y",
+        help="options of the data, as in a run file: data.layout=classes",
+    )  # fmt: skip
 
 
 def data(args: argparse.Namespace) -> None:
@@ -35,7 +39,8 @@ def check(args: argparse.Namespace) -> None:
     from tlx.reporting.wording import aligned, as_json
     from tlx.run_file import finetune
 
-    table = config.parse(finetune.table(args.source, backbone=args.backbone, weights=args.weights))
+    written = finetune.table(args.source, backbone=args.backbone, weights=args.weights)
+    table = config.parse(config.apply_sets(written, args.set))
     source = registry.build("datasets", table.data.name, table.data.options)
     cut, classes = splits.cut(source, seed=0), source.info.classes
     canvas, inputs = _expected(table, source.info) if args.backbone else (None, None)

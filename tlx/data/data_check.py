@@ -29,6 +29,11 @@ NAMES = 5
 FLAT = 1
 """A picture whose channels vary no more, of 255, shows nothing."""
 
+ONE_CLASS = (
+    "All pictures are of one class, {}, and one class alone cannot be learnt. Put those of each "
+    "class in a folder of their own; of an unpacked archive give the folder that holds these."
+)
+
 
 class Finding(NamedTuple):
     """A sentence, how grave it is, and the files that it is about, `NAMES` at most."""
@@ -87,6 +92,7 @@ def check(
         *_contradictions(looks, classes),
         *_flat(looks),
         *_one_sided(counts),
+        *_alone(counts["train"]),
     ]
     if canvas is not None and inputs is not None and not any(look.fault for look in looks):
         found += [Finding("warning", text) for text in oddities(parts["train"], canvas, inputs)]
@@ -145,21 +151,36 @@ def _contradictions(looks: Sequence[_Look], classes: tuple[str, ...]) -> Iterato
         if look.print and look.split in SPLITS and np.ndim(look.label) == 0 and classes:
             same.setdefault(look.print.digest, []).append(look)
     groups = [each for each in same.values() if len(each) > 1 and not each[0].flat]
-    odd = [each for each in groups if len({int(look.label) for look in each}) > 1]
-    names = [
-        " and ".join(f"{look.name} ({classes[int(look.label)]})" for look in each[:2])
-        for each in odd
-    ]
+    odd = [first for each in groups if len(first := _first_by(each, "label")) > 1]
     if odd:
+        names = [
+            " and ".join(f"{look.name} ({classes[int(look.label)]})" for look in first.values())
+            for first in odd
+        ]
         yield Finding(
             "error", f"{_many(odd, 'picture')} {_are(odd)} in two classes at once.", _few(names)
         )
-    twice = [each for each in groups if len({look.split for look in each}) < len(each)]
+    # Of a picture that is in two splits as well, the two that are in one of them.
+    twice = [
+        (first[look.split], look)
+        for each in groups
+        if (first := _first_by(each, "split"))
+        and (look := next((x for x in each if first[x.split] is not x), None))
+    ]
     if twice:
-        names = [" = ".join(look.name for look in each[:2]) for each in twice]
+        names = [" = ".join(look.name for look in each) for each in twice]
         yield Finding(
             "warning", f"{_many(twice, 'picture')} {_are(twice)} there more than once.", _few(names)
         )
+
+
+def _first_by(looks: Sequence[_Look], field: Literal["label", "split"]) -> dict[Any, _Look]:
+    """The first look with each value of a field."""
+    found: dict[Any, _Look] = {}
+    for look in looks:
+        value = getattr(look, field)
+        found.setdefault(value if isinstance(value, str) else int(value), look)
+    return found
 
 
 def _flat(looks: Sequence[_Look]) -> Iterator[Finding]:
@@ -181,6 +202,12 @@ def _one_sided(counts: Mapping[str, Mapping[str, int]]) -> Iterator[Finding]:
         if empty and len(empty) < len(counts[name]):
             text = f"{_many(empty, 'class', 'classes')} without a picture in {name!r} {why}."
             yield Finding("error" if name == "train" else "warning", text, _few(empty))
+
+
+def _alone(counts: Mapping[str, int]) -> Iterator[Finding]:
+    """One class, which is always the answer."""
+    if len(counts) == 1:
+        yield Finding("error", ONE_CLASS.format(repr(next(iter(counts)))))
 
 
 def counts_of(part: Subset, classes: tuple[str, ...]) -> dict[str, int]:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import io
 import os
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from tlx.data.picture_formats import learn_heic, unread_hint
 from tlx.errors import DataError
 from tlx.types import Interpolation
 
@@ -50,6 +52,7 @@ def read(picture: Picture, name: str | None = None) -> np.ndarray:
         name = f"The picture {os.fspath(picture)!r}" if named else "The picture"
     if isinstance(picture, Image.Image):
         return _pixels(picture, name)
+    learn_heic()
     try:
         with Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture) as opened:
             _refuse_bomb(opened, _size(picture), name)
@@ -61,8 +64,9 @@ def read(picture: Picture, name: str | None = None) -> np.ndarray:
     except FileNotFoundError as error:
         raise DataError(f"{name} does not exist.") from error
     except Exception as error:  # A damaged file makes Pillow raise almost anything.
+        hint = unread_hint([Path(picture)]) if isinstance(picture, (str, os.PathLike)) else ""
         raise DataError(
-            f"{name} cannot be read as a picture ({error}). Replace or remove it."
+            f"{name} cannot be read as a picture ({error}).{hint or ' Replace or remove it.'}"
         ) from error
 
 

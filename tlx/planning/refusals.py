@@ -13,10 +13,11 @@ import numpy as np
 from jax import Array
 
 from tlx import trees
+from tlx.data.data_check import ONE_CLASS
 from tlx.data.domain import Domain
-from tlx.data.splits import are_classes
+from tlx.data.splits import Splits, are_classes
 from tlx.devices.precision import DTYPE, lowered
-from tlx.errors import ConfigError, WeightsError, did_you_mean, listed
+from tlx.errors import ConfigError, DataError, WeightsError, did_you_mean, listed
 from tlx.model import MOVING, Model, pictures
 from tlx.objective import Term
 from tlx.planning.plan import Planned
@@ -30,7 +31,7 @@ from tlx.protocols import (
     Strategy,
     WholeBatch,
 )
-from tlx.run_file.run_config import OnNan, RunConfig
+from tlx.run_file.run_config import OnNan, Part, RunConfig
 from tlx.types import Batch, DataInfo, Features, Mode, Params, State, Variables
 from tlx.weights import sources
 
@@ -133,6 +134,28 @@ def sampling(labels: np.ndarray, info: DataInfo) -> None:
             f'[data] sampling = "balanced" needs one class per example; the labels of '
             f"{info.name!r} are numbers or several classes at once. Remove sampling."
         )
+
+
+def classes(parts: Splits, info: DataInfo, head: Part | None) -> None:
+    """For a head there are classes to tell apart, and pictures to learn each of them from."""
+    names = info.classes
+    if head is None or not are_classes(parts.train.labels, names):
+        return
+    if len(names) == 1:
+        raise DataError(ONE_CLASS.format(repr(names[0])))
+    counts = np.bincount(parts.train.labels, minlength=len(names))
+    if empty := [name for name, count in zip(names, counts, strict=True) if not count]:
+        few = [*map(repr, empty[:5]), *([f"{len(empty) - 5:,} more"] if len(empty) > 5 else [])]
+        lost = np.flatnonzero(counts == 0)
+        elsewhere = sum(int(np.isin(p.labels, lost).sum()) for p in (parts.val, parts.test))
+        why = (
+            f"all there is of {'it' if len(empty) == 1 else 'them'} ({elsewhere:,}) is in "
+            f"validation and test. Give each class more pictures, or a test and a validation split "
+            f"of its own"
+            if elsewhere
+            else "there is none. Add some, or leave the class out"
+        )
+        raise DataError(f"Without a picture to train on, {listed(few)} cannot be learnt: {why}.")
 
 
 MOVED_BY: Mapping[str, frozenset[str]] = {

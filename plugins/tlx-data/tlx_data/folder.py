@@ -1,29 +1,30 @@
 """A folder of pictures, one sub-folder per class.
 
-Either `train/`, `val/`, `test/` with a folder per class in each, or the class folders at once,
-which then are a lone 'train'. Classes are sorted by name. Pictures are decoded when asked for.
+Either a folder for each split with a folder per class in each, or the class folders at once, which
+then are a lone 'train'; `folder_layout` decides which. Classes are sorted by name. Pictures are
+decoded when asked for, and what is no picture is counted and named.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
+import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 
 from tlx.data.decode import read
+from tlx.data.picture_formats import unread_hint
 from tlx.errors import DataError, did_you_mean, listed
 from tlx.types import DataInfo
+from tlx_data.folder_layout import Kind, Layout, Meaning, layout_of
+from tlx_data.folder_notes import notes_of
+from tlx_data.folder_scan import Listing, Scan, above, identity, joined, listing, scan
 
-SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-ENDINGS = frozenset(
-    {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-)
 HEAD = 4096
 """Bytes of each file that go into the fingerprint, beside its name and size."""
 
@@ -47,16 +48,27 @@ class Files:
         return str(self.paths[index])
 
 
+class _Found(NamedTuple):
+    """What was found: the splits, the classes, and sentences about what was not taken."""
+
+    splits: dict[str, Files]
+    classes: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
 @final
 @dataclass(frozen=True)
 class Folder:
     """The folder at `path`, looked through on first use.
 
-    Hidden files are skipped, other files that are no pictures are counted in `notes`. DataError
-    where there are no class folders, a class is missing from a split or a picture is unreadable
-    (when it is read)."""
+    `layout` says whether its folders are splits or classes where that cannot be seen, and `splits`
+    what a folder is, by its name: "train", "val", "test" or "ignore". What was left out is in
+    `notes`. DataError where there are no class folders, a class is missing from a split, a folder
+    can be read in two ways, or a picture is unreadable (when it is read)."""
 
     path: str
+    layout: Kind = "auto"
+    splits: Mapping[str, Meaning] = field(default_factory=dict)
 
     @cached_property
     def info(self) -> DataInfo:
@@ -72,18 +84,15 @@ class Folder:
 
     def split(self, name: str) -> Files:
         """The split `name`."""
-        return self._found[0][name]
+        return self._found.splits[name]
 
-    @cached_property
+    @property
     def notes(self) -> tuple[str, ...]:
-        """What was left out, if anything was."""
-        ignored = self._found[2]
-        return (
-            (f"{ignored} files that are no pictures of a class were ignored.",) if ignored else ()
-        )
+        """What was left out, and what is odd."""
+        return self._found.notes
 
     @cached_property
-    def _found(self) -> tuple[dict[str, Files], tuple[str, ...], int]:
+    def _found(self) -> _Found:
         root = Path(self.path)
         if not root.is_dir():
             near = [e.name for e in root.parent.iterdir()] if root.parent.is_dir() else []
@@ -91,78 +100,109 @@ class Folder:
                 f"The data folder {self.path!r} does not exist or is no folder."
                 f"{did_you_mean(root.name, near)}"
             )
-        roots = _split_roots(root)
-        per_split = {name: [f.name for f in _folders(place)] for name, place in roots.items()}
-        classes = tuple(sorted(per_split["train"]))
-        for name, there in per_split.items():
-            odd = sorted(set(classes) ^ set(there))
-            if odd:
-                has, lacks = ("train", name) if odd[0] in classes else (name, "train")
-                raise DataError(
-                    f"The class folder {odd[0]!r} is in {has!r} but not in {lacks!r} of "
-                    f"{self.path!r}; every split needs the same classes. {name!r} has "
-                    f"{listed(sorted(there), 'no class folders')}."
-                )
-        splits, ignored = {}, 0
-        for name, place in roots.items():
-            splits[name], left_out = _files(place, classes)
-            ignored += left_out
-        empty = np.flatnonzero(np.bincount(splits["train"].labels, minlength=len(classes)) == 0)
-        if not classes or empty.size:
-            where = str(roots["train"])
-            if classes:
-                what = f"The class folder {classes[empty[0]]!r} of {where!r} holds no picture"
-            else:
-                only = f", only {ignored} file{'s'[: ignored > 1]}" if ignored else ""
-                what = f"The folder {where!r} holds no folder of a class{only}"
+        layout = layout_of(root, self.layout, self.splits)
+        places = {split: _class_folders(place, layout) for split, place in layout.roots.items()}
+        classes = tuple(sorted(folder.name for folder in places["train"]))
+        odd = _spellings(classes, layout.roots["train"])
+        _refuse_other_classes(places, classes, self.path)
+        elsewhere = above(root) | {
+            identity(f) for f in (*layout.roots.values(), *(f for p in places.values() for f in p))
+        }
+        scans = {
+            split: [(scan(folder, elsewhere), classes.index(folder.name)) for folder in folders]
+            for split, folders in places.items()
+        }
+        found = {split: _files(each) for split, each in scans.items()}
+        every = joined(one for each in scans.values() for one, _ in each)
+        _refuse_empty(layout.roots["train"], classes, found["train"], every)
+        around = [listing(place) for place in dict.fromkeys((root, *layout.roots.values()))]
+        _refuse_lost(around)
+        notes = (*layout.notes, *odd, *notes_of(root, every, around, layout.left_out))
+        return _Found(found, classes, notes)
+
+
+def _refuse_lost(around: list[Listing]) -> None:
+    """A link without an ending, where classes or splits lie, was one of them."""
+    lost = [str(link) for at in around for link in at.dangling if not link.suffix]
+    if lost:
+        raise DataError(
+            f"The link {lost[0]!r} leads nowhere, and may be a folder of pictures that has moved. "
+            f"Mend or remove it."
+        )
+
+
+def _class_folders(place: Path, layout: Layout) -> list[Path]:
+    return [folder for folder in listing(place).folders if folder not in layout.left_out]
+
+
+def _files(scans: list[tuple[Scan, int]]) -> Files:
+    """The pictures of each class folder with its label."""
+    paths = tuple(path for one, _ in scans for path in one.pictures)
+    labels = [label for one, label in scans for _ in one.pictures]
+    return Files(paths, np.asarray(labels, np.int32))
+
+
+def _written_alike(name: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", name).casefold().split())
+
+
+def _spellings(classes: tuple[str, ...], place: Path) -> list[str]:
+    """Classes that differ only by capitals are said, by what nobody can see refused."""
+    groups: dict[str, list[str]] = {}
+    for name in classes:
+        groups.setdefault(_written_alike(name), []).append(name)
+    said = []
+    for alike in (names for names in groups.values() if len(names) > 1):
+        names = listed(map(repr, alike))
+        if len({name.casefold() for name in alike}) > 1:
             raise DataError(
-                f"{what}. Put the pictures of each class in a folder named after it: "
-                f"{where}/CLASS/PICTURE. Endings that are read: {listed(sorted(ENDINGS))}."
+                f"The class folders {names} of {str(place)!r} differ only by spaces or by how an "
+                f"accent is stored. Put their pictures together, or name them apart."
             )
-        return splits, classes, ignored
+        said.append(
+            f"The class folders {names} differ only by capitals and are {len(alike)} classes; if "
+            f"they are one, put their pictures together."
+        )
+    return said
 
 
-def _visible(place: Path) -> list[Path]:
-    return sorted(entry for entry in place.iterdir() if not entry.name.startswith("."))
-
-
-def _folders(place: Path) -> list[Path]:
-    return [entry for entry in _visible(place) if entry.is_dir()]
-
-
-def _split_roots(root: Path) -> dict[str, Path]:
-    """Split name -> its folder. A class may be called 'train': then it holds no folders."""
-    train = root / "train"
-    if not (train.is_dir() and _folders(train)):
-        return {"train": root}
-    roots: dict[str, Path] = {}
-    for place in _folders(root):
-        name = SPLITS.get(place.name)
-        if name is None:
+def _refuse_other_classes(
+    places: Mapping[str, list[Path]], classes: tuple[str, ...], path: str
+) -> None:
+    for split, folders in places.items():
+        there = sorted(folder.name for folder in folders)
+        odd = sorted(set(classes) ^ set(there))
+        if not odd:
             continue
-        if name in roots:
-            raise DataError(
-                f"Both {roots[name].name!r} and {place.name!r} of {str(root)!r} are a validation "
-                f"split; keep one."
-            )
-        roots[name] = place
-    return roots
+        has, lacks = ("train", split) if odd[0] in classes else (split, "train")
+        same = [n for n in odd[1:] if _written_alike(n) == _written_alike(odd[0])]
+        hint = f" {odd[0]!r} and {same[0]!r} are written differently; rename one." if same else ""
+        raise DataError(
+            f"The class folder {odd[0]!r} is in {has!r} but not in {lacks!r} of {path!r}; every "
+            f"split needs the same classes.{hint} {split!r} has "
+            f"{listed(there, 'no class folders')}."
+        )
 
 
-def _files(place: Path, classes: tuple[str, ...]) -> tuple[Files, int]:
-    """The pictures in the class folders, sorted, and how many other files there were."""
-    paths, labels = [], []
-    ignored = sum(entry.is_file() for entry in _visible(place))
-    for label, name in enumerate(classes):
-        for at, folders, files in os.walk(place / name):
-            folders[:] = sorted(f for f in folders if not f.startswith("."))
-            for file in sorted(f for f in files if not f.startswith(".")):
-                if Path(file).suffix.lower() in ENDINGS:
-                    paths.append(Path(at, file))
-                    labels.append(label)
-                else:
-                    ignored += 1
-    return Files(tuple(paths), np.asarray(labels, np.int32)), ignored
+def _refuse_empty(place: Path, classes: tuple[str, ...], train: Files, every: Scan) -> None:
+    """Every class has a picture to learn from in its folder."""
+    empty = np.flatnonzero(np.bincount(train.labels, minlength=len(classes)) == 0)
+    if classes and not empty.size:
+        return
+    if classes:
+        what = f"The class folder {classes[empty[0]]!r} of {str(place)!r} holds no picture"
+        files = list(every.others)
+    else:
+        there = listing(place)
+        files = [*there.pictures, *there.others]
+        only = f", only {len(files)} file{'s'[: len(files) > 1]}" if files else ""
+        what = f"The folder {str(place)!r} holds no folder of a class{only}"
+    lost = f" {len(every.dangling)} links in it lead nowhere." if every.dangling else ""
+    raise DataError(
+        f"{what}.{lost}{unread_hint(files)} Put the pictures of each class in a folder named after "
+        f"it: {place}/CLASS/PICTURE. A picture ends in .jpg, .png, .webp, .tif or another ending "
+        f"that Pillow reads."
+    )
 
 
 def fingerprint(root: Path, splits: Mapping[str, Files], classes: tuple[str, ...]) -> str:

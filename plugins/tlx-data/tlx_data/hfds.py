@@ -19,8 +19,9 @@ import numpy as np
 from tlx.data.decode import read
 from tlx.errors import DataError, did_you_mean, listed
 from tlx.types import DataInfo
-from tlx_data.folder import HEAD, SPLITS
+from tlx_data.folder import HEAD
 from tlx_data.labels import class_list, numbered
+from tlx_data.split_names import MEANINGS
 
 SAVED = ("dataset_dict.json", "state.json")
 """What lies in a folder that `save_to_disk` wrote: several splits, or one."""
@@ -130,20 +131,20 @@ class Hfds:
         datasets = self._package
         every: Mapping[str, Any] = self._opened
         theirs: dict[str, str] = {}
-        for name in filter(SPLITS.__contains__, every):
-            if (other := theirs.setdefault(SPLITS[name], name)) != name:
+        for name in filter(MEANINGS.__contains__, every):
+            if (other := theirs.setdefault(MEANINGS[name], name)) != name:
                 raise DataError(
                     f"{self._where} has the splits {other!r} and {name!r}, which are both "
-                    f"{SPLITS[name]!r}; choose one of its configs, or remove one."
+                    f"{MEANINGS[name]!r}; choose one of its configs, or remove one."
                 )
         if not theirs:
             raise DataError(
-                f"{self._where} has no split called {listed(SPLITS)}; it has {listed(every)}."
+                f"{self._where} has no split called {listed(MEANINGS)}; it has {listed(every)}."
             )
         notes = [
             f"The split {name!r} ({len(table)} examples) of {self.dataset!r} is not used."
             for name, table in every.items()
-            if name not in SPLITS
+            if name not in MEANINGS
         ]
         features = every[theirs.get("train") or next(iter(theirs.values()))].features
         image = self._column(features, "image", (datasets.Image,), datasets.Image)

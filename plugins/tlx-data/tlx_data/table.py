@@ -17,8 +17,9 @@ from typing import Any, NamedTuple, final
 
 from tlx.errors import DataError, did_you_mean, listed
 from tlx.types import DataInfo
-from tlx_data.folder import SPLITS, Files, fingerprint
+from tlx_data.folder import Files, fingerprint
 from tlx_data.labels import class_list, numbered
+from tlx_data.split_names import MEANINGS, meaning
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 PARQUET = (".parquet", ".pq")
@@ -206,11 +207,11 @@ def _parquet(path: str) -> tuple[list[str], Rows]:
 
 
 def _split_name(cell: Any, place: str) -> str:
-    name = SPLITS.get(str(cell))
+    name = meaning(str(cell))
     if name is None:
         raise DataError(
-            f"{place} names the split {cell!r}.{did_you_mean(str(cell), SPLITS)} A split is called "
-            f"{listed(SPLITS)}."
+            f"{place} names the split {cell!r}.{did_you_mean(str(cell), MEANINGS)} A split is "
+            f"called {listed(MEANINGS)}, in any case."
         )
     return name
 
