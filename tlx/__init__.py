@@ -39,3 +39,8 @@ def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
     raise AttributeError(f"module 'tlx' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """What a notebook completes: the names above, imported or not."""
+    return sorted({*globals(), *__all__})

@@ -342,7 +342,3 @@ def _settings(made: argparse.ArgumentParser) -> None:
 
 def _as_json(made: argparse.ArgumentParser) -> None:
     made.add_argument("--json", action="store_true", help="print JSON")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

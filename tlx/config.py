@@ -6,7 +6,6 @@ checked from metadata alone; options are held against the signatures of the plug
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import cache
@@ -34,6 +33,7 @@ from tlx.run_file.run_config import SourceConfig as SourceConfig
 from tlx.run_file.run_config import Variant as Variant
 from tlx.run_file.run_config import WeightsConfig as WeightsConfig
 from tlx.run_file.run_problems import contradictions, entries, unknown_keys
+from tlx.run_file.toml_file import read_table
 from tlx.run_file.weight_reference import reference
 
 _DEFAULT_NAMES = {"head": "softmax", "strategy": "finetune", "step": "jit", "optimizer": "adamw"}
@@ -72,10 +72,7 @@ def read(path: str | Path, sets: Sequence[str] = (), *, trust_code: bool = False
             )
         near = [str(p) for p in path.parent.glob("*.toml")] if path.parent.is_dir() else []
         raise ConfigError(f"There is no run file {str(path)!r}.{did_you_mean(str(path), near)}")
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}.") from error
+    table = read_table(path)
     if folder:
         folder_code.refuse(path, table, trust_code)
     return parse(apply_sets({"name": path.stem, **table}, sets), str(path), names=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from itertools import takewhile
 
 
 class TlxError(Exception):
@@ -71,13 +72,45 @@ class Refused(Exception):
     Whoever knows the name makes one of the errors above of it."""
 
 
+_ALIKE = str.maketrans("oil", "011")
+"""Letters that a person takes for a digit, or for one another."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`" Did you mean 'x'?"` for the nearest of `known`, or an empty string. Initials are near:
-    `lr` to `learning_rate`."""
+    """`" Did you mean 'x'?"` for the nearest of `known`, or an empty string where none is near.
+
+    Initials are near (`lr` to `learning_rate`), and so is a part of a name (`params` to
+    `parameters`). Of several that are, the one that fewest changes lead to; then the one that
+    begins most like the word, then one as long as it."""
+    typed = word.lower()
     by_lower = {k.lower(): k for k in known}
-    near = [k for k in by_lower if "".join(p[:1] for p in k.split("_")) == word.lower() != k[:1]]
-    near += difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.5)
-    return f" Did you mean {by_lower[near[0]]!r}?" if near else ""
+    for name in by_lower:
+        if "".join(part[:1] for part in name.split("_")) == typed != name[:1]:
+            return f" Did you mean {by_lower[name]!r}?"
+    ranked = []
+    for name in difflib.get_close_matches(typed, by_lower, n=12, cutoff=0.6):
+        a, b = typed.translate(_ALIKE), name.translate(_ALIKE)
+        changes, longer = _changes(a, b), max(len(a), len(b))
+        a_part = a in b.split("_") or b in a.split("_") or (len(a) > 2 and b.startswith(a))
+        if 2 * changes < longer or a_part:
+            same = takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False))
+            begins = sum(1 for _ in same)
+            ranked.append((changes, -begins, abs(len(a) - len(b)), name))
+    return f" Did you mean {by_lower[min(ranked)[-1]]!r}?" if ranked else ""
+
+
+def _changes(a: str, b: str) -> int:
+    """Letters to change, add, drop or swap with their neighbour to make `b` of `a`."""
+    before: list[int] = []
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, start=1):
+        above, before, row = before, row, [i]
+        for j, y in enumerate(b, start=1):
+            least = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (x != y))
+            if i > 1 and j > 1 and (x, a[i - 2]) == (b[j - 2], y):
+                least = min(least, above[j - 2] + 1)
+            row.append(least)
+    return row[-1]
 
 
 def listed(words: Iterable[str], none: str = "none") -> str:

@@ -51,9 +51,9 @@ def test_random_numbers_have_no_head():
 @pytest.mark.parametrize(
     ("text", "error", "sentence"),
     [
-        ("resnet5", ConfigError, "is no source.*Did you mean 'resnet56'"),
+        ("resnet5", ConfigError, "is no source.*Did you mean 'resnet50'"),
         ("resnet50", ConfigError, "No packaged weights fit the backbone 'resnet50'"),
-        ("resnet5=none", PluginError, "Did you mean 'resnet56'"),
+        ("resnet5=none", PluginError, "Did you mean 'resnet50'"),
     ],
 )
 def test_what_is_no_source_is_refused(text, error, sentence):

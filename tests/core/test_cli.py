@@ -143,7 +143,7 @@ def test_a_device_that_is_not_there_is_a_sentence(tmp_path):
     text = 'data = "digits"\nbackbone = "resnet20"\nepochs = 1\n'
     (tmp_path / "run.toml").write_text(text)
     done = subprocess.run(
-        [sys.executable, "-m", "tlx.cli", "show", "run.toml"],
+        [sys.executable, "-m", "tlx", "show", "run.toml"],
         env={**os.environ, "JAX_PLATFORMS": "nowhere"},
         cwd=tmp_path,
         capture_output=True,
@@ -162,9 +162,16 @@ def test_a_folder_and_a_run_file_are_told_apart(tmp_path, capsys):
 
 def test_a_closed_pipe_is_no_error():
     done = subprocess.run(
-        f'"{sys.executable}" -m tlx.cli plugins | true', shell=True, capture_output=True, text=True
+        f'"{sys.executable}" -m tlx plugins | true', shell=True, capture_output=True, text=True
     )
     assert done.stderr == ""
+
+
+def test_completion_lists_the_interface():
+    script = "import tlx; print(*dir(tlx))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert {*tlx.__all__} <= {*done.stdout.split()}
+    assert len(tlx.__all__) > 5
 
 
 def test_version(capsys):

@@ -198,9 +198,25 @@ def test_reading_files(tmp_path):
     path.write_text("a = 1\nb = = 2\n")
     with pytest.raises(ConfigError, match=r"mine\.toml is not valid TOML: .*line 2"):
         configs.read(path)
-    path.write_bytes(b"name = '\xff'")
-    with pytest.raises(ConfigError, match=r"mine\.toml is not valid TOML"):
+    path.write_bytes(b"# ok\nname = '\xff'")
+    with pytest.raises(ConfigError, match=r"mine\.toml is not valid TOML: .*UTF-8 .*line 2"):
         configs.read(path)
+
+
+def test_whatever_an_editor_puts_around_a_run_file(tmp_path):
+    path, text = tmp_path / "mine.toml", 'data = "digits"\nbackbone = "resnet20"\n'
+    wanted = configs.parse(SMALL | {"name": "mine"})
+    for content in (
+        b"\xef\xbb\xbf" + text.encode(),
+        text.replace("\n", "\r\n").encode(),
+        text.replace("\n", "\r").encode(),
+    ):
+        path.write_bytes(content)
+        assert configs.read(path) == wanted
+    for encoding in ("utf-16", "utf-16-le"):  # with a mark at the beginning, and without
+        path.write_bytes(text.encode(encoding))
+        with pytest.raises(ConfigError, match=r"mine\.toml .*UTF-16.*save it as UTF-8"):
+            configs.read(path)
 
 
 # --- --set --------------------------------------------------------------------------------------

@@ -74,7 +74,7 @@ def test_what_is_written_is_clean_by_our_own_rules(made):
 
 def test_the_new_plugins_are_found_by_name(made):
     _, site = made
-    done = run(site, "-m", "tlx.cli", "plugins", "--json")
+    done = run(site, "-m", "tlx", "plugins", "--json")
     for kind in scaffold.USE:
         assert f'"my_{kind}"' in done.stdout, done.stdout + done.stderr
 

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -148,3 +149,12 @@ def test_links_lead_somewhere(path: Path) -> None:
         if not link.startswith(("http:", "https:")) and not (path.parent / link).exists()
     ]  # fmt: skip
     assert not broken
+
+
+@pytest.mark.parametrize("home", [ROOT, *(ROOT / "plugins" / name for name in PLUGINS)])
+def test_every_distribution_states_and_carries_its_licence(home: Path) -> None:
+    project = tomllib.loads((home / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert (project["license"], project["license-files"]) == ("Apache-2.0", ["LICENSE"])
+    text = (home / "LICENSE").read_text(encoding="utf-8")
+    assert text.split()[:4] == ["Apache", "License", "Version", "2.0,"]
+    assert text == read("LICENSE")

@@ -6,7 +6,6 @@ run file that keeps the head of its weights and trains nothing reproduces it.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from tlx.errors import ConfigError, DataError, listed
 from tlx.evaluate import counted, evaluate, evaluator
 from tlx.model import Model
 from tlx.protocols import DataSource
+from tlx.run_file.toml_file import read_table
 from tlx.stream import evaluation
 from tlx.types import Batch, Constants, Forward, Params, State
 from tlx.weights import sources
@@ -37,7 +37,7 @@ def read(path: Path, sets: Sequence[str] = ()) -> tuple[RunConfig, float | None]
     """A run file that may say that there is nothing to train, and the number of `epochs` or
     `steps` that it asks for: None where it says nothing, and 0, which a run could not do."""
     config = configs.read(path, [*sets, "steps=1"])  # all that is wrong otherwise is said here
-    table = configs.apply_sets(tomllib.loads(path.read_text(encoding="utf-8")), sets)
+    table = configs.apply_sets(read_table(path), sets)
     return config, table.get("epochs", table.get("steps"))
 
 
