@@ -6,7 +6,6 @@ refuses whatever cannot work before the first step.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -15,7 +14,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh
 
 from tlx import registry, trees
@@ -29,7 +27,7 @@ from tlx.devices import mesh as meshes
 from tlx.errors import ConfigError
 from tlx.model import Model
 from tlx.objective import Objective, Term
-from tlx.planning import records, refusals
+from tlx.planning import batch_sizes, preparations, records, refusals, traced_terms
 from tlx.planning.optimizer import transform
 from tlx.planning.plan import Planned, plan
 from tlx.protocols import (
@@ -47,7 +45,7 @@ from tlx.protocols import (
     Strategy,
 )
 from tlx.run_folder.membership import Classed
-from tlx.run_folder.provenance import of_data, of_numbers
+from tlx.run_folder.provenance import of_beginning, of_data, of_numbers
 from tlx.stream import evaluation
 from tlx.types import Batch, Constants, DataInfo, LoadReport, Network, Params, Variables
 from tlx.weights import sources
@@ -191,7 +189,7 @@ def assemble(config: RunConfig) -> Experiment:
     things: dict[str, object] = {f"the divergence {t.name!r}": t.divergence for t in terms}
     things[f"the strategy {config.strategy.name!r}"] = strategy
     refusals.skipping(step, config.optimizer.on_nan)
-    refusals.accumulation(step, config.batch_size, mesh.size if mesh else 1, things)
+    batch_sizes.in_parts(step, config.batch_size, mesh.size if mesh else 1, things)
     augmentations = tuple(
         registry.build("augmentations", part.name, part.options) for part in config.augmentation
     )
@@ -231,6 +229,7 @@ def assemble(config: RunConfig) -> Experiment:
         variables = Variables(variables.params, jax.tree.map(jnp.copy, began))
 
     domain = second(config.domain, info) if config.domain else None
+    batch_sizes.too_few(step, config.batch_size, things, parts, domain)
     refusals.divergences(terms, words, named, model, variables, info, domain)
     used = sorted({t.source for t in terms if any(w.startswith("source_") for w in words[t.name])})
     numbers = {name: _copy(named[name].variables) for name in used}
@@ -245,12 +244,11 @@ def assemble(config: RunConfig) -> Experiment:
         compares = any(word.startswith("source_") for word in words[term.name])
         other = Network(named[term.source].model, numbers[term.source]) if compares else None
         if isinstance(term.divergence, Learns):
-            own = term.divergence.init(model=model, source=other, batch=sample, rng=key)
+            own = preparations.init(term, model, other, sample, key)
             variables = _with(variables, f"divergence/{term.name}", own)
         if isinstance(term.divergence, Prepares):
-            prepared[term.name] = hosts.agreed(term.divergence.prepare(
-                model=model, variables=variables, source=other, batches=every(), rng=key
-            ))  # fmt: skip
+            found = preparations.prepare(term, model, variables, other, every(), key)
+            prepared[term.name] = hosts.agreed(found)
 
     steps = config.steps or max(1, round((config.epochs or 0) * _steps_per_epoch(parts, config)))
     hyper = {
@@ -282,7 +280,14 @@ def assemble(config: RunConfig) -> Experiment:
         if isinstance(term.divergence, Records)
     }
     constants = experiment.constants._replace(recorded=hosts.agreed(recorded))
-    hosts.same("data and weights", lambda: _begins(experiment))
+    traced_terms.check(
+        [(planned, experiment.objective(planned)) for planned in phases],
+        variables, constants,
+        batch_sizes.shapes(step, config.batch_size, sample, domain is not None),
+    )  # fmt: skip
+    hosts.same("data and weights", lambda: of_beginning(
+        info.fingerprint, parts, (experiment.variables, experiment.constants.sources)
+    ))  # fmt: skip
     return experiment._replace(
         variables=meshes.placed(variables, mesh),
         constants=meshes.placed(constants, mesh),
@@ -311,20 +316,6 @@ def cut(data: Any, config: DataConfig) -> Splits:
     refusals.sampling(parts.train.labels, data.info)
     note = "Training draws every class equally often; an epoch is as many pictures as it has."
     return parts._replace(notes=(*parts.notes, note))
-
-
-def _begins(experiment: Experiment) -> bytes:
-    """What has to be the same in all processes of a run: its data and the numbers it starts from,
-    as digests."""
-    parts = experiment.splits
-    numbers = [
-        jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
-        for leaf in jax.tree.leaves((experiment.variables, experiment.constants.sources))
-    ]
-    found = [hashlib.sha256(repr(experiment.info.fingerprint).encode())]
-    found += [hashlib.sha256(part.indices.tobytes()) for part in (parts.train, parts.val)]
-    found += [hashlib.sha256(np.asarray(leaf).tobytes()) for leaf in numbers]
-    return b"".join(each.digest() for each in found)
 
 
 @lru_cache(maxsize=4)

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
+from tlx.contracts.calls import calling, where
 from tlx.data.mixing import judged, mixed
 from tlx.devices.rows import fetched
+from tlx.errors import ContractError
 from tlx.model import Model
 from tlx.protocols import Augmentation, Averages, Divergence, ForwardFn, Mixes
 from tlx.quantities import asked
@@ -39,6 +42,21 @@ class Term:
     def words(self) -> frozenset[str]:
         """What the divergence asks for."""
         return asked(self.divergence, self.name)
+
+    def value(self, words: Mapping[str, Any]) -> Array:
+        """The divergence of its words. Raises ContractError for whatever goes wrong in it, and
+        for anything else than one floating number."""
+        with calling(f"The divergence {self.name!r}", self.divergence, words):
+            found = self.divergence(**words)
+        return _one_number(found, self)
+
+
+class Seen(NamedTuple):
+    """One pass over a batch: the batch as it was fed, what came of it, and each term's words."""
+
+    batch: Batch
+    forward: Forward
+    words: Mapping[str, Mapping[str, Any]]
 
 
 @final
@@ -78,6 +96,38 @@ class Objective:
 
         Metrics hold `loss`, `task`, per divergence `divergence/<name>` unweighted and
         `divergence/<name>/weighted`, and `measure`, the head's summable measures."""
+        seen = self.seen(params, state, batch, constants, rng=rng, progress=progress, mode=mode)
+        forward, weight = seen.forward, seen.batch["weight"]
+        total = jnp.maximum(jnp.sum(weight), 1) if total is None else total
+        task = jnp.sum(forward.loss * weight) / total
+        metrics: dict[str, Any] = {"task": task}
+        loss = task
+        for term in self.terms:
+            value = term.value(seen.words[term.name])
+            weight_now = constants.hyper["divergence"][term.name] * share(term.schedule, progress)
+            weighted = weight_now * value
+            metrics[f"divergence/{term.name}"] = value
+            metrics[f"divergence/{term.name}/weighted"] = weighted
+            loss = loss + weighted
+        metrics["loss"] = loss
+        if self.model.head is not None and forward.outputs is not None:
+            metrics["measure"] = jax.lax.stop_gradient(
+                self.model.head.measure(forward.outputs, judged(seen.batch))
+            )
+        return loss, (forward.state, metrics)
+
+    def seen(
+        self,
+        params: Params,
+        state: State,
+        batch: Batch,
+        constants: Constants,
+        *,
+        rng: Array,
+        progress: Array,
+        mode: Mode = "train",
+    ) -> Seen:
+        """One pass, and what every term is given of it."""
         for_pictures, for_forward, for_terms, for_domain = jax.random.split(rng, 4)
         batch = fetched(batch, constants.rows)
         if mode == "train":
@@ -88,26 +138,13 @@ class Objective:
             self.model, params, state, batch, constants,
             rng=for_forward, mode=mode, progress=progress,
         )  # fmt: skip
-        weight = batch["weight"]
-        total = jnp.maximum(jnp.sum(weight), 1) if total is None else total
-        task = jnp.sum(forward.loss * weight) / total
-        metrics: dict[str, Any] = {"task": task}
-        loss = task
+        words = {}
         for number, term in enumerate(self.terms):
             keys = (jax.random.fold_in(for_terms, number), for_domain)
-            words = self.words(term, params, state, batch, constants, forward, keys, progress)
-            value = term.divergence(**words)
-            weight_now = constants.hyper["divergence"][term.name] * share(term.schedule, progress)
-            weighted = weight_now * value
-            metrics[f"divergence/{term.name}"] = value
-            metrics[f"divergence/{term.name}/weighted"] = weighted
-            loss = loss + weighted
-        metrics["loss"] = loss
-        if self.model.head is not None and forward.outputs is not None:
-            metrics["measure"] = jax.lax.stop_gradient(
-                self.model.head.measure(forward.outputs, judged(batch))
+            words[term.name] = self.words(
+                term, params, state, batch, constants, forward, keys, progress
             )
-        return loss, (forward.state, metrics)
+        return Seen(batch, forward, words)
 
     def updated(self, params: Params, state: State, progress: Array) -> State:
         """The state once a step has led to `params`."""
@@ -184,6 +221,31 @@ class Objective:
             params, state, features, size=size, rng=for_head, mode="train"
         )
         return {"domain_features": features, "domain_outputs": outputs}
+
+
+def _one_number(found: Any, term: Term) -> Array:
+    """What a divergence returned, if it is one floating number with a gradient."""
+    ends = f"The divergence {term.name!r}{where(term.divergence)} has to return one number of jax"
+    if found is None:
+        raise ContractError(f"{ends}, and it returns nothing (None).")
+    if not isinstance(found, jax.Array):
+        if isinstance(found, int | float | complex | np.ndarray | np.generic):
+            raise ContractError(
+                f"{ends}, and it returns {type(found).__name__}, computed outside of jax, which "
+                f"has no gradient. Compute it with jax.numpy from the words that it asks for."
+            )
+        raise ContractError(f"{ends}, and it returns a {type(found).__name__}.")
+    kind = f"{found.dtype}{list(found.shape)}"
+    if found.shape != ():
+        raise ContractError(
+            f"{ends}, a scalar, and it returns {kind}. Return the mean of these numbers."
+        )
+    if not jnp.issubdtype(found.dtype, jnp.floating):
+        why = "a count has no gradient: return something smooth that stands for it"
+        if jnp.issubdtype(found.dtype, jnp.complexfloating):
+            why = "return its real part or its modulus"
+        raise ContractError(f"{ends}, a floating one, and it returns {kind}; {why}.")
+    return found
 
 
 def _looked_up(table: Mapping[str, PyTree] | None, batch: Batch) -> PyTree:

@@ -34,6 +34,7 @@ from tlx.contracts.self_supervised import Maskable as Maskable
 from tlx.contracts.self_supervised import SelfSupervised as SelfSupervised
 from tlx.contracts.step import Accumulates as Accumulates
 from tlx.contracts.step import Skips as Skips
+from tlx.contracts.step import SmallestBatch as SmallestBatch
 from tlx.contracts.step import Step as Step
 from tlx.contracts.step import StepFn as StepFn
 from tlx.contracts.step import WholeBatch as WholeBatch

@@ -2,6 +2,8 @@
 
 import re
 from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from tlx.assemble import assemble
 from tlx.config import parse
 from tlx.errors import ConfigError, TlxError
-from tlx.planning import refusals
+from tlx.planning import batch_sizes, refusals
 from tlx.types import DataInfo
 
 
@@ -134,6 +136,67 @@ def test_what_adds_up_goes_through_in_parts(tiny):
     l2 = [{"name": "l2", "weight": 0.1}]
     found = assemble(parse(tiny(step={"name": "jit", "accumulate": 5}, divergence=l2)))
     assert found.step.accumulate == 5
+
+
+TOO_FEW = {
+    "simclr": ({"strategy": "simclr", "head": "none"}, 1),
+    "barlow_twins": ({"strategy": "barlow_twins", "head": "none"}, 1),
+    "vicreg": ({"strategy": "vicreg", "head": "none"}, 1),
+    "byol": ({"strategy": "byol", "head": "none"}, 1),
+    "dino": ({"strategy": "dino", "head": "none"}, 1),
+    "wise_ft": ({"strategy": {"name": "wise_ft", "of": "simclr"}, "head": "none"}, 1),
+    "cka": ({"divergence": [{"name": "cka", "weight": 1.0}]}, 3),
+    "bss": ({"divergence": [{"name": "bss", "k": 3, "weight": 1.0}]}, 2),
+}
+
+
+@pytest.mark.parametrize("name", TOO_FEW)
+def test_a_batch_in_which_there_is_nothing_to_compare(tiny, name):
+    changes, size = TOO_FEW[name]
+    match = f"'{name}' compares the examples .* batch_size is {size}. Set batch_size to {size + 1}"
+    refused(tiny, match, **{"batch_size": size, **changes})
+
+
+def test_parts_of_a_batch_in_which_there_is_nothing_to_compare(tiny):
+    byol = {"strategy": "byol", "head": "none", "step": {"name": "jit", "accumulate": 10}}
+    refused(tiny, "accumulate = 10 computes in parts. Set batch_size to 20 or", **byol)
+
+
+@dataclass(frozen=True)
+class Compares:
+    smallest_batch: int = 3
+
+    def init(self, rng, model, batch):
+        raise NotImplementedError
+
+    def phases(self, model, steps):
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Distance:
+    smallest_batch: int = 3
+
+
+def test_splits_in_which_there_is_nothing_to_compare():
+    """A divergence is of training batches alone; a strategy's loss is of the others, too."""
+    step: Any = Headlong()
+
+    def check(thing, train, val, test, domain=None):
+        splits: Any = SimpleNamespace(train=range(train), val=range(val), test=range(test))
+        other: Any = SimpleNamespace(train=range(domain)) if domain is not None else None
+        batch_sizes.too_few(step, 4, {"the thing": thing}, splits, other)
+
+    check(Distance(), 3, 1, 1, 3)
+    check(Compares(), 3, 3, 3)
+    for thing, counts, which in (
+        (Distance(), (2, 9, 9), "training split has 2"),
+        (Distance(), (9, 9, 9, 2), "[domain] has 2"),
+        (Compares(), (9, 1, 9), "validation split has 1"),
+        (Compares(), (9, 9, 2), "test split has 2"),
+    ):
+        with pytest.raises(ConfigError, match=re.escape(f"needs 3 or more; the {which}.")):
+            check(thing, *counts)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 import tlx
 from tlx.assemble import assemble
 from tlx.config import parse
-from tlx.feeding.feed import streams
+from tlx.feeding.feed import streams, tables
 
 CORAL = [{"name": "coral", "weight": 1.0, "schedule": "linear"}]
 
@@ -53,6 +53,16 @@ def test_value_and_weighted_value_are_logged_and_the_weight_falls(tiny, darker, 
     steps = [line for line in map(json.loads, lines) if line["kind"] == "train"]
     shares = [s["divergence/coral/weighted"] / s["divergence/coral"] for s in steps]
     np.testing.assert_allclose(shares, 1 - np.arange(12) / 12, rtol=1e-4)
+
+
+def test_behind_a_frozen_prefix_whole_batches_are_compared(tiny, darker):
+    """What asks who reads the pictures is given a batch as large as a step's."""
+    kept = {"name": "finetune", "frozen": ["stage1"]}
+    domain = {"name": "npz", "path": str(darker)}
+    experiment = assemble(parse(tiny(domain=domain, divergence=CORAL, strategy=kept)))
+    found = tables(experiment, experiment.phases[0], experiment.variables)
+    assert set(found) == {"train", "val", "domain"}
+    assert all(len(table.rows["image"]) == 1 for table in found.values())  # nobody reads them
 
 
 def test_its_pass_leaves_no_trace_in_the_statistics(tiny, darker, tmp_path):

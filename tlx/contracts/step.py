@@ -86,3 +86,14 @@ class WholeBatch(Protocol):
         """Why, as the end of a sentence ("it compares all pairs of examples"); '' where it is
         otherwise."""
         ...
+
+
+@runtime_checkable
+class SmallestBatch(Protocol):
+    """Optional for a Divergence or a Strategy: it compares examples with each other, so below some
+    number of them there is nothing to compare. Without this, one example is enough."""
+
+    @property
+    def smallest_batch(self) -> int:
+        """How many different examples it needs at a time for a value that means something."""
+        ...

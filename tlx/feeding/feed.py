@@ -25,6 +25,7 @@ from tlx.feeding import device_rows
 from tlx.feeding.cache_store import Budget, Store
 from tlx.feeding.frozen_tables import GB, host_batches, kept_tables, order_of, wants
 from tlx.objective import Objective
+from tlx.planning.batch_sizes import smallest
 from tlx.planning.plan import Planned
 from tlx.stream import training
 from tlx.types import Batch, PyTree, Variables
@@ -317,4 +318,10 @@ def _sharing(experiment: Experiment, planned: Planned, variables: Variables) -> 
 
 
 def _eval_size(experiment: Experiment, count: int, least: int = 64) -> int:
-    return mesh.rounded(min(max(experiment.config.batch_size, least), count), experiment.mesh)
+    """Examples at a time of `count`: so many that those of the last batch, too, are enough for a
+    strategy that compares them with each other."""
+    wanted = min(max(experiment.config.batch_size, least), count)
+    enough = smallest(experiment.strategy)
+    sizes = (mesh.rounded(size, experiment.mesh) for size in range(wanted, enough - 1, -1))
+    first = mesh.rounded(wanted, experiment.mesh)
+    return next((size for size in sizes if not 0 < count % size < enough), first)

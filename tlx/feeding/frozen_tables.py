@@ -22,6 +22,7 @@ from tlx.devices.reads import reads
 from tlx.evaluate import summable
 from tlx.feeding.cache_store import Budget, Kept, Store
 from tlx.objective import Objective
+from tlx.planning import batch_sizes
 from tlx.planning.plan import Planned
 from tlx.protocols import Augmentation
 from tlx.stream import WHOLE, evaluation
@@ -167,23 +168,24 @@ def _pictures_are_read(experiment: Experiment, planned: Planned, objective: Obje
     if planned.phase.norm == "recompute":
         return True
     model, own = planned.model, experiment.variables
-    few = experiment.splits.train
+    few, constants = experiment.splits.train, experiment.constants
     few = Subset(few.split, few.indices[:1], few.name)
-    batch = dict(next(iter(host_batches(experiment, few, 1))))
-    constants = experiment.constants
+    one, domain = next(iter(host_batches(experiment, few, 1))), experiment.domain is not None
+    batch = batch_sizes.shapes(experiment.step, experiment.config.batch_size, one, domain)
 
-    def passes(image: Any) -> Any:
+    def passes(image: Any, batch: Any) -> Any:
         found = model.prefix(*own, image, rng=jax.random.key(0))
         known = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), found)
         seen = {**batch, "image": image, "prefix": known}
-        if experiment.domain is not None:
-            seen["domain"] = {k: v for k, v in seen.items() if k != "label"}
+        if "domain" in batch:
+            seen["domain"] = {**batch["domain"], "image": image, "prefix": known}
         rng, half = jax.random.key(0), jnp.float32(0.5)
         step = objective(own.params, own.state, seen, constants, rng=rng, progress=half)
         passed = summable(model, planned.phase.forward)(own.params, own.state, seen, constants)
         return step, passed
 
-    return any(jax.tree.leaves(reads(passes, batch["image"])))
+    read, _ = reads(passes, batch["image"], batch)
+    return read
 
 
 def _what(planned: Planned) -> str:

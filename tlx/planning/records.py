@@ -13,8 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tlx.contracts.calls import calling
 from tlx.errors import ContractError, listed
 from tlx.objective import Objective, Term
+from tlx.planning import returned
 from tlx.protocols import Records
 from tlx.quantities import PER_EXAMPLE, asked
 from tlx.types import Batch, Constants, PyTree, Variables
@@ -57,7 +59,10 @@ def record(
         words = objective.words(
             asking, *variables, batch, constants, forward, (key, key), done
         )  # fmt: skip
-        return divergence.record(**words)
+        who = f"`record` of the divergence {term.name!r}"
+        with calling(who, divergence.record, words):
+            found = divergence.record(**words)
+        return returned.rows(found, len(batch["weight"]), who, divergence.record)
 
     index, values = [], []
     for batch in batches:

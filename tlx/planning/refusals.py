@@ -22,14 +22,12 @@ from tlx.model import MOVING, Model, pictures
 from tlx.objective import Term
 from tlx.planning.plan import Planned
 from tlx.protocols import (
-    Accumulates,
     Augmentation,
     Mixes,
     SelfSupervised,
     Skips,
     Step,
     Strategy,
-    WholeBatch,
 )
 from tlx.run_file.run_config import OnNan, Part, RunConfig
 from tlx.types import Batch, DataInfo, Features, Mode, Params, State, Variables
@@ -93,29 +91,6 @@ def precision(phases: tuple[Planned, ...], variables: Variables, batch: Batch) -
     for path, leaf in trees.flat(after).items():
         if leaf.dtype != before[path].dtype:
             raise ConfigError(f"{asks}: it leaves the state {path!r} in {leaf.dtype}. {instead}")
-
-
-def accumulation(step: Step, batch_size: int, devices: int, things: Mapping[str, object]) -> None:
-    """A batch can be computed in the parts that a step asks for; `things` are divergences and the
-    strategy by what a sentence calls them."""
-    parts = step.accumulate if isinstance(step, Accumulates) else 1
-    if parts == 1:
-        return
-    if batch_size % (parts * devices):
-        on = f" on {devices} devices" if devices > 1 else ""
-        near = max(1, round(batch_size / (parts * devices))) * parts * devices
-        raise ConfigError(
-            f"[step] accumulate = {parts} asks for {parts} equal parts{on}, and a batch of "
-            f"{batch_size} pictures has none. Set batch_size to a multiple of {parts * devices}, "
-            f"such as {near}."
-        )
-    for name, thing in things.items():
-        if isinstance(thing, WholeBatch) and thing.whole_batch:
-            raise ConfigError(
-                f"[step] accumulate = {parts} computes a batch in parts, and {name} has to see it "
-                f"whole: {thing.whole_batch}. Leave accumulate out and lower batch_size, or "
-                f"replace {name}."
-            )
 
 
 def skipping(step: Step, on_nan: OnNan) -> None:

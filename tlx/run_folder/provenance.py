@@ -14,15 +14,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from tlx import trees
+from tlx.data.splits import Splits
 from tlx.errors import CheckpointError
 from tlx.files import manifest
 from tlx.files.stored_json import read_object, require
 from tlx.run_folder import folder, membership
 from tlx.run_folder.membership import RESUMING, Classed, Occasion
-from tlx.types import DataInfo, Variables
+from tlx.types import DataInfo, PyTree, Variables
 
 Facts: TypeAlias = Mapping[str, Mapping[str, Any]]
 """Table of the run file -> field -> what JSON can hold."""
@@ -41,6 +44,19 @@ def of_numbers(variables: Variables) -> str:
         array = np.asarray(leaf)
         digest.update(f"{path}/{array.shape}/{array.dtype}/".encode() + array.tobytes())
     return digest.hexdigest()
+
+
+def of_beginning(fingerprint: Any, splits: Splits, numbers: PyTree) -> bytes:
+    """What has to be the same in all processes of a run: its data and the numbers it starts from,
+    as digests."""
+    leaves = [
+        jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+        for leaf in jax.tree.leaves(numbers)
+    ]
+    found = [hashlib.sha256(repr(fingerprint).encode())]
+    found += [hashlib.sha256(part.indices.tobytes()) for part in (splits.train, splits.val)]
+    found += [hashlib.sha256(np.asarray(leaf).tobytes()) for leaf in leaves]
+    return b"".join(each.digest() for each in found)
 
 
 def keep(out: Path, facts: Facts, splits: Mapping[str, Classed]) -> None:

@@ -44,6 +44,11 @@ class BSS:
         if self.k < 1:
             raise ConfigError(f"k counts singular values and must be 1 or more, not {self.k}.")
 
+    @property
+    def smallest_batch(self) -> int:
+        """As many as singular values are pressed."""
+        return self.k
+
     def __call__(self, *, features: Features) -> Array:
         """A scalar. Raises ConfigError for a feature that is missing, or for a batch with fewer
         than k singular values."""

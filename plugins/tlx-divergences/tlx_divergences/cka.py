@@ -42,6 +42,7 @@ class CKA:
     """
 
     whole_batch: ClassVar[str] = "it compares all pairs of examples"
+    smallest_batch: ClassVar[int] = 4
     features: tuple[str, ...] = ("pooled",)
     source_features: tuple[str, ...] = ()
 
@@ -58,10 +59,11 @@ class CKA:
         for name, other in pairs(self.features, self.source_features, "cka"):
             now = feature_matrix(feature(features, name, "cka"))
             then = feature_matrix(feature(source_features, other, "cka", " of the source"))
-            if now.shape[0] < 4:
+            if now.shape[0] < self.smallest_batch:
                 raise ConfigError(
-                    f"cka estimates similarities without bias, which takes 4 examples, and this "
-                    f"batch has {now.shape[0]}. Raise batch_size."
+                    f"cka estimates similarities without bias, which takes "
+                    f"{self.smallest_batch} examples, and this batch has {now.shape[0]}. Raise "
+                    f"batch_size."
                 )
             total = total + 1 - jnp.vdot(_similarities(now), _similarities(then))
         return total / len(self.features)

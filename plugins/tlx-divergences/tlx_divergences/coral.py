@@ -32,12 +32,13 @@ class Coral:
     """
 
     whole_batch: ClassVar[str] = "its covariances are those of all examples together"
+    smallest_batch: ClassVar[int] = 2
     feature: str = "pooled"
 
     def __call__(self, *, features: Features, domain_features: Features) -> Array:
         """A scalar, 0 or more. Raises ConfigError for a feature that is missing and for fewer than
         two examples in a batch, which have no covariance."""
-        here, there = samples(features, domain_features, self.feature, "coral", 2)
+        here, there = samples(features, domain_features, self.feature, "coral", self.smallest_batch)
         apart = _covariance(here) - _covariance(there)
         return jnp.sum(jnp.square(apart)) / (4 * here.shape[1] ** 2)
 

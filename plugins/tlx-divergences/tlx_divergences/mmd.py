@@ -63,10 +63,15 @@ class MMD:
         if not (self.bandwidths or self.multiples):
             raise ConfigError("mmd has no kernel: give it bandwidths or multiples of the median.")
 
+    @property
+    def smallest_batch(self) -> int:
+        """Two for pairs of two different examples."""
+        return 1 if self.estimator == "biased" else 2
+
     def __call__(self, *, features: Features, domain_features: Features) -> Array:
         """A scalar. Raises ConfigError for a feature that is missing and for too few examples."""
         biased = self.estimator == "biased"
-        here, there = samples(features, domain_features, self.feature, "mmd", 1 if biased else 2)
+        here, there = samples(features, domain_features, self.feature, "mmd", self.smallest_batch)
         both = jnp.concatenate([here, there])
         both = both - jax.lax.stop_gradient(both.mean(0))
         distances = squared_distances(both, both)

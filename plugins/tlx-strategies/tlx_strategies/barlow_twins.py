@@ -57,6 +57,7 @@ class BarlowTwins:
     """Train backbone and projector to say the same of both views and nothing twice."""
 
     whole_batch: ClassVar[str] = "its correlations are those of all pictures together"
+    smallest_batch: ClassVar[int] = 2
     views: Views
     off_diagonal: float = 5e-3
     projector: tuple[int, ...] = (2048, 2048, 2048)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import jax
 from jax import Array
@@ -55,6 +55,7 @@ def byol(
 class BYOL:
     """Train backbone, projector and predictor towards a teacher that follows the former two."""
 
+    smallest_batch: ClassVar[int] = 2
     views: Views
     momentum: float = 0.996
     projector: tuple[int, ...] = (1024, 256)

@@ -106,6 +106,7 @@ class DINO:
     """Train backbone, projector and prototypes towards a teacher that follows them."""
 
     whole_batch: ClassVar[str] = "its centre moves with every pass"
+    smallest_batch: ClassVar[int] = 2
     views: Views
     local_views: Views
     prototypes: int = 1024

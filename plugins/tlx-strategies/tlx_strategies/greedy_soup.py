@@ -22,7 +22,7 @@ from tlx.trees import flat
 from tlx.types import Batch, Variables
 from tlx.weights.saved import load
 from tlx.weights.statistics import recomputed
-from tlx_strategies.inner_strategy import inner, needs_whole
+from tlx_strategies.inner_strategy import inner, needs_examples, needs_whole
 
 PARTS = ("backbone", "head")
 
@@ -64,6 +64,11 @@ class GreedySoup:
     def whole_batch(self) -> str:
         """As the inner strategy."""
         return needs_whole(self.strategy)
+
+    @property
+    def smallest_batch(self) -> int:
+        """As the inner strategy."""
+        return needs_examples(self.strategy)
 
     def init(self, rng: Array, model: Model, batch: Batch) -> Variables:
         """What the inner strategy has."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from tlx import registry
 from tlx.errors import ConfigError
-from tlx.protocols import Brings, Finishes, Reparametrises, Strategy, WholeBatch
+from tlx.protocols import Brings, Finishes, Reparametrises, SmallestBatch, Strategy, WholeBatch
 
 
 def inner(of: str, options: Mapping[str, Any] | None, outer: str) -> Strategy:
@@ -36,3 +36,8 @@ def inner(of: str, options: Mapping[str, Any] | None, outer: str) -> Strategy:
 def needs_whole(strategy: Strategy) -> str:
     """Why the inner strategy has to see a batch whole; '' where it does not."""
     return strategy.whole_batch if isinstance(strategy, WholeBatch) else ""
+
+
+def needs_examples(strategy: Strategy) -> int:
+    """How many examples the inner strategy needs at a time."""
+    return strategy.smallest_batch if isinstance(strategy, SmallestBatch) else 1

@@ -57,6 +57,7 @@ class SimCLR:
     """Train backbone and projector to tell the views of one picture from all others."""
 
     whole_batch: ClassVar[str] = "the negatives of a picture are all others"
+    smallest_batch: ClassVar[int] = 2
     views: Views
     temperature: float = 0.5
     projector: tuple[int, ...] = (512, 128)

@@ -63,6 +63,7 @@ class VICReg:
     """Train backbone and projector under three terms: invariance, variance, covariance."""
 
     whole_batch: ClassVar[str] = "its variances are those of all pictures together"
+    smallest_batch: ClassVar[int] = 2
     views: Views
     invariance: float = 25.0
     variance: float = 25.0

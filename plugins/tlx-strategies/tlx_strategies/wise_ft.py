@@ -20,7 +20,7 @@ from tlx.model import Model
 from tlx.protocols import Finished, Phase, Strategy
 from tlx.types import Batch, Params, Variables
 from tlx.weights.statistics import recomputed
-from tlx_strategies.inner_strategy import inner, needs_whole
+from tlx_strategies.inner_strategy import inner, needs_examples, needs_whole
 
 ALPHAS = tuple(np.linspace(0, 1, 11).round(1).tolist())
 """From among these the validation split chooses; section 4 of the paper has the same."""
@@ -61,6 +61,11 @@ class WiseFT:
     def whole_batch(self) -> str:
         """As the inner strategy."""
         return needs_whole(self.strategy)
+
+    @property
+    def smallest_batch(self) -> int:
+        """As the inner strategy."""
+        return needs_examples(self.strategy)
 
     def init(self, rng: Array, model: Model, batch: Batch) -> Variables:
         """What the inner strategy has."""
