@@ -27,7 +27,14 @@ from tlx.devices import mesh as meshes
 from tlx.errors import ConfigError
 from tlx.model import Model
 from tlx.objective import Objective, Term
-from tlx.planning import batch_sizes, preparations, records, refusals, traced_terms
+from tlx.planning import (
+    batch_sizes,
+    dense_labels,
+    preparations,
+    records,
+    refusals,
+    traced_terms,
+)
 from tlx.planning.optimizer import transform
 from tlx.planning.plan import Planned, plan
 from tlx.protocols import (
@@ -216,8 +223,7 @@ def assemble(config: RunConfig) -> Experiment:
     if config.weights and weights:
         heads = {"source_outputs", "source_head_outputs"}
         asks = any(words[term.name] & heads for term in terms if term.source == "source")
-        own_head = head_of if asks else None
-        loaded = sources.load(config.weights, weights, initial, own_head)
+        loaded = sources.load(config.weights, weights, initial, head_of if asks else None)
         variables, report = loaded.variables, loaded.report
         named["source"] = loaded.source
     else:
@@ -272,6 +278,7 @@ def assemble(config: RunConfig) -> Experiment:
         tuple((name, replace(named[name].model, precision=config.precision)) for name in used),
         augmentations, Constants(numbers, prepared, {}, hyper), steps, domain,
     )  # fmt: skip
+    dense_labels.refuse(experiment, sample)
     recorded = {
         term.name: records.record(
             experiment.objective(phases[0]), term, variables, experiment.constants, every()

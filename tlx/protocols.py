@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_ch
 from tlx.contracts.dialect import Dialect
 from tlx.contracts.outside import Augmentation as Augmentation
 from tlx.contracts.outside import DataSource as DataSource
+from tlx.contracts.outside import KeepsPlaces as KeepsPlaces
 from tlx.contracts.outside import Labelled as Labelled
 from tlx.contracts.outside import Mixes as Mixes
 from tlx.contracts.outside import Named as Named

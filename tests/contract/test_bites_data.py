@@ -92,6 +92,13 @@ def mirrored(rng, image):
     return image[:, ::-1]
 
 
+def sometimes_mirrored(rng, image):
+    return jnp.where(jax.random.bernoulli(rng), image[:, ::-1], image)
+
+
+sometimes_mirrored.keeps_places = True
+
+
 @jax.custom_batching.custom_vmap
 def other_in_vmap(rng, image):
     return dim(rng, image)
@@ -111,6 +118,10 @@ def blended(share):
     return altered(SimpleNamespace(), mix=mix)
 
 
+def placed(mixture):
+    return altered(mixture, keeps_places=True)
+
+
 AUGMENTATIONS = {
     "value": lambda: lambda rng, image: dim(rng, image),
     "shape": lambda: grey,
@@ -119,6 +130,7 @@ AUGMENTATIONS = {
     "keys_differ": lambda: mirrored,
     "vmap_equals_single": lambda: other_in_vmap,
     "share": lambda: blended(lambda own: 1 + own),
+    "places": lambda: sometimes_mirrored,
 }
 
 
@@ -240,6 +252,10 @@ def test_sound_toy_passes(kind):
 def test_a_sound_mixture_passes():
     assert failures("augmentations", lambda: blended(lambda own: own)) == {}
     assert "check_share" in check("augmentations", lambda: blended(lambda own: own))
+    assert failures("augmentations", lambda: placed(blended(lambda own: own))) == {}
+    assert list(failures("augmentations", lambda: placed(blended(lambda own: own / 2)))) == [
+        "check_places"
+    ]
     assert "check_share" in failures("augmentations", lambda: blended(lambda own: own[None]))
 
 

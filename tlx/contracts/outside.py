@@ -81,6 +81,18 @@ class Mixes(Protocol):
 
 
 @runtime_checkable
+class KeepsPlaces(Protocol):
+    """Optional for an Augmentation or one that Mixes: whether a label of every pixel stays right.
+    What says nothing may move them, and is refused beside labels that lie on the plane."""
+
+    @property
+    def keeps_places(self) -> bool:
+        """True where pixels change their values alone and not their places; of what Mixes, where
+        every pixel is of the two pictures by the same `share`."""
+        ...
+
+
+@runtime_checkable
 class WeightSource(Protocol):
     """Somebody's numbers for a model."""
 

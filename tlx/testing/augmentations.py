@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tlx.protocols import Augmentation, Mixes
+from tlx.protocols import Augmentation, KeepsPlaces, Mixes
 from tlx.testing.claims import (
     NotApplicable,
     claim,
@@ -24,6 +24,8 @@ from tlx.testing.claims import (
 from tlx.testing.compiling import quick_jit
 
 BATCH, SIZE = 5, (12, 10)
+SPOT = (slice(2, 4), slice(6, 8))
+"""Off the middle, so that it is elsewhere in a mirror."""
 
 
 @final
@@ -129,3 +131,36 @@ def check_share(subject: Subject) -> None:
         np.all((share >= 0) & (share <= 1)),
         f"Shares must be between 0 and 1; 64 keys give {share.min():.4g} to {share.max():.4g}.",
     )
+
+
+def check_places(subject: Subject) -> None:
+    """What says that it keeps places does: two pictures that differ in a spot, changed with the
+    same key, differ there and nowhere else, or no more; what mixes counts the spot by its share."""
+    thing = subject.thing
+    if not (isinstance(thing, KeepsPlaces) and thing.keeps_places):
+        raise NotApplicable("It does not say that every pixel stays in its place.")
+    keys = jax.random.split(jax.random.key(3), 64)
+    plain = (0.3 + 0.4 * subject.images[0]).astype(np.float32)
+    spotted = plain.copy()
+    spotted[SPOT] += 0.3
+    changed = quick_jit(jax.vmap(subject.change, (0, None)))
+    apart = np.abs(np.asarray(changed(keys, spotted)) - np.asarray(changed(keys, plain)))
+    weight = np.square(apart.sum(-1))
+    there = weight.sum((1, 2)) > 1e-6  # else the spot was erased
+    total = np.where(there, weight.sum((1, 2)), 1)
+    places = np.stack([*np.indices(SIZE)], -1).reshape(-1, 2)
+    middle = (weight.reshape(len(keys), -1) @ places) / total[:, None]
+    wanted = places.reshape(*SIZE, 2)[SPOT].reshape(-1, 2).mean(0)
+    claim(
+        np.all(np.abs(middle - wanted).max(1)[there] < 1),
+        "It says `keeps_places`, and what was in one place of a picture is in another afterwards; "
+        "leave the word out, so that it is refused beside labels of every pixel.",
+    )
+    if isinstance(thing, Mixes):
+        mix = quick_jit(jax.vmap(thing.mix, (0, None, None)))
+        share = np.asarray(mix(keys, spotted, plain)[1])
+        claim_close(
+            apart[:, SPOT[0], SPOT[1]].mean((1, 2, 3)),
+            0.3 * share,
+            "How much a spot of the first picture counts, against the share of its label",
+        )

@@ -37,6 +37,11 @@ class Blur:
         if not 0 < self.window <= 1:
             raise ConfigError(f"blur: window = {self.window} is not between 0 and 1.")
 
+    @property
+    def keeps_places(self) -> bool:
+        """Values change, and nothing moves."""
+        return True
+
     def __call__(self, rng: Array, image: Array) -> Array:
         """The picture, or the same blurred."""
         for_sigma, for_chance = jax.random.split(rng)

@@ -40,6 +40,11 @@ class ColorJitter:
                 top = "0.5" if name == "hue" else "infinity"
                 raise ConfigError(f"color_jitter: {name} = {value} is not between 0 and {top}.")
 
+    @property
+    def keeps_places(self) -> bool:
+        """Values change, and nothing moves."""
+        return True
+
     def __call__(self, rng: Array, image: Array) -> Array:
         """A picture of the same size."""
         steps = (

@@ -26,6 +26,11 @@ class Grayscale:
     def __post_init__(self) -> None:
         check_probability("grayscale", self.probability)
 
+    @property
+    def keeps_places(self) -> bool:
+        """Values change, and nothing moves."""
+        return True
+
     def __call__(self, rng: Array, image: Array) -> Array:
         """The picture, or the same in grey."""
         return sometimes(rng, self.probability, jnp.broadcast_to(luma(image), image.shape), image)

@@ -28,6 +28,11 @@ class Mixup:
     def __post_init__(self) -> None:
         check_mixing("mixup", self.alpha, self.probability)
 
+    @property
+    def keeps_places(self) -> bool:
+        """Every pixel is of both by the same share."""
+        return True
+
     def mix(self, rng: Array, image: Array, other: Array) -> tuple[Array, Array]:
         """The mixed picture, and the share of the first."""
         share = share_of_label(rng, self.alpha, self.probability)

@@ -40,6 +40,11 @@ class RandomErasing:
         if not 0 < self.ratio[0] <= self.ratio[1]:
             raise ConfigError(f"random_erasing: ratio = {self.ratio} is no range above 0.")
 
+    @property
+    def keeps_places(self) -> bool:
+        """What is left stays where it is."""
+        return True
+
     def __call__(self, rng: Array, image: Array) -> Array:
         """The picture, or the same with a hole."""
         for_area, for_ratio, for_place, for_noise, for_chance = jax.random.split(rng, 5)

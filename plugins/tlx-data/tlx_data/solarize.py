@@ -30,6 +30,11 @@ class Solarize:
         if not 0 <= self.threshold <= 1:
             raise ConfigError(f"solarize: threshold = {self.threshold} is not between 0 and 1.")
 
+    @property
+    def keeps_places(self) -> bool:
+        """Values change, and nothing moves."""
+        return True
+
     def __call__(self, rng: Array, image: Array) -> Array:
         """The picture, or the same solarised."""
         return sometimes(rng, self.probability, solarized(image, self.threshold), image)
