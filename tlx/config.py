@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from tlx import registry
 from tlx.contracts.validation import joined, sentences
-from tlx.errors import ConfigError, PluginError, did_you_mean, listed
+from tlx.errors import ConfigError, PluginError, WeightsError, did_you_mean, listed
 from tlx.run_file import folder_code
 from tlx.run_file.overrides import LISTS, PARTS, Table, expanded, merge
 from tlx.run_file.overrides import apply_sets as apply_sets
@@ -224,8 +224,9 @@ def _unknown_names(table: Mapping[str, Any]) -> list[str]:
             if key not in _KINDS or not isinstance(name, str) or name == "none":
                 continue
             try:
+                name = reference(name) if key == "weights" else name
                 registry.choose(_KINDS[key], name, plugins)
-            except PluginError as error:
+            except (PluginError, WeightsError) as error:
                 problems.append(f"{joined(key, str(number)) if several else key}: {error}")
     return problems
 

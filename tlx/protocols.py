@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from tlx.contracts.dialect import Dialect
+from tlx.contracts.outside import Architected as Architected
 from tlx.contracts.outside import Augmentation as Augmentation
 from tlx.contracts.outside import DataSource as DataSource
 from tlx.contracts.outside import KeepsPlaces as KeepsPlaces

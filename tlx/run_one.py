@@ -204,7 +204,8 @@ def _base(experiment: Experiment, learnt: Variables) -> tuple[Base | None, froze
     now, then = (trees.flat(fetched(numbers)) for numbers in (learnt, experiment.variables))
     same = (leaf.path for leaf in report.loaded if np.array_equal(now[leaf.path], then[leaf.path]))
     weights, way = config.weights, config.strategy
-    base = Base((weights.name, dict(weights.options)), report.sha256, (way.name, dict(way.options)))
+    file, made = (weights.name, dict(weights.options)), (way.name, dict(way.options))
+    base = Base(file, report.sha256, made, report.prefix)
     return base, frozenset(same)
 
 

@@ -149,16 +149,19 @@ class FreshLeaf(NamedTuple):
 
 
 class SkippedTensor(NamedTuple):
-    """A tensor of the file that was not used, and why."""
+    """A tensor of the file that was not used, and why; `part` is 'backbone' for one that belongs to
+    the network and has no leaf there, so that it is another network, 'head' for one of a head."""
 
     name: str
     shape: tuple[int, ...]
     why: str
+    part: str = ""
 
 
 class LoadReport(NamedTuple):
     """What became of every leaf of the model and of every tensor of the file; `dialect` is the
-    table of names that was used, empty where the file has leaf paths."""
+    table of names that was used, empty where the file has leaf paths; `prefix` stands before the
+    names of the network in the file."""
 
     loaded: tuple[LoadedLeaf, ...]
     initialised: tuple[FreshLeaf, ...]
@@ -166,6 +169,7 @@ class LoadReport(NamedTuple):
     dialect: str = ""
     sha256: str = ""
     notes: tuple[str, ...] = ()
+    prefix: str = ""
 
 
 class Event(NamedTuple):

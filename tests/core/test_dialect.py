@@ -16,14 +16,14 @@ ROWS = (
     Row("b", "params/backbone/c", "one"),
     Row("also_b", "params/backbone/b"),
 )
-TABLE = Dialect("t", ROWS, prefixes=("module.", "model."), ignored=("*.counter", "junk"))
+TABLE = Dialect("t", ROWS, ignored=("*.counter", "junk"))
 
 
 @pytest.mark.parametrize(
     ("name", "paths"),
     [
         ("layer2.10.conv1.weight", ["params/backbone/stage2/block10/conv1/kernel"]),
-        ("model.module.layer1.0.conv2.weight", ["params/backbone/stage1/block0/conv2/kernel"]),
+        ("model.layer1.0.conv2.weight", []),
         ("enc.0.3.w", ["params/backbone/stage1/block3/bias"]),
         ("b", ["params/backbone/b", "params/backbone/c"]),
         ("tied.4.4", ["state/backbone/tied4"]),
@@ -56,6 +56,14 @@ def test_leaf_paths_become_names(path, name):
     assert (named and named[0]) == name
 
 
+def test_a_whole_model_says_more_before_the_names_of_its_body_than_before_its_head():
+    rows = (Row("stem", "params/backbone/stem"), Row("fc", "params/head/kernel"))
+    whole = Dialect("w", rows, root="net.")
+    paths = ("params/backbone/stem", "params/head/kernel")
+    assert [whole.name_of(path)[0] for path in paths] == ["net.stem", "fc"]
+    assert whole.leaves("net.stem") == ()
+
+
 @given(st.integers(0, 10**8), st.integers(0, 10**8), st.integers(0, 10**8))
 def test_there_and_back(s, b, n):
     for name in (f"layer{s}.{b}.conv{n}.weight", f"enc.{s}.{b}.w"):
@@ -67,5 +75,5 @@ def test_there_and_back(s, b, n):
 
 def test_what_has_no_meaning():
     assert TABLE.ignores("module.layer1.counter")
-    assert TABLE.ignores("model.junk")
+    assert TABLE.ignores("junk")
     assert not TABLE.ignores("layer1.count")

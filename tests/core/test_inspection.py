@@ -37,7 +37,7 @@ def test_what_a_file_holds_and_which_networks_it_fits(file, found):
     }  # fmt: skip
     shown = [(fit["backbone"], fit["filled"], fit["leaves"]) for fit in found["fits"][:2]]
     assert shown == [("resnet20", 95, 95), ("resnet32", 95, 155)]
-    assert found["fits"][0]["dialect"] == "akamaster"
+    assert (found["fits"][0]["dialect"], found["fits"][0]["prefix"]) == ("akamaster", "module.")
     assert found["fits"][0]["unused"] == 0
 
 
@@ -45,8 +45,10 @@ def test_on_the_command_line(found, capsys, monkeypatch):
     monkeypatch.setattr(inspection, "inspect", lambda _, **__: found)
     assert cli.main(["weights", "inspect", "net.th"]) == 0
     out = capsys.readouterr().out
-    assert "fits     resnet20: all 95 backbone leaves (names of akamaster)\n" in out
-    assert "fits     resnet32: 95 of 155 backbone leaves (names of akamaster)\n" in out
+    assert "fits     resnet20 under `module.`: all 95 backbone leaves (names of akamaster)\n" in out
+    assert (
+        "fits     resnet32 under `module.`: 95 of 155 backbone leaves (names of akamaster)\n" in out
+    )
     assert "module.layer1.0.conv1.weight " in out
     assert cli.main(["weights", "inspect", "net.th", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
@@ -70,6 +72,20 @@ def test_a_deeper_file_leaves_tensors_over(file, tmp_path):
     assert by_name["resnet32"]["filled"] == 115
 
 
+def test_two_networks_in_a_file_are_both_told(file, tmp_path, capsys):
+    tensors = torch.load(file).items()
+    both = {
+        f"{encoder}{name.removeprefix('module.')}": tensor * scale
+        for encoder, scale in (("encoder_q.", 1), ("encoder_k.", 2))
+        for name, tensor in tensors
+    }
+    torch.save({"state_dict": {**both, "queue": torch.zeros(9, 2)}}, tmp_path / "moco.pth")
+    found = inspection.inspect(str(tmp_path / "moco.pth"))["fits"][:2]
+    assert [(fit["backbone"], fit["prefix"], fit["unused"]) for fit in found] == [
+        ("resnet20", "encoder_q.", 0), ("resnet20", "encoder_k.", 0),
+    ]  # fmt: skip
+
+
 def test_a_file_that_fits_nothing(tmp_path, capsys):
     np.savez(tmp_path / "x.npz", weight=np.zeros((3, 4)), bias=np.zeros(4))
     assert cli.main(["weights", "inspect", str(tmp_path / "x.npz")]) == 0
@@ -79,7 +95,8 @@ def test_a_file_that_fits_nothing(tmp_path, capsys):
 def test_the_weights_that_ship_are_leaf_paths_with_preprocessing():
     found = inspection.inspect("resnet20-cifar10")
     assert found["fits"][0] == {
-        "backbone": "resnet20", "dialect": "", "filled": 95, "leaves": 95, "unused": 0,
+        "backbone": "resnet20", "dialect": "", "prefix": "", "filled": 95, "leaves": 95,
+        "unused": 0,
     }  # fmt: skip
     assert found["input"]["size"] == (32, 32)
     assert len(found["classes"]) == 10

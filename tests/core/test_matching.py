@@ -120,7 +120,7 @@ def test_what_does_not_fit_keeps_its_value_and_is_reported():
         "state/backbone/bn/mean": ((4,), "the file has no tensor for it"),
     }
     skipped = {tensor.name: (tensor.shape, tensor.why) for tensor in report.skipped}
-    assert skipped["extra"] == ((1,), "not a part of this network")
+    assert skipped["extra"][1].startswith("it stands among the layers of the network")
     assert skipped["fc.weight"][0] == (7, 4)
     assert set(skipped) == {"extra", "fc.weight", "conv.bias"}
     assert variables.params["head"]["kernel"] is LIKE.params["head"]["kernel"]
@@ -155,9 +155,27 @@ def test_numbers_that_are_not_finite_are_refused_where_they_are_used():
 
 
 def test_a_leaf_that_is_there_twice_is_refused():
-    twice = {**TORCH, "module.fc.weight": TORCH["fc.weight"]}
-    with pytest.raises(WeightsError, match=r"twice: as 'fc\.weight' and as 'module\.fc\.weight'"):
-        read(twice)
+    also = Dialect("table", (*ROWS, Row("linear.weight", "params/head/kernel", "kernel")))
+    twice = {**TORCH, "linear.weight": TORCH["fc.weight"]}
+    with pytest.raises(WeightsError, match=r"twice: as 'fc\.weight' and as 'linear\.weight'"):
+        read(twice, dialects=(also,))
+
+
+@pytest.mark.parametrize("name", ["bn/var", "norm/running_var", "n/moving_variance", "v/variance"])
+def test_a_variance_below_zero_is_refused_by_name(name):
+    leaf = jnp.ones(3)
+    for part in reversed(name.split("/")):
+        leaf = {part: leaf}
+    like = Variables({}, {"backbone": leaf})
+    rows = Dialect("d", (Row("bn.running_var", f"state/backbone/{name}", "variance"),))
+    own = {f"state/backbone/{name}": np.float32([1, -0.5, 2])}
+    with pytest.raises(WeightsError, match=rf"{name}' in x is a running variance and holds -0\.5"):
+        read(own, like, dialects=())
+    for bad, said in ((-0.5, "a running variance and holds -0.5"), (np.nan, "not finite")):
+        with pytest.raises(WeightsError, match=rf"'m\.bn\.running_var' in x .*{said}"):
+            read({"m.bn.running_var": np.float32([1, bad, 2])}, like, dialects=(rows,))
+    zero = read({"bn.running_var": np.zeros(3, np.float32)}, like, dialects=(rows,))[1]
+    assert len(zero.loaded) == 1
 
 
 def test_random_keys_are_not_weights():

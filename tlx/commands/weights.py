@@ -49,6 +49,7 @@ def add(verb: Callable[..., argparse.ArgumentParser]) -> None:
     below = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
     made = verb("inspect", inspect, below)
     made.add_argument("file", metavar="FILE", help="a file, a folder or a reference")
+    made.add_argument("--key", default="", metavar="PLACE", help="where in a checkpoint")
     made.add_argument("--all", action="store_true", help="list every tensor")
     trusting(made)
     made.add_argument("--json", action="store_true", help="print JSON")
@@ -67,6 +68,8 @@ def add(verb: Callable[..., argparse.ArgumentParser]) -> None:
     made.add_argument("--write", metavar="REF.npz", help="keep what this network computes")
     made.add_argument("--tolerance", type=float, default=1e-4, metavar="SHARE")
     made.add_argument("--allow", action="append", default=[], metavar="GLOB", help="may be missing")
+    made.add_argument("--key", default="", metavar="PLACE", help="where in a checkpoint")
+    made.add_argument("--prefix", default="", help="what stands before its names")
     trusting(made)
     made.add_argument("--json", action="store_true", help="print JSON")
 
@@ -80,7 +83,7 @@ def inspect(args: argparse.Namespace) -> None:
     from tlx.reporting.wording import aligned, as_json
     from tlx.weights import inspection
 
-    found = inspection.inspect(args.file, trust_code=args.trust_code)
+    found = inspection.inspect(args.file, key=args.key, trust_code=args.trust_code)
     if args.json:
         return print(as_json(found))
     rows = [("tensors", f"{len(found['tensors']):,}, {found['parameters']:,} numbers")]
@@ -88,6 +91,8 @@ def inspect(args: argparse.Namespace) -> None:
         rows.append(("sha256", found["sha256"]))
     if found["input"]:
         rows.append(("input", ", ".join(f"{k} {_short(v)}" for k, v in found["input"].items())))
+    if found["architecture"]:
+        rows.append(("calls itself", found["architecture"]))
     if found["classes"]:
         rows.append(("classes", f"{len(found['classes'])}: {', '.join(found['classes'][:5])}"))
     rows += [("fits", _fit(fit)) for fit in found["fits"]] or [("fits", "no installed backbone")]
@@ -122,8 +127,9 @@ def verify(args: argparse.Namespace) -> None:
         )
     own = {key: value for key, value in body.items() if key != "name"}
     network = parity.load(
-        args.file, body["name"], own, tuple(args.allow), trust_code=args.trust_code
-    )
+        args.file, body["name"], own, tuple(args.allow), key=args.key, prefix=args.prefix,
+        trust_code=args.trust_code,
+    )  # fmt: skip
     if args.write:
         x = parity.reading(file, network) if there else None
         count = parity.write(network, Path(args.write), x)
@@ -198,8 +204,9 @@ def _fit(fit: Mapping[str, Any]) -> str:
     whole = fit["filled"] == fit["leaves"]
     count = f"all {fit['leaves']}" if whole else f"{fit['filled']} of {fit['leaves']}"
     names = f"names of {fit['dialect']}" if fit["dialect"] else "leaf paths"
+    under = f" under `{fit['prefix']}`" if fit["prefix"] else ""
     unused = f", {fit['unused']} tensors left over" if fit["unused"] else ""
-    return f"{fit['backbone']}: {count} backbone leaves ({names}){unused}"
+    return f"{fit['backbone']}{under}: {count} backbone leaves ({names}){unused}"
 
 
 def _shape(shape: Any) -> str:

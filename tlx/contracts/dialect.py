@@ -30,6 +30,8 @@ batch norm that was folded into its convolution the identity before its bias."""
 FILLED: tuple[Layout, ...] = ("one", "zero", "unit")
 
 _HOLE = re.compile(r"\{(\w+?)([+-]\d+)?\}")
+_HOLES = re.compile(r"\{\w+?(?:[+-]\d+)?\}")
+_NUMBER = r"(?:0|[1-9]\d{0,8})"
 
 
 class Row(NamedTuple):
@@ -82,28 +84,31 @@ class Dialect:
         rows: the table; where several rows give the same leaf, the first is used for writing.
         theirs: the conventions of the file.
         ours: the conventions of the network here.
-        prefixes: what may stand before all names of a file.
+        root: what a whole model writes before the names of its body, such as "vit.". In reading,
+            anything may stand before all names (see `tlx.weights.places`).
         ignored: globs of names that have no meaning here and need no mention.
+        architectures: globs of what such a file's description calls this network, such as
+            "resnet[0-9]*"; where a backbone has some, a file of another name is refused.
     """
 
     name: str
     rows: tuple[Row, ...]
     theirs: Conventions = TORCH
     ours: Conventions = FLAX
-    prefixes: tuple[str, ...] = ("module.",)
+    root: str = ""
     ignored: tuple[str, ...] = ("*.num_batches_tracked",)
+    architectures: tuple[str, ...] = ()
 
     def leaves(self, name: str) -> tuple[tuple[str, Row], ...]:
         """The leaf paths that a tensor of this name fills, each with its row."""
-        for bare in self._bare(name):
-            found = [
-                (_filled(row.ours, match.groupdict()), row)
-                for row, pattern in self._by_theirs
-                if (match := pattern.fullmatch(bare))
-            ]
-            if found:
-                return tuple((path, row) for path, row in found if path)
-        return ()
+        if not self._any.fullmatch(name):
+            return ()
+        found = (
+            (_filled(row.ours, match.groupdict()), row)
+            for row, pattern in self._by_theirs
+            if (match := pattern.fullmatch(name))
+        )
+        return tuple((path, row) for path, row in found if path)
 
     def name_of(self, path: str) -> tuple[str, Row] | None:
         """The name in the file for a leaf path, with its row; None where it has none that could
@@ -116,12 +121,19 @@ class Dialect:
                     for hole, shift in _HOLE.findall(row.ours)
                 }
                 if all(number >= 0 for number in numbers.values()):
-                    return _filled(row.theirs, numbers), row
+                    root = self.root if row.ours.split("/")[1:2] == ["backbone"] else ""
+                    return root + _filled(row.theirs, numbers), row
         return None
 
     def ignores(self, name: str) -> bool:
         """Whether a name has no meaning here."""
-        return any(fnmatchcase(bare, glob) for bare in self._bare(name) for glob in self.ignored)
+        return any(fnmatchcase(name, glob) for glob in self.ignored)
+
+    @cached_property
+    def _any(self) -> re.Pattern[str]:
+        """All of the table at once: most ends of a name are in no row."""
+        rows = "|".join(_NUMBER.join(map(re.escape, _HOLES.split(row.theirs))) for row in self.rows)
+        return re.compile(rows if rows else r"(?!)", re.ASCII)
 
     @cached_property
     def _by_theirs(self) -> tuple[tuple[Row, re.Pattern[str]], ...]:
@@ -135,13 +147,6 @@ class Dialect:
             if row.layout not in FILLED and (row.layout != "flat" or row.shape)
         )
 
-    def _bare(self, name: str) -> list[str]:
-        """The name, and what is left of it without one prefix after the other."""
-        names = [name]
-        while prefix := next((p for p in self.prefixes if names[-1].startswith(p)), ""):
-            names.append(names[-1].removeprefix(prefix))
-        return names
-
 
 def _pattern(template: str) -> re.Pattern[str]:
     """A regular expression for a template; a hole that comes twice must hold the same number."""
@@ -150,7 +155,7 @@ def _pattern(template: str) -> re.Pattern[str]:
     for hole in _HOLE.finditer(template):
         name = hole[1]
         parts.append(re.escape(template[at : hole.start()]))
-        parts.append(f"(?P={name})" if name in seen else rf"(?P<{name}>0|[1-9]\d{{0,8}})")
+        parts.append(f"(?P={name})" if name in seen else f"(?P<{name}>{_NUMBER})")
         seen.add(name)
         at = hole.end()
     return re.compile("".join([*parts, re.escape(template[at:])]), re.ASCII)

@@ -113,6 +113,16 @@ class WeightSource(Protocol):
 
 
 @runtime_checkable
+class Architected(Protocol):
+    """Optional for a WeightSource: its file says what network it is of."""
+
+    @property
+    def architecture(self) -> str:
+        """What it calls the network, such as "resnet18"; empty where it does not say."""
+        ...
+
+
+@runtime_checkable
 class Writes(Protocol):
     """Optional for a WeightSource: its format can be written, too (`tlx export`)."""
 

@@ -73,12 +73,17 @@ class InputConfig:
 @dataclass(frozen=True, kw_only=True)
 class WeightsConfig:
     """Where the parameters come from. `head`: a fresh one or the file's; `allow`: globs of leaf
-    paths that the file may lack; `input`: what it does not say of its preprocessing."""
+    paths that the file may lack, and of its tensors that may have no leaf; `prefix`: what stands
+    before the network's names, where the file holds it more than once; `architecture`: what the
+    file may call the network though the backbone goes by other names; `input`: what it does not say
+    of its preprocessing."""
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
     head: Literal["new", "keep"] = "new"
     allow: tuple[str, ...] = ()
+    prefix: str = ""
+    architecture: str = ""
     input: InputConfig | None = None
 
 

@@ -51,11 +51,13 @@ class Named(Protocol):
 
 class Base(NamedTuple):
     """The weights that a model is a small change to, the digest of their file, and the strategy
-    whose `effective` makes one network of both; each is the name and the options of a plugin."""
+    whose `effective` makes one network of both; each is the name and the options of a plugin.
+    `prefix` stands before the network's names in that file."""
 
     weights: tuple[str, dict[str, Any]]
     sha256: str
     strategy: tuple[str, dict[str, Any]]
+    prefix: str = ""
 
 
 class Description(NamedTuple):
@@ -210,6 +212,7 @@ def _description(folder: Path, about: Mapping[str, Any]) -> Description:
             _as(tuple[str, dict[str, Any]], base["weights"], "base.weights"),
             _as(str, base["sha256"], "base.sha256"),
             _as(tuple[str, dict[str, Any]], base["strategy"], "base.strategy"),
+            _as(str, base.get("prefix", ""), "base.prefix"),
         ),
     )  # fmt: skip
 

@@ -13,8 +13,11 @@ from typing import Any, final
 import jax
 from jax import Array
 
+from tlx.backbones.wrapping import abstract_input
 from tlx.devices.compiled import compiled_for_once
 from tlx.model import Model
+from tlx.protocols import Backbone
+from tlx.trees import flat
 from tlx.types import Batch, Variables
 
 
@@ -46,6 +49,12 @@ class Initial:
         for i, leaf in zip(missing, compiled_for_once(drawn)(self.rng, self.batch), strict=True):
             leaves[i] = leaf
         return jax.tree.unflatten(tree, leaves)
+
+
+def backbone_leaves(backbone: Backbone) -> dict[str, Any]:
+    """Leaf path -> `jax.ShapeDtypeStruct` of every leaf of a backbone alone."""
+    like = jax.eval_shape(backbone.init, *abstract_input(backbone))
+    return flat(Variables({"backbone": like.params}, {"backbone": like.state}))
 
 
 @lru_cache(maxsize=4)

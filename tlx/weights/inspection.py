@@ -6,39 +6,37 @@ fit fills all leaves of a backbone and leaves no tensor of the file unused.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from tlx import registry
-from tlx.backbones.wrapping import abstract_input
 from tlx.config import WeightsConfig
 from tlx.contracts.dialect import Dialect
 from tlx.errors import TlxError
-from tlx.protocols import Backbone, ForeignNames
+from tlx.protocols import Architected, Backbone
 from tlx.run_file.weight_reference import reference
-from tlx.trees import flat, part
-from tlx.types import Variables
 from tlx.weights import sources
-from tlx.weights.layouts import fitted
+from tlx.weights.initial import backbone_leaves
+from tlx.weights.leftovers import claimed, leftover
+from tlx.weights.places import TREE, Place, cuts, find_places, has_shape, places_of
 
 MOST = 5
 """Fits that are told."""
 LIKELY = 0.95
 """Networks are tried whose first impression is at least this share of the best one's."""
-PATHS = Dialect("", ())
-"""What a file speaks whose names are leaf paths."""
 
 
 class Fit(NamedTuple):
     """How a file fits a backbone: how many of its `leaves` the file fills by a `dialect` (empty:
-    by leaf paths), and how many tensors are `unused`; a classifier is no part of a backbone."""
+    by leaf paths) behind a `prefix`, and how many tensors of its network are `unused`; a classifier
+    is no part of it."""
 
     backbone: str
     dialect: str
+    prefix: str
     filled: int
     leaves: int
     unused: int
@@ -50,23 +48,26 @@ class Fit(NamedTuple):
         return self.filled / max(1, self.leaves) * used
 
 
-def inspect(text: str, *, trust_code: bool = False) -> dict[str, Any]:
+def inspect(text: str, *, key: str = "", trust_code: bool = False) -> dict[str, Any]:
     """Plain data about a file, a folder or a reference: `name`, `origin`, `sha256`, `tensors`
-    [{`name`, `shape`, `dtype`}], `parameters` and `bytes` in all, `input` and `classes` where the
-    source says so, `fits` [{`backbone`, `dialect`, `filled`, `leaves`, `unused`}], best first.
-    `trust_code` as for `tlx.load`."""
-    source = sources.open_weights(WeightsConfig(name=reference(text)), trust_code=trust_code)
+    [{`name`, `shape`, `dtype`}], `parameters` and `bytes` in all, `input`, `classes` and
+    `architecture` where the source says so, `fits` [{`backbone`, `dialect`, `prefix`, `filled`,
+    `leaves`, `unused`}], best first. `key` is the place in the file, for a source that has such an
+    option; `trust_code` as for `tlx.load`."""
+    options = {"key": key} if key else {}
+    config = WeightsConfig(name=reference(text), options=options)
+    source = sources.open_weights(config, trust_code=trust_code)
     found = source.tensors()
-    shapes = {name: tuple(tensor.shape) for name, tensor in found.values.items()}
     return {
-        "name": reference(text),
+        "name": config.name,
         "origin": found.origin,
         "sha256": found.sha256,
         "parameters": sum(int(tensor.size) for tensor in found.values.values()),
         "bytes": sum(int(tensor.nbytes) for tensor in found.values.values()),
         "input": asdict(source.input) if source.input else None,
         "classes": source.classes,
-        "fits": [fit._asdict() for fit in fits(shapes)],
+        "architecture": source.architecture if isinstance(source, Architected) else "",
+        "fits": [fit._asdict() for fit in fits(found.values)],
         "tensors": [
             {"name": name, "shape": tensor.shape, "dtype": str(tensor.dtype)}
             for name, tensor in found.values.items()
@@ -74,40 +75,39 @@ def inspect(text: str, *, trust_code: bool = False) -> dict[str, Any]:
     }
 
 
-def fits(shapes: Mapping[str, tuple[int, ...]]) -> list[Fit]:
+def fits(tensors: Mapping[str, np.ndarray]) -> list[Fit]:
     """The installed backbones, with their default options, that tensors of these names and shapes
-    fit best; none that they do not fit at all. One that cannot be built so is passed over."""
-    paths = any(name.startswith("params/") for name in shapes)
-    candidates: list[tuple[float, str, Backbone, Dialect]] = []
+    fit best; none that they do not fit at all. One that cannot be built so is passed over, and one
+    that the file holds several times comes as often."""
+    paths = any(name.startswith("params/") for name in tensors)
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    candidates: list[tuple[float, str, Backbone]] = []
     known: dict[Dialect, float] = {}
     for plugin in registry.find("backbones"):
         try:
             backbone: Backbone = registry.build("backbones", plugin.reference)
         except (TlxError, ImportError):
             continue
-        spoken = backbone.dialects if isinstance(backbone, ForeignNames) else ()
-        for dialect in (PATHS,) if paths else spoken:
-            if dialect not in known:
-                known[dialect] = 1.0 if paths else _share(shapes, dialect)
-            likely = known[dialect] * _channels(shapes, backbone)
-            candidates.append((likely, plugin.name, backbone, dialect))
+        for dialect in sources.foreign_names(backbone):
+            known.setdefault(dialect, _share(tensors, dialect))
+        shares = [known[dialect] for dialect in sources.foreign_names(backbone)]
+        share = 1.0 if paths else max(shares, default=0.0)
+        candidates.append((share * _channels(shapes, backbone), plugin.name, backbone))
     top = max((likely for likely, *_ in candidates), default=0.0)
     found = [
-        _fit(name, shapes, _leaves(backbone), dialect)
-        for likely, name, backbone, dialect in candidates
+        fit
+        for likely, name, backbone in candidates
         if likely >= LIKELY * top > 0
+        for fit in _fits(name, tensors, backbone)
     ]
-    best: dict[str, Fit] = {}
-    for fit in sorted(found, key=lambda fit: -fit.score):
-        if fit.filled:
-            best.setdefault(fit.backbone, fit)
-    return list(best.values())[:MOST]
+    return sorted(found, key=lambda fit: -fit.score)[:MOST]
 
 
-def _share(shapes: Mapping[str, Any], dialect: Dialect) -> float:
+def _share(names: Collection[str], dialect: Dialect) -> float:
     """How much of a file a dialect knows."""
-    names = [name for name in shapes if not dialect.ignores(name)]
-    return sum(bool(dialect.leaves(name)) for name in names) / max(1, len(names))
+    kept = [name for name in names if not dialect.ignores(name)]
+    known = (any(dialect.leaves(name[at:]) for at in cuts(name)) for name in kept)
+    return sum(known) / max(1, len(kept))
 
 
 def _channels(shapes: Mapping[str, tuple[int, ...]], backbone: Backbone) -> float:
@@ -117,33 +117,33 @@ def _channels(shapes: Mapping[str, tuple[int, ...]], backbone: Backbone) -> floa
     return sum(spec.channels in there for spec in backbone.features) / len(backbone.features)
 
 
-def _leaves(backbone: Backbone) -> dict[str, Any]:
-    like = jax.eval_shape(backbone.init, *abstract_input(backbone))
-    return flat(Variables({"backbone": like.params}, {"backbone": like.state}))
+def _fits(name: str, tensors: Mapping[str, np.ndarray], backbone: Backbone) -> list[Fit]:
+    """A fit for every place at which as many leaves are named as at the best one."""
+    wanted = backbone_leaves(backbone)
+    places = find_places(tensors, wanted, sources.foreign_names(backbone))
+    if own := frozenset(tensors.keys() & wanted.keys()):
+        places = [Place("", TREE, own)]
+    alike: dict[str, Place] = {}
+    for place in places:
+        if place.body == places[0].body:
+            alike.setdefault(place.prefix, place)
+    best = [alike[""]] if "" in alike else alike.values()  # what stands further in are copies
+    found = (_fit(name, place, tensors, wanted) for place in best)
+    return [fit for fit in found if fit.filled]
 
 
 def _fit(
-    backbone: str,
-    shapes: Mapping[str, tuple[int, ...]],
-    wanted: Mapping[str, Any],
-    dialect: Dialect,
+    backbone: str, place: Place, tensors: Mapping[str, np.ndarray], wanted: Mapping[str, Any]
 ) -> Fit:
-    filled: set[str] = set()
-    unused = 0
-    for name, shape in shapes.items():
-        if dialect.ignores(name):
-            continue
-        places = dialect.leaves(name)
-        hits = {p for p, row in places if p in wanted and _same(shape, wanted[p], row, dialect)}
-        if name in wanted and wanted[name].shape == shape:
-            hits = {name}
-        parts = {part(path) for path in (name, *(p for p, _ in places))}
-        unused += not hits and "head" not in parts
-        filled |= hits
-    return Fit(backbone, dialect.name, len(filled), len(wanted), unused)
-
-
-def _same(shape: tuple[int, ...], leaf: Any, row: Any, dialect: Dialect) -> bool:
-    """Whether a tensor of this shape can be the leaf; a zero without memory stands for it."""
-    tensor, _ = fitted(np.broadcast_to(np.float32(0), shape), leaf.shape, row, dialect)
-    return tensor.shape == leaf.shape
+    filled: dict[str, str] = {}
+    for name, tensor in tensors.items():
+        for path, row in places_of(name, wanted, place):
+            if path in wanted and has_shape(tensor, wanted[path], row, place.dialect):
+                filled[path] = name
+    taken, used = claimed(place, filled.values(), tensors), set(filled.values())
+    unused = sum(
+        leftover(name, tensor, place, taken, wanted).part == "backbone"
+        for name, tensor in tensors.items()
+        if name not in used and not place.dialect.ignores(place.bare(name) or name)
+    )
+    return Fit(backbone, place.dialect.name, place.prefix, len(filled), len(wanted), unused)

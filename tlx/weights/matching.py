@@ -1,12 +1,13 @@
 """From the tensors of a file to the leaves of a model and back, with every one accounted for.
 
-A name in the file is a leaf path, or one of the backbone's dialects translates it; the dialect
-that gives most leaves is taken. Numbers change only where the dialect says how, and the report
-says where they did. `state_dict` goes the other way.
+A name in the file is a leaf path, or one of the backbone's dialects translates it, at the one place
+in the file where the network is. Numbers change only where the dialect says how, and the report
+says where they did and what was left over. `state_dict` goes the other way.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,16 +18,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from tlx.contracts.dialect import FILLED, Dialect, Row
-from tlx.errors import WeightsError, did_you_mean, listed
+from tlx.errors import WeightsError, listed
 from tlx.trees import flat, unflat
 from tlx.types import FreshLeaf, LoadedLeaf, LoadReport, SkippedTensor, Tensors, Variables
 from tlx.weights.layouts import fitted, written
+from tlx.weights.leftovers import claimed, leftover
+from tlx.weights.places import SAME, Place, find_place, is_head, places_of
 
-SAME = Row("", "")
 FOLDED = (
     'batch norm is folded into the convolutions of the file: fine-tune with norm = "frozen", or '
     "the first step puts other statistics in its place"
 )
+
+VARIANCE = re.compile(r"state/.*\b(moving_|running_)?var(iance)?(_ema/average)?")
+"""Leaf paths of running variances, as frameworks call them."""
 
 
 class _Claim(NamedTuple):
@@ -35,34 +40,23 @@ class _Claim(NamedTuple):
 
 
 def match(
-    tensors: Tensors, like: Variables, dialects: Sequence[Dialect] = ()
+    tensors: Tensors, like: Variables, dialects: Sequence[Dialect] = (), prefix: str = ""
 ) -> tuple[Variables, LoadReport]:
     """`like` with the leaves that the file has, and what became of every leaf and every tensor.
 
-    `like` may be abstract. Raises WeightsError, naming the file and the tensor, where two tensors
-    are the same leaf, where a used one holds a number that is not finite, and where the file pads
-    convolutions otherwise than the network."""
+    `like` may be abstract; `prefix` says where in the file the network is, where it is there more
+    than once. A tensor that no leaf takes and that is of the part 'backbone' is a sign of another
+    network: whoever loads a file for good refuses it. Raises WeightsError, naming the file and the
+    tensor, where two tensors are the same leaf, where a used one holds a number that is not finite
+    or a variance below zero, where the file pads convolutions otherwise than the network, and where
+    the network is there several times."""
     wanted = flat(like)
-    dialect = best(tensors.values, wanted, dialects)
-    claims: dict[str, _Claim] = {}
-    skipped: list[SkippedTensor] = []
-    for name, tensor in tensors.values.items():
-        places = _places(name, wanted, dialect)
-        used = [(path, row) for path, row in places if path in wanted]
-        for path, row in used:
-            if path in claims:
-                raise WeightsError(
-                    f"{tensors.origin} holds the leaf {path!r} twice: as {claims[path].name!r} "
-                    f"and as {name!r}. Remove one of them from the file."
-                )
-            claims[path] = _Claim(name, row)
-        if not used and not (dialect and dialect.ignores(name)):
-            why = _no_leaf(name, [path for path, _ in places], wanted)
-            skipped.append(SkippedTensor(name, tuple(tensor.shape), why))
-
+    place = find_place(tensors.values, wanted, dialects, prefix, tensors.origin)
+    claims = _claims(tensors, wanted, place)
     leaves: dict[str, Any] = {}
     loaded: list[LoadedLeaf] = []
     fresh: list[FreshLeaf] = []
+    skipped = _left(tensors, wanted, place, claims)
     conversions: Counter[tuple[str, str]] = Counter()
     for path, leaf in wanted.items():
         leaves[path] = leaf
@@ -74,19 +68,21 @@ def match(
         tensor, change = tensors.values[name], ""
         if row is SAME:
             tensor, change = _another_size(tensor, path, shape, dialects)
-        elif dialect is not None:
-            tensor, change = fitted(tensor, shape, row, dialect)
+        else:
+            tensor, change = fitted(tensor, shape, row, place.dialect)
         why = _differs(tensor, leaf)
         if why:
             fresh.append(FreshLeaf(path, shape, why))
-            skipped.append(SkippedTensor(name, tuple(tensors.values[name].shape), why))
+            part = "head" if is_head(path) else ""
+            skipped.append(SkippedTensor(name, tuple(tensors.values[name].shape), why, part))
             continue
         if tensor.dtype != leaf.dtype:
             conversions[str(tensor.dtype), str(leaf.dtype)] += 1
+        _check_variance(tensors, name, path, row)
         leaves[path] = jnp.array(_finite(tensors.origin, name, tensor, leaf.dtype))
         loaded.append(LoadedLeaf(path, name, shape, change))
     notes = [f"{n} leaves converted from {a} to {b}" for (a, b), n in conversions.items()]
-    spoken = dialect if any(claims[leaf.path].row is not SAME for leaf in loaded) else None
+    spoken = place.dialect if any(claims[leaf.path].row is not SAME for leaf in loaded) else None
     if spoken is not None:
         notes += _conventions(tensors.origin, spoken)
         if any(claims[leaf.path].row.layout in FILLED for leaf in loaded):
@@ -98,20 +94,42 @@ def match(
         spoken.name if spoken else "",
         tensors.sha256,
         tuple(notes),
+        place.prefix,
     )
     return unflat(like, leaves), report
 
 
-def best(
-    names: Mapping[str, Any], wanted: Mapping[str, Any], dialects: Sequence[Dialect]
-) -> Dialect | None:
-    """The dialect that finds a leaf for most names; the first of equals, None where none does."""
-    scores = [
-        len({path for name in names for path, _ in dialect.leaves(name) if path in wanted})
-        for dialect in dialects
-    ]
-    top = max(scores, default=0)
-    return dialects[scores.index(top)] if top else None
+def _claims(tensors: Tensors, wanted: Mapping[str, Any], place: Place) -> dict[str, _Claim]:
+    """Leaf path -> the tensor that fills it."""
+    claims: dict[str, _Claim] = {}
+    # What stands at the place itself goes before a head further out.
+    for name in sorted(tensors.values, key=lambda name: not name.startswith(place.prefix)):
+        for path, row in places_of(name, wanted, place):
+            if path not in wanted or (path in claims and place.bare(name) is None):
+                continue
+            if path in claims:
+                raise WeightsError(
+                    f"{tensors.origin} holds the leaf {path!r} twice: as {claims[path].name!r} "
+                    f"and as {name!r}. Remove one of them from the file."
+                )
+            claims[path] = _Claim(name, row)
+    return claims
+
+
+def _left(
+    tensors: Tensors, wanted: Mapping[str, Any], place: Place, claims: Mapping[str, _Claim]
+) -> list[SkippedTensor]:
+    """The tensors that no leaf takes, in the order of the file."""
+    used = {claim.name for claim in claims.values()}
+    body = {claim.name for path, claim in claims.items() if not is_head(path)}
+    taken = claimed(place, body, tensors.values)
+    found = []
+    for name, tensor in tensors.values.items():
+        if name in used or place.dialect.ignores(place.bare(name) or name):
+            continue
+        part, why = leftover(name, tensor, place, taken, wanted)
+        found.append(SkippedTensor(name, tuple(tensor.shape), why, part))
+    return found
 
 
 def state_dict(variables: Variables, dialect: Dialect) -> dict[str, np.ndarray]:
@@ -144,14 +162,6 @@ def state_dict(variables: Variables, dialect: Dialect) -> dict[str, np.ndarray]:
     return whole
 
 
-def _places(
-    name: str, wanted: Mapping[str, Any], dialect: Dialect | None
-) -> tuple[tuple[str, Row], ...]:
-    if name in wanted or dialect is None:
-        return ((name, SAME),)
-    return dialect.leaves(name)
-
-
 def _another_size(
     tensor: np.ndarray, path: str, shape: tuple[int, ...], dialects: Sequence[Dialect]
 ) -> tuple[np.ndarray, str]:
@@ -164,13 +174,6 @@ def _another_size(
     return tensor, ""
 
 
-def _no_leaf(name: str, paths: Sequence[str], wanted: Mapping[str, Any]) -> str:
-    if not paths:
-        return "not a part of this network"
-    renamed = "" if paths[0] == name else f" {paths[0]!r}"
-    return f"the model has no such leaf{renamed}.{did_you_mean(paths[0], wanted)}"
-
-
 def _differs(tensor: np.ndarray, leaf: Any) -> str:
     """Why a tensor cannot be this leaf; empty where it can."""
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
@@ -181,6 +184,19 @@ def _differs(tensor: np.ndarray, leaf: Any) -> str:
     if tensor.dtype != leaf.dtype and not both_float:
         return f"its type is {tensor.dtype} in the file and {leaf.dtype} in the model"
     return ""
+
+
+def _check_variance(tensors: Tensors, name: str, path: str, row: Row) -> None:
+    """No square root is taken of a variance below zero."""
+    if row.layout != "variance" and not (row is SAME and VARIANCE.fullmatch(path)):
+        return
+    tensor = tensors.values[name]
+    lowest = np.min(tensor.astype(np.float64), initial=0)
+    if lowest < 0:
+        raise WeightsError(
+            f"{name!r} in {tensors.origin} is a running variance and holds {lowest:.3g}, and a "
+            f"variance is never below zero: the file is damaged. Fetch it again."
+        )
 
 
 def _finite(origin: str, name: str, tensor: np.ndarray, dtype: Any) -> np.ndarray:

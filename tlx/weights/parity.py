@@ -18,16 +18,16 @@ import numpy as np
 from tlx import registry
 from tlx.backbones.wrapping import abstract_input
 from tlx.config import WeightsConfig
-from tlx.contracts.dialect import Dialect
 from tlx.errors import Refused, WeightsError, listed
 from tlx.files import plain_arrays
 from tlx.model import Model
-from tlx.protocols import Backbone, ForeignNames, Traced
+from tlx.protocols import Backbone, Traced
 from tlx.run_file.weight_reference import reference
 from tlx.trees import flat
 from tlx.types import LoadReport, Tensors, Variables
 from tlx.weights import sources
-from tlx.weights.initial import Initial
+from tlx.weights.initial import Initial, backbone_leaves
+from tlx.weights.places import find_place
 from tlx.weights.reference_layers import HEAD, Place, homes, translated
 
 INPUT, LAYOUT = "input", "layout"
@@ -61,18 +61,24 @@ def load(
     options: Mapping[str, Any] | None = None,
     allow: tuple[str, ...] = (),
     *,
+    key: str = "",
+    prefix: str = "",
     trust_code: bool = False,
 ) -> Network:
-    """The backbone with the numbers of a file, and a linear head where the file has one;
-    `trust_code` as for `tlx.load`.
+    """The backbone with the numbers of a file, and a linear head where the file has one; `key` and
+    `prefix` say where in the file it is, `trust_code` as for `tlx.load`.
 
-    Raises WeightsError where leaves are missing that no glob of `allow` covers."""
-    config = WeightsConfig(name=reference(weights), allow=allow)
+    Raises WeightsError where the file is of another network, as far as no glob of `allow` covers
+    it."""
+    options_of_file = {"key": key} if key else {}
+    config = WeightsConfig(
+        name=reference(weights), options=options_of_file, allow=allow, prefix=prefix
+    )
     source = sources.open_weights(config, trust_code=trust_code)
     body: Backbone = registry.build("backbones", backbone, options)
     tensors = source.tensors()
     inputs = source.input or body.inputs
-    classes = _classes(tensors, body)
+    classes = _classes(tensors, body, prefix)
     head = registry.build("heads", "softmax", given={"classes": classes}) if classes else None
     model = Model(body, head, inputs)
     picture = np.zeros(abstract_input(body)[1].shape, np.float32)
@@ -131,7 +137,7 @@ def _places(network: Network, wanted: Collection[str], layers: Collection[str]) 
     its layers otherwise in memory than in its file."""
     paths = flat(network.variables)
     best: dict[str, Place] = {}
-    for dialect in (None, *_dialects(network.model.backbone)):
+    for dialect in (None, *sources.foreign_names(network.model.backbone)):
         named = [dialect.name_of(path) for path in paths] if dialect else []
         tensors = {one[0] for one in named if one}
         if dialect and dialect.name == network.report.dialect:
@@ -222,18 +228,16 @@ def read(file: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _classes(tensors: Tensors, backbone: Backbone) -> int:
+def _classes(tensors: Tensors, backbone: Backbone, prefix: str) -> int:
     """How many outputs the file's linear head has; 0 where it has none."""
-    bias = "params/head/bias"
+    bias, dialects = "params/head/bias", sources.foreign_names(backbone)
+    like = backbone_leaves(backbone)
+    place = find_place(tensors.values, like, dialects, prefix, tensors.origin)
     for name, tensor in tensors.values.items():
-        paths = {path for dialect in _dialects(backbone) for path, _ in dialect.leaves(name)}
-        if (name == bias or bias in paths) and tensor.ndim == 1 and len(tensor) > 1:
+        paths = [name, *(path for path, _ in place.leaves(name))]
+        if bias in paths and tensor.ndim == 1 and len(tensor) > 1:
             return len(tensor)
     return 0
-
-
-def _dialects(backbone: Backbone) -> tuple[Dialect, ...]:
-    return backbone.dialects if isinstance(backbone, ForeignNames) else ()
 
 
 def _input(arrays: Mapping[str, np.ndarray], network: Network, file: Path) -> np.ndarray:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from tlx.contracts.dialect import Dialect
+from tlx.weights.places import cuts
 
 HEAD = "head"
 """What the outputs of a head are called beside the layers of a backbone."""
@@ -31,14 +32,17 @@ class Place(NamedTuple):
 
 
 def homes(tensors: Iterable[str], dialect: Dialect | None) -> dict[str, set[str]]:
-    """Name of a tensor, with and without a prefix that may stand before all -> the layers here
-    that it fills; nothing for one that fills none."""
-    return {
-        bare: found
-        for tensor in tensors
-        if dialect and (found := {layer_of(path) for path, _ in dialect.leaves(tensor)})
-        for bare in bare_names(tensor, dialect)
-    }
+    """Name of a tensor, with and without what stands before all -> the layers here that it fills;
+    nothing for one that fills none."""
+    filled: dict[str, set[str]] = {}
+    if dialect is None:
+        return filled
+    for tensor in tensors:
+        for at in cuts(tensor):
+            if found := {layer_of(path) for path, _ in dialect.leaves(tensor[at:])}:
+                filled |= {tensor[before:]: found for before in cuts(tensor) if before <= at}
+                break
+    return filled
 
 
 def translated(name: str, tensors: Mapping[str, set[str]], layers: Collection[str]) -> Place | None:
@@ -64,14 +68,6 @@ def translated(name: str, tensors: Mapping[str, set[str]], layers: Collection[st
     ends = own.get("bias") or own.get("beta") or set().union(*own.values())
     layer = _common(ends) if len(ends) == 1 else ""
     return Place(layer, False) if layer in layers else None
-
-
-def bare_names(tensor: str, dialect: Dialect) -> Iterable[str]:
-    """A tensor's name, and what is left of it without a prefix that may stand before all."""
-    yield tensor
-    for prefix in dialect.prefixes:
-        if tensor.startswith(prefix):
-            yield tensor.removeprefix(prefix)
 
 
 def _common(layers: Collection[str]) -> str:

@@ -192,7 +192,7 @@ def _base(about: Description, model: Model, like: Variables, trust_code: bool) -
         )
     backbone = model.backbone
     dialects = backbone.dialects if isinstance(backbone, ForeignNames) else ()
-    matched, report = match(there, like, dialects)
+    matched, report = match(there, like, dialects, about.base.prefix)
     leaves = flat(matched)
     return {leaf.path: np.asarray(leaves[leaf.path]) for leaf in report.loaded}
 

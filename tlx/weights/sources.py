@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from typing import NamedTuple, TypeAlias
 
 import jax
@@ -18,13 +17,14 @@ from tlx import registry, trees
 from tlx.config import SourceConfig, WeightsConfig
 from tlx.contracts.dialect import Dialect
 from tlx.data.preprocessing import as_trained
-from tlx.errors import WeightsError, listed
 from tlx.model import Model
 from tlx.protocols import Backbone, ForeignNames, Head, Noted, WeightSource
 from tlx.run_file import folder_code
 from tlx.types import FreshLeaf, LoadReport, Tensors, Variables
 from tlx.weights.initial import Initial
 from tlx.weights.matching import match
+from tlx.weights.places import fills_head, find_place
+from tlx.weights.refusals import refuse_others
 
 HeadOf: TypeAlias = Callable[[int], Head]
 """A head for so many classes."""
@@ -64,32 +64,14 @@ def load(
     """The leaves of the file, and initial numbers for the rest.
 
     The head is new unless `[weights] head = "keep"`. With `own_head`, the source keeps its head
-    even if it is over other classes. WeightsError where a backbone leaf is not in the file and no
-    `allow` glob covers it, or nothing of the backbone is."""
+    even if it is over other classes. WeightsError where the file is of another network, see
+    `refuse_others`."""
     model, like = initial.model, initial.shapes
-    dialects, tensors = _dialects(model.backbone), source.tensors()
-    found, report = match(tensors, like, dialects)
+    dialects, tensors = foreign_names(model.backbone), source.tensors()
+    found, report = match(tensors, like, dialects, config.prefix)
     if isinstance(source, Noted):
         report = report._replace(notes=(*source.notes, *report.notes))
-    parts = ("backbone", "head") if config.head == "keep" else ("backbone",)
-    refused = [
-        leaf
-        for leaf in report.initialised
-        if trees.part(leaf.path) in parts
-        and not any(fnmatchcase(leaf.path, glob) for glob in config.allow)
-    ]
-    if refused:
-        shown = "\n".join(f"  {leaf.path}: {leaf.why}" for leaf in refused[:8])
-        more = f"\n  and {len(refused) - 8} more" if len(refused) > 8 else ""
-        other = listed([tensor.name for tensor in report.skipped[:5]])
-        raise WeightsError(
-            f"The weights {config.name!r} do not fit the backbone: {len(refused)} leaves are "
-            f"missing or differ.\n{shown}{more}\nNot used from the file: {other}. Choose the "
-            f"backbone that the weights were made for ('tlx weights inspect' says which), or list "
-            f'what may differ in [weights] allow = ["pattern", ...].'
-        )
-    for glob in config.allow:
-        trees.matching(like, glob)
+    refuse_others(config, source, report, dialects)
     with_head = "head" in found.params and not any(
         trees.part(leaf.path) == "head" for leaf in report.initialised
     )
@@ -97,10 +79,10 @@ def load(
     target = initial.filled(_with_head(found, like) if new else found)
     kept = Source(model, _with_head(target, found), source.classes) if with_head else None
     if kept is None and own_head is not None:
-        kept = _own_head(source, tensors, initial, own_head)
+        kept = _own_head(source, tensors, initial, own_head, config.prefix)
     if kept is None:
         kept = Source(Model(model.backbone, None, model.inputs), _without_head(target), None)
-    return Loaded(target, _head_is_new(report, dialects) if new else report, kept)
+    return Loaded(target, _head_is_new(report) if new else report, kept)
 
 
 def others(configs: Mapping[str, SourceConfig], own_head: HeadOf) -> dict[str, Source]:
@@ -124,7 +106,7 @@ def _other(config: SourceConfig, own_head: HeadOf) -> Source:
 def headed(config: WeightsConfig, model: Model, own_head: HeadOf) -> Source | None:
     """The source with the head of its file; None where the file has none that fits."""
     source = open_weights(config)
-    return _own_head(source, source.tensors(), begun(model), own_head)
+    return _own_head(source, source.tensors(), begun(model), own_head, config.prefix)
 
 
 def begun(model: Model) -> Initial:
@@ -134,29 +116,26 @@ def begun(model: Model) -> Initial:
 
 
 def _own_head(
-    source: WeightSource, tensors: Tensors, initial: Initial, own_head: HeadOf
+    source: WeightSource, tensors: Tensors, initial: Initial, own_head: HeadOf, prefix: str
 ) -> Source | None:
     """The source with the head of its file, over its own classes; None where the file has none."""
     model = initial.model
-    dialects = _dialects(model.backbone)
-
-    def is_bias(name: str) -> bool:
-        paths = [name, *(path for dialect in dialects for path, _ in dialect.leaves(name))]
-        return any(trees.part(path) == "head" for path in paths)
-
-    sizes = [len(v) for k, v in tensors.values.items() if v.ndim == 1 and is_bias(k)]
+    dialects = foreign_names(model.backbone)
+    place = find_place(tensors.values, trees.flat(initial.shapes), dialects, prefix, tensors.origin)
+    sizes = [len(v) for k, v in tensors.values.items() if v.ndim == 1 and fills_head(k, place)]
     count = len(source.classes) if source.classes else (sizes[0] if sizes else 0)
     if not count:
         return None
     headed = Model(model.backbone, own_head(count), model.inputs)
     whole = replace(initial, model=headed)
-    found, report = match(tensors, whole.shapes, dialects)
+    found, report = match(tensors, whole.shapes, dialects, place.prefix)
     if any(trees.part(leaf.path) == "head" for leaf in report.initialised):
         return None
     return Source(headed, whole.filled(found), source.classes)
 
 
-def _dialects(backbone: Backbone) -> tuple[Dialect, ...]:
+def foreign_names(backbone: Backbone) -> tuple[Dialect, ...]:
+    """The dialects that a backbone knows; none for one that knows its own leaf paths alone."""
     return backbone.dialects if isinstance(backbone, ForeignNames) else ()
 
 
@@ -173,7 +152,7 @@ def _without_head(variables: Variables) -> Variables:
     )
 
 
-def _head_is_new(report: LoadReport, dialects: tuple[Dialect, ...]) -> LoadReport:
+def _head_is_new(report: LoadReport) -> LoadReport:
     why = "the head is new for this target"
     body = tuple(leaf for leaf in report.loaded if trees.part(leaf.path) != "head")
     heads = [leaf for leaf in report.loaded if trees.part(leaf.path) == "head"]
@@ -182,11 +161,5 @@ def _head_is_new(report: LoadReport, dialects: tuple[Dialect, ...]) -> LoadRepor
         for leaf in report.initialised
     ]
     fresh += [FreshLeaf(leaf.path, leaf.shape, why) for leaf in heads]
-    spoken = [dialect for dialect in dialects if dialect.name == report.dialect]
-
-    def of_head(name: str) -> bool:
-        paths = [name, *(path for dialect in spoken for path, _ in dialect.leaves(name))]
-        return any(trees.part(path) == "head" for path in paths)
-
-    other = tuple(tensor for tensor in report.skipped if not of_head(tensor.name))
+    other = tuple(tensor for tensor in report.skipped if tensor.part != "head")
     return report._replace(loaded=body, initialised=tuple(fresh), skipped=other)

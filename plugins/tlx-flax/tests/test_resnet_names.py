@@ -17,7 +17,7 @@ D = {dialect.name: dialect for dialect in resnet_dialects(deep=True, pooled=True
 
 TABLE = """
     timm          conv1.weight                                    params/backbone/stem/conv1/kernel
-    timm          module.bn1.running_var                          state/backbone/stem/bn1/var
+    timm          bn1.running_var                                 state/backbone/stem/bn1/var
     timm          layer1.0.bn2.bias                               params/backbone/stage1/block0/bn2/bias
     timm          layer3.22.bn1.weight                            params/backbone/stage3/block22/bn1/scale
     timm          layer2.0.downsample.0.weight                    params/backbone/stage2/block0/shortcut/conv/kernel
@@ -26,10 +26,10 @@ TABLE = """
     timm          layer1.0.se.fc1.weight                          -
     timm          conv1.bias                                      -
     akamaster     layer2.0.shortcut.1.weight                      params/backbone/stage2/block0/shortcut/bn/scale
-    akamaster     module.linear.bias                              params/head/bias
-    transformers  resnet.embedder.embedder.normalization.weight   params/backbone/stem/bn1/scale
+    akamaster     linear.bias                                     params/head/bias
+    transformers  embedder.embedder.normalization.weight          params/backbone/stem/bn1/scale
     transformers  encoder.stages.0.layers.2.layer.1.convolution.weight  params/backbone/stage1/block2/conv2/kernel
-    transformers  resnet.encoder.stages.3.layers.0.shortcut.normalization.bias  params/backbone/stage4/block0/shortcut/bn/bias
+    transformers  encoder.stages.3.layers.0.shortcut.normalization.bias  params/backbone/stage4/block0/shortcut/bn/bias
     transformers  classifier.1.weight                             params/head/kernel
 """  # noqa: E501
 ROWS = [line.split() for line in TABLE.strip().splitlines()]

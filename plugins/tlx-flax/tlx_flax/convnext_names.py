@@ -59,18 +59,20 @@ _TABLE: tuple[tuple[Rows, str, str, str, str], ...] = (
 )
 
 
-def _body(column: int, prefix: str = "") -> tuple[Row, ...]:
+def _body(column: int) -> tuple[Row, ...]:
     return tuple(
-        row
-        for rows, ours, *theirs in _TABLE
-        for row in rows(prefix + theirs[column], f"backbone/{ours}")
+        row for rows, ours, *theirs in _TABLE for row in rows(theirs[column], f"backbone/{ours}")
     )
 
 
 CONVNEXT_DIALECTS = (
-    Dialect("timm", (*_body(0), *dense("head.fc", "head"))),
+    Dialect("timm", (*_body(0), *dense("head.fc", "head")), architectures=("convnext_*",)),
     Dialect("facebook", (*_body(1), *dense("head", "head"))),
-    # A classifier's file has the prefix, a bare body's has not; the first is what is written.
-    Dialect("transformers", (*_body(2, "convnext."), *_body(2), *dense("classifier", "head"))),
+    Dialect(
+        "transformers",
+        (*_body(2), *dense("classifier", "head")),
+        root="convnext.",
+        architectures=("convnext",),
+    ),
 )
 """The names of timm, of the authors' repository and of transformers."""

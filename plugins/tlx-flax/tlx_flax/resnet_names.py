@@ -13,6 +13,9 @@ from typing import TypeAlias
 from tlx.contracts.dialect import Dialect, Row
 from tlx_flax.rows import conv, dense, folded_norm, norm
 
+ARCHITECTURES = ("resnet[0-9]*", "wide_resnet*", "resnext*", "tv_res*", "ssl_res*", "swsl_res*")
+"""What timm calls networks of this family. One with squeeze-excite, a blurred pooling or another
+attention goes by another name, even where it has the same tensors."""
 Table: TypeAlias = tuple[tuple[str, str, str], ...]
 
 # fmt: skip keeps the columns.
@@ -34,16 +37,14 @@ _SHORTCUT: Table = (
 )
 
 
-def _transformers(at: str) -> Table:
-    stem, block = f"{at}embedder.embedder", f"{at}encoder.stages.{{s}}.layers.{{b}}"
-    return tuple(
-        (f"{place}.convolution", f"{place}.normalization", ours)
-        for place, ours in (
-            (stem,                  "stem/*1"),
-            (f"{block}.layer.{{n}}", "stage{s+1}/block{b}/*{n+1}"),
-            (f"{block}.shortcut",   "stage{s+1}/block{b}/shortcut/*"),
-        )
-    )  # fmt: skip
+_TRANSFORMERS: Table = tuple(
+    (f"{place}.convolution", f"{place}.normalization", ours)
+    for place, ours in (
+        ("embedder.embedder", "stem/*1"),
+        ("encoder.stages.{s}.layers.{b}.layer.{n}", "stage{s+1}/block{b}/*{n+1}"),
+        ("encoder.stages.{s}.layers.{b}.shortcut", "stage{s+1}/block{b}/shortcut/*"),
+    )
+)
 
 
 def _rows(table: Table, *, folded: bool = False) -> tuple[Row, ...]:
@@ -67,15 +68,15 @@ def resnet_dialects(*, deep: bool = False, pooled: bool = False) -> tuple[Dialec
     trunk = (_DEEP_STEM if deep else _STEM) + _BLOCK
     whole = trunk + (_POOLED_DOWNSAMPLE if pooled else _DOWNSAMPLE)
     found = (
-        Dialect("timm", (*_rows(whole), *dense("fc", "head"))),
+        Dialect("timm", (*_rows(whole), *dense("fc", "head")), architectures=ARCHITECTURES),
         Dialect("folded", (*_rows(whole, folded=True), *dense("fc", "head"))),
     )
     if deep or pooled:
         return found
-    bare = _rows(_transformers("resnet.")) + _rows(_transformers(""))
+    theirs = (*_rows(_TRANSFORMERS), *dense("classifier.1", "head"))
     return (
         found[0],
         Dialect("akamaster", (*_rows(trunk + _SHORTCUT), *dense("linear", "head"))),
-        Dialect("transformers", (*bare, *dense("classifier.1", "head"))),
+        Dialect("transformers", theirs, root="resnet.", architectures=("resnet",)),
         found[1],
     )

@@ -14,6 +14,8 @@ from tlx.contracts.dialect import Conventions, Dialect, Row
 from tlx_flax.rows import conv, dense, layer_norm
 
 EMBED = "backbone/embed"
+ARCHITECTURES = ("vit", "vit_*", "deit*", "dinov2*", "flexivit_*")
+"""What timm and transformers call networks of this family."""
 FUSED = ("attention/query", "attention/key", "attention/value")
 """In this order one behind the other in timm's `attn.qkv`."""
 _BLOCK = (
@@ -42,9 +44,9 @@ def dialects(width: int, heads: int, pool: str, eps: float) -> tuple[Dialect, ..
     norm epsilon of 1e-6, but transformers' own ViTs with 1e-12."""
     known = (
         _torch("timm", _timm(pool)),
-        _torch("transformers", _transformers("vit.", "encoder.layer.{i}", HUB)),
-        _torch("transformers-memory", _transformers("vit.", "layers.{i}", MEMORY)),
-        _torch("transformers-dinov2", _transformers("dinov2.", "encoder.layer.{i}", DINOV2)),
+        _torch("transformers", _transformers("encoder.layer.{i}", HUB), "vit."),
+        _torch("transformers-memory", _transformers("layers.{i}", MEMORY), "vit."),
+        _torch("transformers-dinov2", _transformers("encoder.layer.{i}", DINOV2), "dinov2."),
         _flax("augreg", "Transformer/posembed_input/pos_embedding", (1, 2, 3), width, heads),
         _flax("big_vision", "pos_embedding", (0, 1, 0), width, heads),
     )
@@ -59,11 +61,10 @@ def dialects(width: int, heads: int, pool: str, eps: float) -> tuple[Dialect, ..
     )
 
 
-def _torch(name: str, rows: tuple[Row, ...]) -> Dialect:
-    """DINO's files say `backbone.` before its names, compiled modules `_orig_mod.`. A mask token
-    is for pre-training alone."""
-    prefixes = ("module.", "backbone.", "model.", "_orig_mod.", "dinov2_with_registers.")
-    return Dialect(name, rows, prefixes=prefixes, ignored=("mask_token", "*.mask_token"))
+def _torch(name: str, rows: tuple[Row, ...], root: str = "") -> Dialect:
+    """A mask token is for pre-training alone."""
+    ignored = ("mask_token", "*.mask_token")
+    return Dialect(name, rows, root=root, ignored=ignored, architectures=ARCHITECTURES)
 
 
 def _timm(pool: str) -> tuple[Row, ...]:
@@ -81,26 +82,15 @@ def _timm(pool: str) -> tuple[Row, ...]:
     )
 
 
-def _transformers(prefix: str, layer: str, names: Mapping[str, str]) -> tuple[Row, ...]:
-    """A classifier's names have the prefix, a bare model's do not; written is a classifier."""
+def _transformers(layer: str, names: Mapping[str, str]) -> tuple[Row, ...]:
     return (
-        *(row for before in (prefix, "") for row in _body(before, layer, names)),
+        Row("embeddings.cls_token", f"params/{EMBED}/class_embedding"),
+        Row("embeddings.position_embeddings", f"params/{EMBED}/position_embedding", "positions"),
+        Row("embeddings.register_tokens", f"params/{EMBED}/register_embedding"),
+        *conv("embeddings.patch_embeddings.projection", f"{EMBED}/patch", layout="stem"),
+        *_blocks(layer, names),
+        *layer_norm("layernorm", "backbone/norm"),
         *dense("classifier", "head"),
-    )
-
-
-def _body(prefix: str, layer: str, names: Mapping[str, str]) -> tuple[Row, ...]:
-    return (
-        Row(f"{prefix}embeddings.cls_token", f"params/{EMBED}/class_embedding"),
-        Row(
-            f"{prefix}embeddings.position_embeddings",
-            f"params/{EMBED}/position_embedding",
-            "positions",
-        ),
-        Row(f"{prefix}embeddings.register_tokens", f"params/{EMBED}/register_embedding"),
-        *conv(f"{prefix}embeddings.patch_embeddings.projection", f"{EMBED}/patch", layout="stem"),
-        *_blocks(prefix + layer, names),
-        *layer_norm(f"{prefix}layernorm", "backbone/norm"),
     )
 
 
@@ -149,9 +139,7 @@ def _flax(
             Row(f"{mixer}/{part}/kernel", f"{ours}/kernel", "flat", shape=split),
             Row(f"{mixer}/{part}/bias", f"{ours}/bias", "flat", shape=each),
         ]
-    return Dialect(
-        name, tuple(rows), theirs=Conventions("HWIO"), prefixes=("params/", "opt/target/")
-    )
+    return Dialect(name, tuple(rows), theirs=Conventions("HWIO"))
 
 
 def _alike(theirs: str, ours: str, first: str) -> tuple[Row, Row]:

@@ -32,7 +32,7 @@ def keras_names(built: Structure) -> Dialect:
         Row("predictions/kernel", "params/head/kernel"),
         Row("predictions/bias", "params/head/bias"),
     ]
-    return Dialect("keras", tuple(rows), KERAS, KERAS, prefixes=(), ignored=())
+    return Dialect("keras", tuple(rows), KERAS, KERAS, ignored=())
 
 
 def _names(path: str, variable: Any, number: int) -> Iterator[str]:
