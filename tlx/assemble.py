@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 
 from tlx import registry, trees
 from tlx.config import DataConfig, RunConfig
-from tlx.data import splits
+from tlx.data import splits, targets
 from tlx.data.domain import Domain, second
 from tlx.data.preprocessing import as_trained, canvas
 from tlx.data.splits import Splits
@@ -30,6 +30,7 @@ from tlx.objective import Objective, Term
 from tlx.planning import (
     batch_sizes,
     dense_labels,
+    label_refusals,
     preparations,
     records,
     refusals,
@@ -42,7 +43,6 @@ from tlx.protocols import (
     Averages,
     Brings,
     Brought,
-    Head,
     Learns,
     Mixes,
     Prepares,
@@ -51,6 +51,7 @@ from tlx.protocols import (
     Step,
     Strategy,
 )
+from tlx.run_file.run_config import Part
 from tlx.run_folder.membership import Classed
 from tlx.run_folder.provenance import of_beginning, of_data, of_numbers
 from tlx.stream import evaluation
@@ -61,8 +62,9 @@ from tlx.weights.initial import Initial
 
 class Experiment(NamedTuple):
     """Everything a run needs. `variables` are the starting point, `canvas` (H,W) the size that
-    pictures have in a batch, `steps` the length of the whole run. `model` computes in float32, the
-    models of `phases` and those they are compared with in the run's precision."""
+    pictures have in a batch, `steps` the length of the whole run, `head` the run's with what
+    the labels say of it. `model` computes in float32, the models of `phases` and those they are
+    compared with in the run's precision."""
 
     config: RunConfig
     info: DataInfo
@@ -81,6 +83,7 @@ class Experiment(NamedTuple):
     steps: int
     domain: Domain | None = None
     mesh: Mesh | None = None
+    head: Part | None = None
 
     def objective(self, planned: Planned) -> Objective:
         """The objective of one phase."""
@@ -201,12 +204,13 @@ def assemble(config: RunConfig) -> Experiment:
         registry.build("augmentations", part.name, part.options) for part in config.augmentation
     )
     weights = sources.open_weights(config.weights) if config.weights else None
-    data = registry.build("datasets", config.data.name, config.data.options)
+    data = targets.open_source(config.data, config.head)
     info = data.info
     parts = cut(data, config.data)
+    own_head = config.head and label_refusals.fitted(config.head, info, parts.train.labels)
     refusals.classes(parts, info, config.head)
-    head_of = partial(head_over, config)
-    head = head_of(len(info.classes)) if config.head else None
+    head_of = partial(targets.head_over, config.head)
+    head = targets.head_over(own_head, len(info.classes)) if own_head else None
     file = weights.input if weights else None
     stated = config.weights.input if config.weights else None
     inputs = as_trained(file, backbone.inputs, stated)
@@ -219,6 +223,7 @@ def assemble(config: RunConfig) -> Experiment:
 
     root = jax.random.key(config.seed)
     initial = Initial(model, jax.random.fold_in(root, 0), sample)
+    label_refusals.refuse_shapes(strategy, model, initial.shapes, sample)
     report, named = None, sources.others({**config.sources, **brought.sources}, head_of)
     if config.weights and weights:
         heads = {"source_outputs", "source_head_outputs"}
@@ -234,7 +239,7 @@ def assemble(config: RunConfig) -> Experiment:
         began = strategy.begin(variables.params, variables.state)
         variables = Variables(variables.params, jax.tree.map(jnp.copy, began))
 
-    domain = second(config.domain, info) if config.domain else None
+    domain = second(config.domain, info, config.head) if config.domain else None
     batch_sizes.too_few(step, config.batch_size, things, parts, domain)
     refusals.divergences(terms, words, named, model, variables, info, domain)
     used = sorted({t.source for t in terms if any(w.startswith("source_") for w in words[t.name])})
@@ -276,7 +281,7 @@ def assemble(config: RunConfig) -> Experiment:
     experiment = Experiment(
         config, info, parts, size, model, strategy, step, variables, report, phases, terms,
         tuple((name, replace(named[name].model, precision=config.precision)) for name in used),
-        augmentations, Constants(numbers, prepared, {}, hyper), steps, domain,
+        augmentations, Constants(numbers, prepared, {}, hyper), steps, domain, head=own_head,
     )  # fmt: skip
     dense_labels.refuse(experiment, sample)
     recorded = {
@@ -300,12 +305,6 @@ def assemble(config: RunConfig) -> Experiment:
         constants=meshes.placed(constants, mesh),
         mesh=mesh,
     )
-
-
-def head_over(config: RunConfig, classes: int) -> Head:
-    """A head of the run's kind over so many classes; a softmax where the run has none."""
-    name, options = (config.head.name, config.head.options) if config.head else ("softmax", {})
-    return registry.build("heads", name, options, given={"classes": classes})
 
 
 def cut(data: Any, config: DataConfig) -> Splits:

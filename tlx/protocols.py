@@ -148,7 +148,11 @@ class Traced(Protocol):
 
 @runtime_checkable
 class Head(Protocol):
-    """What turns features into answers, and knows its task: loss, metric, prediction."""
+    """What turns features into answers, and knows its task: loss, metric, prediction.
+
+    A factory of heads may say by an attribute `label_kind` (`tlx.types.LabelKind`) what a label is
+    to them. Of its parameters the core fills `classes`, and of numbers in the labels `outputs`, how
+    many, their `names`, and `mean` and `std` over the training split."""
 
     @property
     def needs(self) -> tuple[str, ...]:

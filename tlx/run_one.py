@@ -182,7 +182,7 @@ def _save(experiment: Experiment, learnt: Variables, out: Path) -> None:
         save_model(
             out / folder.MODEL,
             backbone=config.backbone,
-            head=config.head,
+            head=experiment.head,
             inputs=experiment.model.inputs,
             canvas=experiment.canvas,
             classes=experiment.info.classes,

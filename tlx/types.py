@@ -39,6 +39,9 @@ Precision: TypeAlias = Literal["float32", "bf16"]
 """In what a network's body computes while it is trained; see `tlx.devices.precision`."""
 FeatureKind: TypeAlias = Literal["map", "tokens", "vector"]
 LeafKind: TypeAlias = Literal["kernel", "bias", "norm", "embedding"]
+LabelKind: TypeAlias = Literal["class", "multilabel", "number"]
+"""What the label of an example is to a head: the number of one class; 0 or 1 for every class; one
+or several real numbers."""
 Interpolation: TypeAlias = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 NormPolicy: TypeAlias = Literal["train", "frozen", "frozen_affine", "recompute", "stochastic"]
 """train: normalise by the batch and move the running statistics of what is not frozen;
@@ -204,10 +207,12 @@ class InputSpec:
 class DataInfo:
     """What a data source is. `shape` (H,W,C) if all pictures share one, else None; `classes`
     in label order (empty when labels are not classes); `splits` name -> number of examples;
-    `fingerprint` changes whenever the examples, their order or the label order change."""
+    `fingerprint` changes whenever the examples, their order or the label order change; `numbers`
+    what the targets of a regression are called, where the source knows it."""
 
     name: str
     shape: tuple[int, int, int] | None
     classes: tuple[str, ...]
     splits: Mapping[str, int]
     fingerprint: str
+    numbers: tuple[str, ...] = ()

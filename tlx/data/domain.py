@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from tlx import registry
 from tlx.config import DataConfig
 from tlx.data import splits
 from tlx.data.splits import Subset
+from tlx.data.targets import open_source
 from tlx.errors import ConfigError
-from tlx.protocols import DataSource
+from tlx.run_file.run_config import Part
 from tlx.types import DataInfo
 
 
@@ -27,14 +27,15 @@ class Domain(NamedTuple):
     test: Subset | None
 
 
-def second(config: DataConfig, own: DataInfo) -> Domain:
+def second(config: DataConfig, own: DataInfo, head: Part | None = None) -> Domain:
     """The stream that `[domain]` names: all its training pictures where it has a test split of
-    its own, else those that are left when one is cut."""
+    its own, else those that are left when one is cut; labels are what the run's head takes them
+    for."""
     balanced = config.sampling == "balanced"
     for key, asked in (("shots", config.shots), ("limit", config.limit), ("sampling", balanced)):
         if asked:
             raise ConfigError(f"domain.{key}: the labels of a domain are not used; remove {key}.")
-    data: DataSource = registry.build("datasets", config.name, config.options)
+    data = open_source(config, head)
     parts = splits.cut(data, val=config.val, test=config.test, seed=config.split_seed)
     train = splits.whole(data, "train") if "test" in data.info.splits else parts.train
     test = parts.test if data.info.classes == own.classes else None

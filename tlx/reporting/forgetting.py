@@ -17,10 +17,11 @@ import jax
 import numpy as np
 
 from tlx import config as configs
-from tlx import registry, trees
-from tlx.assemble import Experiment, cut, head_over
+from tlx import trees
+from tlx.assemble import Experiment, cut
 from tlx.config import RunConfig
 from tlx.data.splits import Subset, shuffled
+from tlx.data.targets import head_over, open_source
 from tlx.devices import hosts
 from tlx.devices.compiled import compiled
 from tlx.devices.mesh import fetched
@@ -116,7 +117,7 @@ def _source_head(experiment: Experiment) -> sources.Source | None:
     config = experiment.config
     if config.weights is None:
         return None
-    return sources.headed(config.weights, experiment.model, partial(head_over, config))
+    return sources.headed(config.weights, experiment.model, partial(head_over, config.head))
 
 
 def _seen(
@@ -167,7 +168,7 @@ def _own_task(experiment: Experiment, variables: Variables) -> dict[str, Any] | 
         head, model = source.model.head, source.model
         if head is None or model.backbone != experiment.model.backbone:
             return None
-        data = registry.build("datasets", config.data.name, config.data.options)
+        data = open_source(config.data, config.head)
         pictures = _some(cut(data, config.data).test)
     except (TlxError, OSError):
         return None

@@ -118,7 +118,7 @@ def pictures_of(target: str | DataSource, images: int) -> Target:
     source = target
     if isinstance(source, str):
         data = configs.parse(finetune.table(source)).data
-        source = registry.build("datasets", data.name, data.options)
+        source = registry.build("datasets", data.name, data.options, {"label_kind": "class"})
     part, classes = splits.cut(source, seed=0).train, source.info.classes
     if not splits.are_classes(part.labels, classes):
         raise DataError(

@@ -65,7 +65,7 @@ def _stand_in(experiment: Experiment, out: Path) -> None:
     save_model(
         out / folder.MODEL,
         backbone=config.backbone,
-        head=config.head,
+        head=experiment.head,
         inputs=experiment.model.inputs,
         canvas=experiment.canvas,
         classes=experiment.info.classes,

@@ -19,6 +19,7 @@ from tlx.config import RunConfig
 from tlx.data import splits
 from tlx.data.preprocessing import as_trained, canvas
 from tlx.data.splits import Subset
+from tlx.data.targets import head_over, open_source
 from tlx.errors import ConfigError, DataError, listed
 from tlx.evaluate import counted, evaluate, evaluator
 from tlx.model import Model
@@ -56,11 +57,10 @@ def measure(config: RunConfig) -> dict[str, Any]:
         raise ConfigError(f"The run {config.name!r} has no head, so there is nothing to measure.")
     backbone = registry.build("backbones", config.backbone.name, config.backbone.options)
     weights = sources.open_weights(config.weights)
-    data: DataSource = registry.build("datasets", config.data.name, config.data.options)
+    data = open_source(config.data, config.head)
     classes = data.info.classes
     _same_order(weights.classes, classes)
-    given = {"classes": len(classes)}
-    head = registry.build("heads", config.head.name, config.head.options, given=given)
+    head = head_over(config.head, len(classes))
     inputs = as_trained(weights.input, backbone.inputs, config.weights.input)
     model = Model(backbone, head, inputs)
     size = canvas(data.info, inputs)

@@ -84,7 +84,8 @@ def test_columns_may_be_called_otherwise(home):
     renamed = [("file", "fold", "kind", "note"), *((p, s, k, "x, y") for p, k, s in ROWS[1:])]
     source = written(home, renamed, image="file", label="kind", split_column="fold")
     assert source.info == written(home, ROWS).info
-    alone = written(home, renamed, image="file", label="kind")
+    assert written(home, renamed, label="kind").info == source.info
+    alone = written(home, renamed, image="file", label="kind", split_column=False)
     assert alone.info.splits == {"train": 4}
 
 
@@ -144,13 +145,12 @@ def test_numbers_of_parquet_are_numbers(home):
     ("labels", "names", "said"),
     [
         ("ant bee|| bee", None, r"Line 4 of .*list.csv' has no label"),
-        ("ant bee 1 bee", None, r"Line 2 .* 'ant', a name, but line 4 .* has 1, a number"),
-        ("0 1 3 3", None, "up to 3, but no example of 'train' has the label 2"),
-        ("1 2 1 2", None, "no example of 'train' has the label 0. Number the classes from 0"),
+        ("ant NA none bee", None, r"Line 3 .* has no label, but 'NA', .*\(1 more"),
+        ("ant none bee bee", "ant bee", "Line 3 .* If 'none' is a class, list it in class_names"),
         ("0 -1 0 1", None, "Line 3 .* has the label -1; classes are numbered from 0"),
         ("ant be ant ant", "ant bee", "Line 3 .* 'be', which is none of the 2 classes 'ant', 'bee'"
          ".*Did you mean 'bee'"),
-        ("0 1 2 1", "ant bee", "Line 4 .* has the label 2, which is none of the 2 classes"),
+        ("0 1 2 1", "ant bee", "Line 4 .* has the label '2', which is none of the 2 classes"),
         ("1 0 1 1", "1 0", "The label 1 can be read as the class called '1'"),
         ("ant ant ant ant", "ant bee ant", "class_names holds 'ant' twice"),
     ],
@@ -166,10 +166,12 @@ def test_labels_that_mean_nothing_are_refused(home, labels, names, said):
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        (("../secret.png", "ant", "train"), "'../secret.png', which is no path within the folder"),
-        (("pictures/../../secret.png", "ant", "train"), "no path within the folder"),
-        (("{home}/pictures/5.png", "ant", "train"), "no path within the folder"),
-        (("link.png", "ant", "train"), "no path within the folder"),
+        (("../secret.png", "ant", "train"), "'../secret.png', which lies outside of the folder"),
+        (("pictures/../../secret.png", "ant", "train"), "lies outside of the folder"),
+        (("{home}/../secret.png", "ant", "train"), "lies outside of the folder"),
+        (("C:\\secret.png", "ant", "train"), "lies outside of the folder"),
+        (("https://a.example/5.png", "ant", "train"), "lies on another machine"),
+        (("link.png", "ant", "train"), "lies outside of the folder"),
         (("pictures/gone.png", "ant", "train"), "'pictures/gone.png', which does not exist in"),
         (("pictures", "ant", "train"), "does not exist"),
         (("", "ant", "train"), "has no path of a picture"),
@@ -197,15 +199,18 @@ def test_a_row_that_cannot_be_used_is_named(home, row, said):
 @pytest.mark.parametrize(
     ("name", "content", "options", "said"),
     [
-        ("list.csv", b"image,lable\na.png,1\n", {}, "no column 'label'. Did you mean 'lable'"),
+        ("list.csv", b"image,lable,x\na.png,1,2\n", {}, "no column 'label'. Did you mean 'lable'"),
+        ("list.csv", b"a.png,ant\nb.png,bee\n", {}, "has no names of columns: its first line is"),
+        ("list.csv", b"image,file,a,b\n", {}, "columns may be meant: 'file', 'a', 'b'"),
+        ("list.csv", b"PK\x03\x04", {}, "is an Excel or zip file, and no text"),
+        ("list.csv", b"image,label\n\x00\x01,a\n", {}, "holds bytes that are no text"),
         ("list.csv", b"image,label\n", {}, "has no rows"),
         ("list.csv", b"", {}, "has no column 'image'"),
         ("list.csv", b"image,label,image\n", {}, "two columns 'image'"),
-        ("list.csv", b"image,label\n\xff,1\n", {}, "cannot be read as UTF-8"),
-        ("list.csv", b'image,label\n"a.png,1\n', {}, "cannot be read as UTF-8 text with columns"),
+        ("list.csv", b'image,label\n"a.png,1\n', {}, "cannot be read as text with columns"),
         ("list.csv", b"image,label\n", {"split_column": "fold"}, "has no column 'fold'"),
         ("list.parquet", b"image,label\n", {}, "cannot be read as parquet"),
-        ("list.txt", b"", {}, "ends in '.txt'; .csv, .tsv, .parquet, .pq are read"),
+        ("list.xlsx", b"", {}, "ends in '.xlsx'; .csv, .tsv, .tab, .txt, .parquet, .pq are read"),
         ("other.csv", None, {}, "other.csv' does not exist"),
     ],
 )

@@ -18,9 +18,10 @@ import numpy as np
 
 from tlx.data.decode import read
 from tlx.errors import DataError, did_you_mean, listed
-from tlx.types import DataInfo
+from tlx.types import DataInfo, LabelKind
 from tlx_data.folder import HEAD
-from tlx_data.labels import class_list, numbered
+from tlx_data.hfds_labels import class_names, is_list, is_unlabelled, labels_of, written_cells
+from tlx_data.label_rules import Labels
 from tlx_data.split_names import MEANINGS
 
 SAVED = ("dataset_dict.json", "state.json")
@@ -73,7 +74,7 @@ class Rows:
 
 class _Found(NamedTuple):
     splits: dict[str, Rows]
-    classes: tuple[str, ...]
+    labels: Labels
     notes: tuple[str, ...]
 
 
@@ -85,18 +86,20 @@ class Hfds:
 
     `config` chooses one of several subsets, `revision` a commit, tag or branch, `data_dir` a folder
     within it. `image` and `label` are the columns that are read; None: the only Image and the only
-    ClassLabel. Another label may be a name, a class number from 0, called by `class_names`, or a
-    decimal number, the target of a regression. Its
-    split 'validation' is 'val'; a split without labels is left out. DataError where the set cannot
-    be had or has no such columns, and where `datasets` is not installed."""
+    ClassLabel. Another label may be a name, a number or a list, or stand in several columns;
+    `label_kind` is what the head takes it for, `class_names` are the classes in order. Its split
+    'validation' is 'val'; a split without labels is left out. DataError where the set cannot be had
+    or has no such columns, and where `datasets` is not installed."""
 
     dataset: str
     config: str | None = None
     image: str | None = None
-    label: str | None = None
+    label: str | tuple[str, ...] | None = None
     revision: str | None = None
     data_dir: str | None = None
     class_names: tuple[str, ...] | None = None
+    label_kind: LabelKind | None = None
+    label_separator: str = "|"
 
     @staticmethod
     def sample(folder: Path) -> dict[str, Any]:
@@ -108,13 +111,14 @@ class Hfds:
     @cached_property
     def info(self) -> DataInfo:
         """Classes, sizes and fingerprint; pictures may differ in shape."""
-        splits, classes, _ = self._read
+        splits, labels, _ = self._read
         return DataInfo(
             name=Path(self.dataset).name,
             shape=None,
-            classes=classes,
+            classes=labels.classes,
             splits={name: len(split) for name, split in splits.items()},
-            fingerprint=_fingerprint(splits, classes),
+            fingerprint=_fingerprint(splits, labels.classes),
+            numbers=labels.numbers,
         )
 
     def split(self, name: str) -> Rows:
@@ -147,55 +151,58 @@ class Hfds:
             if name not in MEANINGS
         ]
         features = every[theirs.get("train") or next(iter(theirs.values()))].features
-        image = self._column(features, "image", (datasets.Image,), datasets.Image)
-        kinds = (datasets.ClassLabel, datasets.Value)
-        label = self._column(features, "label", kinds, datasets.ClassLabel)
-        named = isinstance(features[label], datasets.ClassLabel)
-        if named and self.class_names is not None:
+        image = self._column(features, "image", self.image, (datasets.Image,), datasets.Image)
+        columns = self._label_columns(features)
+        named = class_names([features[name] for name in columns])
+        if named is not None and self.class_names is not None:
             raise DataError(
-                f"{self._where} names the classes of {label!r} itself; leave class_names out."
+                f"{self._where} names the classes of {columns[0]!r} itself; leave class_names out."
             )
-        tables, labels = {}, {}
+        tables, written = {}, {}
         for name in (n for n in ("train", "val", "test") if n in theirs):
             table = every[theirs[name]]
             if image not in table.features:
                 raise DataError(f"{self._where} has no column {image!r} in {theirs[name]!r}.")
-            if table.features.get(label, features[label]) != features[label]:
+            if any(
+                table.features.get(label, features[label]) != features[label] for label in columns
+            ):
                 raise DataError(
                     f"{self._where} has other classes, or the same in another order, in "
                     f"{theirs[name]!r} than in its other splits."
                 )
-            # As saved, a table may be set to give tensors.
-            written = table.with_format(None)[label][:] if label in table.features else []
-            # Sets of competitions keep the labels of their test split to themselves.
-            if name != "train" and all(v is None or (named and v == -1) for v in written):
+            cells = written_cells(table, columns)
+            if name != "train" and is_unlabelled(cells, named):
                 notes.append(
                     f"The split {theirs[name]!r} of {self.dataset!r} has no labels and is left out."
                 )
                 continue
             raw = table.select_columns([image]).with_format(None)
             tables[name] = raw.cast_column(image, datasets.Image(decode=False))
-            labels[name] = written
-
-        def place(name: str, i: int) -> str:
-            return f"Example {i} of {self.dataset} {theirs[name]!r}"
-
-        if named:
-            classes = tuple(features[label].names)
-            for name, i, value in ((n, i, v) for n, vs in labels.items() for i, v in enumerate(vs)):
-                if value is None or value < 0:
-                    raise DataError(f"{place(name, i)} has no label, while others have one.")
-            values = {name: np.asarray(written, np.int32) for name, written in labels.items()}
-        else:
-            names = self.class_names
-            if names is not None:
-                names = class_list(names, "class_names")
-            classes, values = numbered(labels, place, names)
+            written[name] = cells
+        labels = labels_of(
+            written,
+            lambda name, i: f"Example {i} of {self.dataset} {theirs[name]!r}",
+            kind=self.label_kind,
+            named=named,
+            listed=is_list(features[columns[0]]),
+            names=self.class_names,
+            separator=self.label_separator,
+        )
         splits = {
-            name: Rows(table, f"{self.dataset} {theirs[name]!r}", image, values[name], self._homes)
+            name: Rows(
+                table, f"{self.dataset} {theirs[name]!r}", image, labels.values[name], self._homes
+            )
             for name, table in tables.items()
         }
-        return _Found(splits, classes, tuple(notes))
+        return _Found(splits, labels, (*notes, *labels.notes))
+
+    def _label_columns(self, features: Mapping[str, Any]) -> tuple[str, ...]:
+        datasets = self._package
+        kinds = (datasets.ClassLabel, datasets.Value, datasets.List, datasets.LargeList)
+        if self.label is None or isinstance(self.label, str):
+            return (self._column(features, "label", self.label, kinds, datasets.ClassLabel),)
+        each = (self._column(features, "label", name, kinds, datasets.Value) for name in self.label)
+        return tuple(each)
 
     @cached_property
     def _homes(self) -> tuple[Path, ...]:
@@ -247,10 +254,14 @@ class Hfds:
         return found if isinstance(found, Mapping) else {"train": found}
 
     def _column(
-        self, features: Mapping[str, Any], option: str, kinds: tuple[type, ...], guess: type
+        self,
+        features: Mapping[str, Any],
+        option: str,
+        named: str | None,
+        kinds: tuple[type, ...],
+        guess: type,
     ) -> str:
-        """The column that an option names, or the only one of the kind that is guessed."""
-        named = getattr(self, option)
+        """The column that an option has `named`, or the only one of the kind that is guessed."""
         there = listed(f"{name} ({_kind(feature)})" for name, feature in features.items())
         if named is not None:
             if not isinstance(features.get(named), kinds):

@@ -18,8 +18,9 @@ from numpy.lib.format import MAGIC_PREFIX
 
 from tlx.errors import DataError, Refused, did_you_mean, listed
 from tlx.files.plain_arrays import arrays
-from tlx.types import DataInfo
+from tlx.types import DataInfo, LabelKind
 from tlx_data.arrays import Arrays, fingerprint
+from tlx_data.number_labels import single_precision
 
 
 @final
@@ -27,11 +28,13 @@ from tlx_data.arrays import Arrays, fingerprint
 class Npz:
     """The file at `path`. Pictures are (N,H,W) or (N,H,W,1|3), integers 0..255 or floats 0..1.
 
-    Labels (N,) or (N,1) of integers are classes, of floats are targets of a regression; (N,C)
-    with C > 1 of 0 and 1 are several classes at once. The file is opened on first use; DataError
-    where it does not hold what it should."""
+    `label_kind` is what the head takes labels for: one class (N,) or (N,1) from 0, 0 or 1 for
+    every class (N,C), or numbers (N,) or (N,K). Where nobody says it, floats are numbers, and 0 and
+    1 in several columns are classes. The file is opened on first use; DataError where it does not
+    hold what it should."""
 
     path: str
+    label_kind: LabelKind | None = None
 
     @cached_property
     def info(self) -> DataInfo:
@@ -55,7 +58,7 @@ class Npz:
         where = f"The data file {self.path!r}"
         held = _load(self.path, where)
         splits = {
-            name: _split(held, name, where)
+            name: _split(held, name, where, self.label_kind)
             for name in ("train", "val", "test")
             if f"x_{name}" in held or f"y_{name}" in held
         }
@@ -83,7 +86,9 @@ def _load(path: str, where: str) -> dict[str, np.ndarray]:
     raise DataError(f"{where} is a single array; write it with numpy.savez.")
 
 
-def _split(arrays: Mapping[str, np.ndarray], name: str, where: str) -> Arrays:
+def _split(
+    arrays: Mapping[str, np.ndarray], name: str, where: str, kind: LabelKind | None
+) -> Arrays:
     for key in (f"x_{name}", f"y_{name}"):
         if key not in arrays:
             raise DataError(
@@ -94,7 +99,7 @@ def _split(arrays: Mapping[str, np.ndarray], name: str, where: str) -> Arrays:
     x, y = arrays[f"x_{name}"], arrays[f"y_{name}"]
     if len(x) != len(y):
         raise DataError(f"{where} has {len(x)} pictures x_{name}, but {len(y)} labels y_{name}.")
-    return Arrays(_pictures(x, f"x_{name}", where), _labels(y, f"y_{name}", where))
+    return Arrays(_pictures(x, f"x_{name}", where), _labels(y, f"y_{name}", where, kind))
 
 
 def _pictures(x: np.ndarray, key: str, where: str) -> np.ndarray:
@@ -117,18 +122,42 @@ def _pictures(x: np.ndarray, key: str, where: str) -> np.ndarray:
     )
 
 
-def _labels(y: np.ndarray, key: str, where: str) -> np.ndarray:
+def _labels(y: np.ndarray, key: str, where: str, kind: LabelKind | None) -> np.ndarray:
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     whole = np.issubdtype(y.dtype, np.integer) or y.dtype == bool
-    if y.ndim == 2 and np.isin(y, (0, 1)).all():
-        return y.astype(np.int32)
-    if y.ndim == 1 and (whole or np.issubdtype(y.dtype, np.floating)):
-        return y.astype(np.int32 if whole else np.float32)
+    real = np.issubdtype(y.dtype, np.floating)
+    if (whole or real) and y.ndim in (1, 2):
+        flags = y.ndim == 2 and bool(np.isin(y, (0, 1)).all())
+        if kind is None:
+            kind = "multilabel" if flags else "number" if real or y.ndim == 2 else "class"
+        if kind == "number":
+            return _targets(y, key, where)
+        if kind == "multilabel" and flags:
+            return y.astype(np.int32)
+        if kind == "class" and y.ndim == 1 and (whole or bool((y == np.floor(y)).all())):
+            return y.astype(np.int32)
+        if kind == "class" and flags and len(y) and bool((y.sum(1) == 1).all()):
+            return y.argmax(1).astype(np.int32)
+    wanted = {
+        None: "integers or floats (N,), (N,1) or (N,K)",
+        "class": "class numbers (N,) or (N,1)",
+        "multilabel": "0 or 1 for every class, (N,C)",
+        "number": "numbers (N,) or (N,K)",
+    }[kind]
     raise DataError(
-        f"{where}: {key} is {y.dtype} of shape {y.shape}; labels are integers or floats (N,) or "
-        f"(N,1), or 0 and 1 in (N,C)."
+        f"{where}: {key} is {y.dtype} of shape {y.shape}; the labels that are wanted are {wanted}."
     )
+
+
+def _targets(y: np.ndarray, key: str, where: str) -> np.ndarray:
+    if not np.isfinite(y).all():
+        row = int(np.argwhere(~np.isfinite(y))[0, 0])
+        raise DataError(f"{where}: {key} has no finite number at example {row}.")
+    try:
+        return single_precision(y)
+    except DataError as error:
+        raise DataError(f"{where}: {key}: {error}") from error
 
 
 def _classes(

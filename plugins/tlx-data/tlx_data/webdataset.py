@@ -19,8 +19,9 @@ import numpy as np
 
 from tlx.data.decode import read
 from tlx.errors import DataError, listed
-from tlx.types import DataInfo
-from tlx_data.labels import class_list, numbered
+from tlx.types import DataInfo, LabelKind
+from tlx_data.label_rules import Labels, class_list
+from tlx_data.labels import read_labels
 from tlx_data.shard_contents import PICTURES, contents, place
 from tlx_data.shards import found
 
@@ -68,15 +69,18 @@ class WebDataset:
 
     A path is a glob (`shards/*.tar`) or holds a range (`shards/{000..009}.tar`). An example is a
     picture KEY.jpg, .jpeg, .png or .webp with its label in KEY.cls (text) or in KEY.json (under
-    'label'): a class name, a class number from 0, or a decimal number, the target of a regression.
-    `class_names`, or a line each of a file `classes.txt` beside the first shard, are the classes
-    in order. The headers are read on first use; DataError for a shard that is missing, compressed
-    or damaged, and for examples that lack a part."""
+    'label'): a class, a number or several, as `label_kind` says what the head takes it for; several
+    in a text are divided by `label_separator`. `class_names`, or a line each of a file
+    `classes.txt` beside the first shard, are the classes in order. The headers are read on first
+    use; DataError for a shard that is missing, compressed or damaged, and for examples that lack a
+    part."""
 
     path: str
     val_path: str | None = None
     test_path: str | None = None
     class_names: tuple[str, ...] | None = None
+    label_kind: LabelKind | None = None
+    label_separator: str = "|"
 
     @staticmethod
     def sample(folder: Path) -> dict[str, Any]:
@@ -88,13 +92,14 @@ class WebDataset:
     @cached_property
     def info(self) -> DataInfo:
         """Classes, sizes and fingerprint; pictures may differ in shape."""
-        splits, classes, digest, _ = self._read
+        splits, labels, digest, _ = self._read
         return DataInfo(
             name=Path(self.path).resolve().parent.name,
             shape=None,
-            classes=classes,
+            classes=labels.classes,
             splits={name: len(split) for name, split in splits.items()},
             fingerprint=digest,
+            numbers=labels.numbers,
         )
 
     def split(self, name: str) -> Members:
@@ -104,14 +109,17 @@ class WebDataset:
     @cached_property
     def notes(self) -> tuple[str, ...]:
         """What was left out, if anything was."""
-        others = self._read[3]
+        _, labels, _, others = self._read
         if not others:
-            return ()
+            return labels.notes
         kinds = listed([repr(e) for e, _ in others.most_common(5)] + ["..."] * (len(others) > 5))
-        return (f"{others.total()} files in the shards with other endings ({kinds}) were ignored.",)
+        left_out = (
+            f"{others.total()} files in the shards with other endings ({kinds}) were ignored."
+        )
+        return (left_out, *labels.notes)
 
     @cached_property
-    def _read(self) -> tuple[dict[str, Members], tuple[str, ...], str, Counter[str]]:
+    def _read(self) -> tuple[dict[str, Members], Labels, str, Counter[str]]:
         paths = {"train": self.path, "val": self.val_path, "test": self.test_path}
         shards = {name: found(path) for name, path in paths.items() if path is not None}
         home: dict[Path, str] = {}
@@ -130,8 +138,11 @@ class WebDataset:
 
         names = self._names(shards["train"][0])
         written = {name: index.labels for name, index in indices.items()}
-        classes, values = numbered(written, where, names)
-        digest.update(repr(classes).encode())
+        labels = read_labels(
+            written, where, kind=self.label_kind, names=names, separator=self.label_separator
+        )
+        values = labels.values
+        digest.update(repr(labels.classes).encode())
         splits = {}
         for name, index in indices.items():
             digest.update(f"{values[name].dtype}".encode() + values[name].tobytes())
@@ -144,7 +155,7 @@ class WebDataset:
                 values[name],
             )
         others = sum((index.others for index in indices.values()), Counter[str]())
-        return splits, classes, digest.hexdigest(), others
+        return splits, labels, digest.hexdigest(), others
 
     def _names(self, shard: Path) -> tuple[str, ...] | None:
         beside = shard.with_name(CLASSES)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from jax import Array, lax
 from tlx import registry
 from tlx.errors import ConfigError, did_you_mean, listed
 from tlx.protocols import Head
-from tlx.types import Batch, Features, Mode, Params, State, Variables
+from tlx.types import Batch, Features, LabelKind, Mode, Params, State, Variables
 
 
 @final
@@ -35,6 +35,8 @@ class SqueezeNetHead:
     classes: int
     feature: str = "fire9"
     padding: int = 1
+
+    label_kind: ClassVar[LabelKind] = "class"
 
     def __post_init__(self) -> None:
         """Refuse options without a meaning; the head `softmax` refuses too few classes."""

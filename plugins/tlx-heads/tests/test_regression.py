@@ -1,5 +1,7 @@
 """The regression head against torch and scikit-learn, and the broadcasting trap."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,9 +41,16 @@ def test_metrics_are_scikit_learns_over_ragged_batches(mean, std):
     first = head.measure(jnp.asarray(VALUES[:10]), batch(label[:10]))
     second = head.measure(jnp.asarray(VALUES[10:]), batch(label[10:], weight))
     report = head.report(jax.tree.map(jnp.add, first, second))
-    true, found = label[:17], np.asarray(head.predict(jnp.asarray(VALUES[:17]))["value"])
-    assert report["mse"] == pytest.approx(metrics.mean_squared_error(true, found), rel=1e-4)
-    assert report["mae"] == pytest.approx(metrics.mean_absolute_error(true, found), rel=1e-4)
+    said = head.predict(jnp.asarray(VALUES[:17]))
+    assert list(said) == ["value_1", "value_2", "value_3"]
+    true, found = label[:17], np.stack([np.asarray(each) for each in said.values()], -1)
+    close = partial(pytest.approx, rel=1e-4)
+    for i in range(3):
+        of = true[:, i], found[:, i]
+        assert report[f"mse_{i + 1}"] == close(metrics.mean_squared_error(*of))
+        assert report[f"rmse_{i + 1}"] == close(metrics.root_mean_squared_error(*of))
+        assert report[f"mae_{i + 1}"] == close(metrics.mean_absolute_error(*of))
+        assert report[f"r2_{i + 1}"] == close(metrics.r2_score(*of))
     assert report["r2"] == pytest.approx(metrics.r2_score(true, found), rel=1e-4)
     assert all(type(value) is float for value in report.values())
     assert head.selection[0] in report

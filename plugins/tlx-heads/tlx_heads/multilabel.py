@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ import optax
 from jax import Array
 
 from tlx.errors import ConfigError, DataError
-from tlx.types import Batch, Features, Mode, Params, State, Variables
+from tlx.types import Batch, Features, LabelKind, Mode, Params, State, Variables
 from tlx_heads import linear
 
 
@@ -33,6 +33,8 @@ class Multilabel:
 
     classes: int
     feature: str = "pooled"
+
+    label_kind: ClassVar[LabelKind] = "multilabel"
 
     def __post_init__(self) -> None:
         """Refuse a head without outputs."""

@@ -1,21 +1,22 @@
 """Real numbers instead of classes: a linear layer and squared error.
 
-Targets may be standardised by a given mean and standard deviation, so that numbers in large
-units train as well as small ones; predictions and metrics are in the labels' own units.
+Targets are standardised by the mean and standard deviation of the training split, which a run
+gives it, so that numbers in large units train as well as small ones; predictions and metrics are
+in the labels' own units.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from tlx.errors import ConfigError, DataError
-from tlx.types import Batch, Features, Mode, Params, State, Variables
+from tlx.types import Batch, Features, LabelKind, Mode, Params, State, Variables
 from tlx_heads import linear
 
 
@@ -25,22 +26,38 @@ class Regression:
     """Least squares on `feature`; labels are (B,outputs), or (B,) for a single output.
 
     Args:
-        outputs: how many numbers per picture.
+        outputs: how many numbers per picture; a run counts them in its labels.
         feature: name of the feature it reads; maps and tokens are averaged over positions.
-        mean, std: the network predicts (label - mean) / std; both in the labels' units.
+        mean, std: the network predicts (label - mean) / std, in the labels' units, one number or
+            one for each output; a run takes those of its training split. 0 and 1 leave labels as
+            they are.
+        names: what the outputs are called, where there are several.
     """
 
     outputs: int = 1
     feature: str = "pooled"
-    mean: float = 0.0
-    std: float = 1.0
+    mean: float | tuple[float, ...] = 0.0
+    std: float | tuple[float, ...] = 1.0
+    names: tuple[str, ...] = ()
+
+    label_kind: ClassVar[LabelKind] = "number"
 
     def __post_init__(self) -> None:
         """Refuse options without a meaning."""
         if self.outputs < 1:
             raise ConfigError(f"A regression head needs at least 1 output, not {self.outputs}.")
-        if not self.std > 0:
+        for name, value in (("mean", self.mean), ("std", self.std)):
+            if (np.ndim(value) and np.size(value) != self.outputs) or not np.isfinite(value).all():
+                raise ConfigError(
+                    f"{name} is a finite number, or one for each of the {self.outputs} outputs, "
+                    f"not {value}."
+                )
+        if not np.greater(self.std, 0).all():
             raise ConfigError(f"std divides the labels and must be above 0, not {self.std}.")
+        if self.names and len(self.names) != self.outputs:
+            raise ConfigError(
+                f"names has {len(self.names)} names for {self.outputs} outputs; give one for each."
+            )
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -49,8 +66,9 @@ class Regression:
 
     @property
     def selection(self) -> tuple[str, Literal["max", "min"]]:
-        """The best epoch has the lowest mean squared error."""
-        return "mse", "min"
+        """The best epoch has the lowest squared error, of several outputs with each in units of
+        its own spread."""
+        return ("mse" if self.outputs == 1 else "loss"), "min"
 
     def init(self, rng: Array, features: Features) -> Variables:
         """{"kernel": (D,outputs), "bias": (outputs,)}, no state."""
@@ -75,8 +93,11 @@ class Regression:
         return jnp.square(outputs - self._targets(outputs, batch)).mean(-1)
 
     def predict(self, outputs: Array) -> Mapping[str, Array]:
-        """`value` (B,outputs) in the labels' units."""
-        return {"value": outputs * self.std + self.mean}
+        """`value` (B,) in the label's units; of several outputs each (B,) by its name, `value_1`
+        and so on where there are no `names`."""
+        values = outputs * jnp.asarray(self.std) + jnp.asarray(self.mean)
+        called = ("value",) if self.outputs == 1 else self._called("value")
+        return {name: values[..., i] for i, name in enumerate(called)}
 
     def measure(self, outputs: Array, batch: Batch) -> Mapping[str, Array]:
         """Weighted sums: `n`, and per output (outputs,) of the standardised values `squared` and
@@ -93,7 +114,9 @@ class Regression:
         }
 
     def report(self, totals: Mapping[str, Any]) -> Mapping[str, float]:
-        """`mse`, `mae` and `r2`, each a mean over outputs, and `loss`, the standardised mse.
+        """`mse`, `rmse`, `mae` in the labels' units and `r2`; of several outputs `r2` as a mean
+        over them, and these of each by its name. `loss` is the standardised mse, a mean over
+        outputs.
 
         Labels whose mean is large against their spread need `mean` and `std` for a precise r2:
         their variance is a difference of sums."""
@@ -107,12 +130,19 @@ class Regression:
         spread = np.maximum(target_squared - target**2, 0)
         # As in scikit-learn, constant labels give 1 if they are hit exactly, else 0.
         r2 = np.where(spread > 0, 1 - squared / np.where(spread > 0, spread, 1), squared == 0)
-        return {
-            "mse": float(squared.mean()) * self.std**2,
-            "mae": float(absolute.mean()) * self.std,
-            "r2": float(r2.mean()),
-            "loss": float(squared.mean()),
-        }
+        mse, mae = squared * np.square(self.std), absolute * np.asarray(self.std)
+        each = {"mse": mse, "rmse": np.sqrt(mse), "mae": mae, "r2": r2}
+        if self.outputs == 1:
+            return {name: float(v[0]) for name, v in each.items()} | {"loss": float(squared[0])}
+        found = {"r2": float(r2.mean()), "loss": float(squared.mean())}
+        for i, name in enumerate(self._called("")):
+            found |= {f"{metric}_{name}": float(v[i]) for metric, v in each.items()}
+        return found
+
+    def _called(self, stem: str) -> tuple[str, ...]:
+        """The outputs' names, or numbers from 1 where they have none."""
+        numbers = (str(number) for number in range(1, self.outputs + 1))
+        return self.names or tuple(f"{stem}_{n}" if stem else n for n in numbers)
 
     def _targets(self, outputs: Array, batch: Batch) -> Array:
         label = jnp.asarray(batch["label"])
@@ -124,4 +154,4 @@ class Regression:
                 f"{outputs.shape}; they are {label.shape}. Set the head's `outputs` to how many "
                 f"numbers a label has."
             )
-        return (label.astype(outputs.dtype) - self.mean) / self.std
+        return (label.astype(outputs.dtype) - jnp.asarray(self.mean)) / jnp.asarray(self.std)

@@ -1,0 +1,80 @@
+"""Labels that do not fit the head of a run, said before the first step.
+
+A label of another kind stops a run when it is traced at the latest, or trains without complaint and
+means nothing: a regression on the numbers of classes is one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from tlx.data.splits import are_classes
+from tlx.data.targets import fitted_head, kind_of
+from tlx.errors import ConfigError, DataError, listed
+from tlx.model import Model
+from tlx.protocols import SelfSupervised, Strategy
+from tlx.run_file.run_config import Part
+from tlx.types import Batch, DataInfo, LabelKind, Variables
+
+MEANS = {
+    "class": "one class for each example",
+    "multilabel": "0 or 1 for every class of each example",
+    "number": "real numbers",
+}
+HEADS = {"class": "softmax", "multilabel": "multilabel", "number": "regression"}
+
+
+def fitted(head: Part, info: DataInfo, labels: np.ndarray) -> Part:
+    """The head with what the labels of the training split say of it, where they fit it."""
+    refuse_labels(head, info, labels)
+    refuse_same(info, labels)
+    return fitted_head(head, info, labels)
+
+
+def refuse_labels(head: Part, info: DataInfo, labels: np.ndarray) -> None:
+    """The labels are what the head takes them for. Raises ConfigError, with the head that takes
+    them as they are."""
+    kind = kind_of(head)
+    shape, whole = labels.shape[1:], np.issubdtype(labels.dtype, np.integer)
+    found: dict[LabelKind, bool] = {
+        "class": are_classes(labels, info.classes),
+        "multilabel": whole and shape == (len(info.classes),) and bool(info.classes),
+        "number": not info.classes and labels.ndim < 3,
+    }
+    if kind is None or found[kind]:
+        return
+    they_are: LabelKind | None = next((each for each, yes in found.items() if yes), None)
+    says = MEANS[they_are] if they_are else f"{labels.dtype} of shape {labels.shape}"
+    if they_are == "class":
+        says += f" ({listed([*info.classes[:4], *['...'][: len(info.classes) > 4]])})"
+    use = f"Use a head for these, such as {HEADS[they_are]!r}, or give" if they_are else "Give"
+    raise ConfigError(
+        f"The head {head.name!r} takes {MEANS[kind]}, and the labels of {info.name!r} are {says}. "
+        f"{use} other labels."
+    )
+
+
+def refuse_shapes(strategy: Strategy, model: Model, shapes: Variables, batch: Batch) -> None:
+    """The head can judge such a batch: what it would raise in the first step is raised here."""
+    if model.head is None or isinstance(strategy, SelfSupervised):
+        return
+
+    def judged(variables: Variables, batch: Batch) -> Any:
+        key = jax.random.key(0)
+        passed = model.forward(*variables, batch, rng=key, mode="eval")
+        assert model.head is not None
+        return model.head.measure(passed.outputs, batch)
+
+    jax.eval_shape(judged, shapes, batch)
+
+
+def refuse_same(info: DataInfo, labels: np.ndarray) -> None:
+    """There is something to learn from numbers. Raises DataError where all are the same."""
+    if not info.classes and len(labels) > 1 and (labels == labels[0]).all():
+        raise DataError(
+            f"Every target of {info.name!r} that is trained on is {labels[0]}, so there is nothing "
+            f"to learn."
+        )
