@@ -189,6 +189,7 @@ class _Loop:
     ) -> tuple[TrainState, Variables]:
         experiment, config = self.experiment, self.experiment.config
         constants = experiment.constants._replace(rows=feed.rows)
+        self.speed = "features_per_second" if feed.cached else "images_per_second"
         steps: dict[int, Any] = {}  # how many in one call -> the program
         waiting: list[Any] = []
         since, number = time.perf_counter(), int(train.step)
@@ -280,11 +281,8 @@ class _Loop:
             means = logged(some, experiment.model.head)
             share = schedule(optimizer, jnp.int32(until - 1 - planned.start), planned.phase.steps)
             share = float(share) * some.get("skipping", {}).get(FACTOR, [1.0])[-1]
-            self._tell(
-                "train", until,
-                **means, learning_rate=optimizer.learning_rate * float(share),
-                images_per_second=rate,
-            )  # fmt: skip
+            told = {"learning_rate": optimizer.learning_rate * float(share), self.speed: rate}
+            self._tell("train", until, **means, **told)
         return over
 
     def _used(self, train: TrainState) -> Variables:

@@ -17,8 +17,9 @@ numpy or jax scalars; a key marked ? may be absent or None.
 | `compile` | `what`; `seconds`, None when it begins (telling that is optional) |
 | `phase` | `name`, `steps`, `trainable`, `first_step` |
 | `train` | `loss`, `task`, `learning_rate`, `divergence/<name>`, |
-|         | `divergence/<name>/weighted`, `accuracy`?, `images_per_second`; `skipped`? updates |
-|         | left out since the run began |
+|         | `divergence/<name>/weighted`, `accuracy`?, `images_per_second`, or where a step is |
+|         | fed what was kept of a frozen prefix `features_per_second`; `skipped`? updates left |
+|         | out since the run began |
 | `eval` | `split`, `metrics` {name: value}, `best`, `epoch`? |
 | `note`, `warning` | `text` |
 | `finish` | `result` (what result.json holds); `confusion`? (C,C) counts, rows are the truth; |

@@ -2,7 +2,9 @@
 
 import pytest
 
-from tlx.studies.comparison import difference, ranked, row, sentence, wilson
+from tlx.numerics.shares import difference, wilson
+from tlx.reporting.wording import arms, ends, points
+from tlx.studies.comparison import ranked, row, sentence
 
 
 def result(test, val=0.9, weights="w", count=1000):
@@ -21,6 +23,22 @@ def test_intervals_of_the_literature():
     assert wilson(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
     assert wilson(0, 20) == pytest.approx((0, 0.1611), abs=5e-5)
     assert difference(56 / 70, 70, 48 / 80, 80) == pytest.approx((0.0524, 0.3339), abs=5e-5)
+
+
+def test_an_interval_of_a_share_stays_one():
+    for count in (1, 2, 3, 10, 1000):
+        for right in {0, 1, count // 2, count - 1, count}:
+            low, high = wilson(right / count, count)
+            assert 0 <= low <= right / count <= high <= 1
+    assert ends("accuracy", 0.98, 0.05) == "93.0 % to 100.0 %"
+    assert ends("accuracy", 0.043, 0.089) == "0.0 % to 13.2 %"
+    assert ends("loss", 0.1, 0.2) == "-0.100 to 0.300"
+    row = {"point": {"seed": 1}, "mean": 0.99, "half": 0.08}
+    sweep = {"metric": "accuracy", "axes": [{"key": "seed"}], "seeds": [0, 1], "points": [row]}
+    assert points({**sweep, "chosen": {}})[1][2] == "91.0 % to 100.0 %"
+    arm = {"arm": "scratch", "test": 0.02, "half": 0.1, "val": 0.1, "rate": 1, "gain": None}
+    arm |= {"trained_parameters": 1, "seconds": 1}
+    assert arms({"metric": "accuracy", "arms": [arm]})[1][2] == "0.0 % to 12.0 %"
 
 
 def test_coverage_of_the_difference():

@@ -63,6 +63,20 @@ def test_pictures_that_are_blown_up():
     assert "enlarged 8.0 times to 224 x 224" in said(photos(size=28), large)
 
 
+def test_photographs_that_are_shrunk_to_a_small_network():
+    large = [np.zeros((90, 120, 3), np.uint8) + p.mean((0, 1)).astype(np.uint8) for p in photos()]
+    large = [p + np.uint8(40) * (np.arange(120) % 2 == 0)[None, :, None] for p in large]
+    assert "shrunk" not in said(large)  # 2.8 times
+    sentence = said([p.repeat(10, 0).repeat(10, 1) for p in large])
+    assert "large (900 x 1200, say) and are shrunk 28 times to 32 x 32" in sentence
+    assert "--weights hf:" in sentence
+    larger = InputSpec(size=(224, 224), mean=IMAGENET.mean, std=IMAGENET.std)
+    assert "shrunk" not in said([p.repeat(20, 0).repeat(20, 1) for p in large], larger)
+    whole = [p.repeat(10, 0).repeat(10, 1) for p in large]
+    assert "shrunk" in said(whole, InputSpec(), (32, 32))
+    assert "shrunk" not in said(whole, InputSpec(), (900, 1200))  # as they are
+
+
 @pytest.mark.parametrize("shade", [0, 128, 255])
 def test_pictures_of_one_colour(shade):
     flat = [np.full((32, 32, 3), shade, np.uint8) for _ in range(4)]

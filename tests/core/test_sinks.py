@@ -253,6 +253,7 @@ def test_it_says_what_a_person_wants_to_know():
     ):
         assert words in text, words
     result = re.search(r"val +test\n  accuracy +75\.0 % +70\.0 %\n  loss +- +0\.400", text)
+    assert "val accuracy 75.0 % (70.8 to 78.8 %)" in text  # Wilson's, of 450
     assert result
 
 
@@ -260,6 +261,32 @@ def test_the_metric_that_selects_comes_first_and_the_best_is_marked():
     lines = [x for x in said(run()).splitlines() if "val accuracy" in x]
     assert all(x.index("val accuracy") < x.index("val loss") for x in lines)
     assert ["best" in x for x in lines] == [True, False, True]
+
+
+def test_all_of_three_pictures_is_said_with_what_that_is_worth():
+    few = start()
+    few["data"]["sizes"] = {"train": 20, "val": 3, "test": 5}
+    metrics = {"accuracy": 1.0, "loss": 0.1}
+    result = {
+        "val": metrics, "test": {"accuracy": 0.8}, "seconds": 1,
+        "examples": {"val": 3, "test": 5},
+    }  # fmt: skip
+    text = said([
+        Event("start", 0, few),
+        Event("eval", 5, {"split": "val", "metrics": metrics, "best": True, "epoch": 1.0}),
+        Event("finish", 5, {"result": result, "curves": "", "next": []}),
+    ])  # fmt: skip
+    assert "val accuracy 100.0 % (43.8 to 100.0 %)   best" in text
+    assert re.search(r"accuracy +100\.0 % +80\.0 %", text)
+    assert re.search(r"95 % interval +43\.8 to 100\.0 % +37\.6 to 96\.4 %", text)
+
+
+def test_what_is_fed_is_not_called_pictures_where_it_is_none():
+    train = {"loss": 1.5, "features_per_second": 480_000}
+    metrics = {"split": "val", "metrics": {"loss": 0.2}, "best": False, "epoch": None}
+    text = said([Event("start", 0, start()), Event("train", 5, train), Event("eval", 5, metrics)])
+    assert "480,000 cached features/s" in text
+    assert "images/s" not in text
 
 
 def test_a_warning_while_compiling_gets_its_own_line():

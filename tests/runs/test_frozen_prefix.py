@@ -60,6 +60,8 @@ def test_cached_and_not_cached_end_alike(tiny, tmp_path, source, strategy, diver
         np.testing.assert_allclose(a[name], b[name], rtol=2e-4, atol=2e-5, err_msg=name)
     for one, other in zip(steps, others, strict=True):
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-3, abs=1e-5)
+        assert "features_per_second" in one.keys() - other.keys()  # no picture passed
+        assert "images_per_second" in other.keys() - one.keys()
     assert once["test"]["loss"] == pytest.approx(anew["test"]["loss"], rel=1e-3)
 
 

@@ -180,7 +180,7 @@ def test_two_processes_are_two_devices_to_the_last_bit(run_file, here, axis):
     ran(here, 2, 1, path, "--out", two)
     assert differing(one, two) == []
     for a, b in zip(*(read_jsonl(out / "metrics.jsonl") for out in (one, two)), strict=True):
-        assert {**a, "images_per_second": 0} == {**b, "images_per_second": 0}
+        assert {**a, "features_per_second": 0} == {**b, "features_per_second": 0}
 
 
 @pytest.mark.slow

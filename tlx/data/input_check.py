@@ -22,14 +22,26 @@ FLAT = 0.1
 """The share of the network's standard deviation below which pictures are flat."""
 BLOWN_UP = 4.0
 """How many times a picture may be enlarged."""
+SMALL, SHRUNK = 64, 4.0
+"""On a canvas no larger, in pixels, how many times a picture may be made smaller: a network of 224
+pixels sees most of what a photograph shows, one of 32 does not."""
 
 
 def oddities(split: Split, canvas: tuple[int, int], inputs: InputSpec) -> tuple[str, ...]:
     """Sentences about what does not look as `inputs` wants it, from a few pictures of a split;
     `canvas` (H,W) is the size that they get."""
+    return found_in(_few(split), canvas, inputs)
+
+
+def lost_detail(split: Split, canvas: tuple[int, int], inputs: InputSpec) -> tuple[str, ...]:
+    """Of `oddities` what is so with random weights, too: pictures that are shrunk to little."""
+    sentence = _shrunk(_few(split), inputs.size or canvas)
+    return (sentence,) if sentence else ()
+
+
+def _few(split: Split) -> list[np.ndarray]:
     places = np.linspace(0, len(split) - 1, min(SAMPLE, len(split))).astype(int)
-    pictures = [np.asarray(split[int(place)]["image"]) for place in places]
-    return found_in(pictures, canvas, inputs)
+    return [np.asarray(split[int(place)]["image"]) for place in places]
 
 
 def found_in(
@@ -39,7 +51,8 @@ def found_in(
     if not pictures:
         return ()
     wide = range_of(pictures)
-    others = (_channels(pictures, inputs), _size(pictures, inputs.size or canvas))
+    size = inputs.size or canvas
+    others = (_channels(pictures, inputs), _enlarged(pictures, size), _shrunk(pictures, size))
     # Numbers of a wrong range say nothing about mean and deviation.
     found = [wide, *others] if wide else [*others, _statistics(pictures, inputs)]
     return tuple(sentence for sentence in found if sentence)
@@ -81,15 +94,36 @@ def _is_grey(picture: np.ndarray) -> bool:
     return all((picture[..., :1] == picture[..., n : n + 1]).all() for n in range(1, 3))
 
 
-def _size(pictures: Sequence[np.ndarray], size: tuple[int, int]) -> str:
+def _shrunk(pictures: Sequence[np.ndarray], size: tuple[int, int]) -> str:
+    """Pictures of which a small network sees a few pixels."""
+    factors = [min(p.shape[0] / size[0], p.shape[1] / size[1]) for p in pictures]
+    factor, (tall, wide) = _middle(factors, pictures)
+    if max(size) > SMALL or factor < SHRUNK:
+        return ""
+    return (
+        f"The pictures are large ({tall} x {wide}, say) and are shrunk {factor:.0f} times to "
+        f"{size[0]} x {size[1]}, where most of what they show is lost. A network for photographs "
+        f"sees more of them: `--backbone resnet18 --weights hf:timm/resnet18.a1_in1k`, say, or "
+        f"another one of `tlx plugins` with weights from a file or a hub; it takes more time."
+    )
+
+
+def _middle(
+    factors: Sequence[float], pictures: Sequence[np.ndarray]
+) -> tuple[float, tuple[int, ...]]:
+    """The median of what is said of each picture, and the (H,W) of the one it is said of."""
+    middle = int(np.argsort(factors)[len(factors) // 2])
+    return factors[middle], pictures[middle].shape[:2]
+
+
+def _enlarged(pictures: Sequence[np.ndarray], size: tuple[int, int]) -> str:
     """Pictures so small that the network mostly sees interpolation."""
     factors = [min(size[0] / p.shape[0], size[1] / p.shape[1]) for p in pictures]
-    middle = int(np.argsort(factors)[len(factors) // 2])
-    if factors[middle] <= BLOWN_UP:
+    factor, (tall, wide) = _middle(factors, pictures)
+    if factor <= BLOWN_UP:
         return ""
-    tall, wide = pictures[middle].shape[:2]
     return (
-        f"The pictures are small ({tall} x {wide}, say) and are enlarged {factors[middle]:.1f} "
+        f"The pictures are small ({tall} x {wide}, say) and are enlarged {factor:.1f} "
         f"times to {size[0]} x {size[1]}, as the weights want them; weights for small pictures "
         f"may serve better."
     )

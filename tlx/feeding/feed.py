@@ -43,7 +43,8 @@ AT_ONCE = 1024
 class Feed(NamedTuple):
     """`batches`: endless training batches from a step on, stacked as a step wants them; `train` and
     `val`: every example once; `sharing`: sources that a batch's prefix serves; `rows`: what batches
-    number, for `Constants`; `augmented`: whether that was augmented beforehand."""
+    number, for `Constants`; `augmented`: whether that was augmented beforehand; `cached`: whether
+    what is fed is what the frozen prefix says of pictures, and no picture."""
 
     batches: Iterator[Batch]
     train: Callable[[], Iterable[Batch]]
@@ -51,6 +52,7 @@ class Feed(NamedTuple):
     sharing: frozenset[str] = frozenset()
     rows: Mapping[str, PyTree] = {}
     augmented: bool = False
+    cached: bool = False
 
     def objective(self, objective: Objective) -> Objective:
         """What is minimised, with batches like these."""
@@ -117,6 +119,7 @@ def feeding(
         sharing,
         {},
         drawn,
+        cached=True,
     )
     if whole and found["val"].nbytes <= ON_DEVICE:
         val = cache(lambda: tuple(from_table(found["val"], experiment, AT_ONCE)))

@@ -18,6 +18,7 @@ from tlx.reporting.wording import (
     duration,
     headline,
     kept,
+    observed,
     points,
     results,
     shown,
@@ -133,13 +134,20 @@ class Console:
         told = (first, "loss", "knn_accuracy", "rankme")
         names = sorted(metrics, key=lambda m: told.index(m) if m in told else len(told))
         names = names[: max(2, len({*told} & {*names}))]
-        words = [f"{split} {m.replace('_', ' ')} {shown(m, metrics[m])}" for m in names]
+        words = [self._measured(split, metric, metrics[metric]) for metric in names]
         words.insert(1, "best" if data.get("best") else "    ")
         words += [*(f"train {w}" for w in self._pace()), *self._speed()]
         words = [self._at(step), *([] if epoch is None else [f"epoch {epoch:<4.3g}"]), *words]
         while self._rich.is_terminal and sum(map(len, words)) + 3 * len(words) > self._rich.width:
             words.pop()  # one line: the last says least
         self._say("  " + "   ".join(words).rstrip())
+
+    def _measured(self, split: str, metric: str, value: Any) -> str:
+        """A metric of a split, with the interval that so many examples leave."""
+        sizes = self._start.get("data", {}).get("sizes", {})
+        span = observed(metric, value, sizes.get(split))
+        said = f"{split} {metric.replace('_', ' ')} {shown(metric, value)}"
+        return f"{said} ({span})" if span else said
 
     def _at(self, step: int) -> str:
         total = f"{self._total():,}"
@@ -151,8 +159,9 @@ class Console:
         return [f"{m} {shown(m, self._train[m])}" for m in known]
 
     def _speed(self) -> list[str]:
-        speed = self._train.get("images_per_second")
-        return [] if speed is None else [f"{float(speed):,.0f} images/s"]
+        fed = {"images_per_second": "images/s", "features_per_second": "cached features/s"}
+        known = {what: self._train.get(key) for key, what in fed.items()}
+        return [f"{float(n):,.0f} {what}" for what, n in known.items() if n is not None]
 
     def _draw(self, step: int) -> None:
         from rich import progress

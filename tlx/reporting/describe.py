@@ -15,7 +15,7 @@ from tlx import __version__, registry, trees
 from tlx import config as configs
 from tlx.assemble import Experiment
 from tlx.data.data_check import counts_of
-from tlx.data.input_check import oddities
+from tlx.data.input_check import lost_detail, oddities
 from tlx.devices import mesh
 from tlx.planning.records import needs
 from tlx.run_file.packaged_weights import random_words
@@ -85,10 +85,9 @@ def described(experiment: Experiment) -> dict[str, Any]:
 
 
 def _odd(experiment: Experiment) -> tuple[str, ...]:
-    """What about the pictures does not look like what the weights were trained on."""
-    if experiment.report is None:
-        return ()
-    return oddities(experiment.splits.train, experiment.canvas, experiment.model.inputs)
+    """What about the pictures does not look like what the network wants."""
+    look = lost_detail if experiment.report is None else oddities
+    return look(experiment.splits.train, experiment.canvas, experiment.model.inputs)
 
 
 def _repeated(experiment: Experiment) -> tuple[str, ...]:

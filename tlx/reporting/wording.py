@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tlx.errors import listed
+from tlx.numerics.shares import wilson, within
 
 
 def plain(value: Any) -> Any:
@@ -63,6 +64,23 @@ def shown(name: str, value: Any) -> str:
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3f}" if abs(value) >= 0.01 else f"{value:.3g}"
+
+
+def ends(metric: str, mean: float, half: float) -> str:
+    """The interval of a mean as people read it; that of a share stays one."""
+    low, high = mean - half, mean + half
+    low, high = within(low, high) if in_percent(metric) else (low, high)
+    return f"{shown(metric, low)} to {shown(metric, high)}"
+
+
+def observed(metric: str, value: Any, count: Any) -> str:
+    """The 95 % interval of a share of `count` examples, such as `43.8 to 100.0 %`; an empty string
+    where a metric is no such share or the count is not known."""
+    value, count = plain(value), plain(count)
+    if metric != "accuracy" or not count or not isinstance(value, int | float):
+        return ""
+    low, high = wilson(float(value), int(count))
+    return f"{100 * low:.1f} to {100 * high:.1f} %"
 
 
 def grouped(leaves: Iterable[tuple[str, str]], verb: str) -> list[str]:
@@ -145,13 +163,23 @@ def results(result: Mapping[str, Any]) -> list[list[str]]:
     if (result.get("domain") or {}).get("test"):
         found["domain test"] = result["domain"]["test"]
     metrics = list(dict.fromkeys(m for metrics in found.values() for m in metrics))
-    return [
-        ["", *found],
-        *(
-            [m.replace("_", " "), *(shown(m, metrics.get(m)) for metrics in found.values())]
-            for m in metrics
-        ),
-    ]
+    table = [["", *found]]
+    for metric in metrics:
+        values = [each.get(metric) for each in found.values()]
+        table.append([metric.replace("_", " "), *(shown(metric, value) for value in values)])
+        counts = [_examples(result, split) for split in found]
+        spans = [observed(metric, *pair) for pair in zip(values, counts, strict=True)]
+        if any(spans):
+            table.append(["  95 % interval", *(span or "-" for span in spans)])
+    return table
+
+
+def _examples(result: Mapping[str, Any], split: str) -> Any:
+    """How many examples the metrics of a split are of; None where nobody says."""
+    own = result.get(split)
+    counted = own.get("examples") if isinstance(own, Mapping) else None
+    sizes = result.get("examples")
+    return counted or (sizes.get(split) if isinstance(sizes, Mapping) else None)
 
 
 def kept(result: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -236,8 +264,7 @@ def points(data: Mapping[str, Any]) -> list[list[str]]:
     table = [[*head, *(heading for heading, _, _ in measures), ""]]
     for row in data["points"]:
         mean, half = row["mean"], row["half"]
-        ends = [] if half is None else [shown(metric, mean - half), shown(metric, mean + half)]
-        span = [" to ".join(ends)] if several else []
+        span = ["" if half is None else ends(metric, mean, half)] if several else []
         reached = "diverged" if mean is None else shown(metric, mean)
         mark = "chosen" if row["point"] == data["chosen"] else ""
         left = [shown(name, (row.get("kept") or {}).get(key)) for _, key, name in measures]
@@ -262,8 +289,8 @@ def sweep_outcome(data: Mapping[str, Any]) -> str:
     metric, test, count = str(data["metric"]), data["test"], len(data["seeds"])
     said = f"{point(data['chosen'])}: {shown(metric, test[metric])} {metric} on the test split"
     if test["half"] is not None:
-        low, high = (shown(metric, test[metric] + sign * test["half"]) for sign in (-1, 1))
-        said += f" (mean of {count} seeds, 95 % interval {low} to {high})"
+        span = ends(metric, test[metric], test["half"])
+        said += f" (mean of {count} seeds, 95 % interval {span})"
     return f"Validation chooses {said}."
 
 
@@ -271,12 +298,18 @@ def arms(setting: Mapping[str, Any]) -> list[list[str]]:
     """The arms of one setting of an `audit` event as a table of text, heading first."""
     metric = str(setting["metric"])
     intervals = any(row["half"] is not None for row in setting["arms"])
-    head = ["arm", f"test {metric}", *(["± over seeds"] if intervals else []), "against scratch"]
+    head = [
+        "arm",
+        f"test {metric}",
+        *(["95 % interval over seeds"] if intervals else []),
+        "against scratch",
+    ]
     table = [[*head, f"val {metric}", "learning rate", "backbone moved", "trained", "time"]]
     for row in setting["arms"]:
         gain = "" if row["gain"] is None else change(metric, row["gain"], row["gain_half"])
-        half = [size(metric, row["half"])] if intervals else []
-        values = [shown(metric, row["test"]), *half, gain, shown(metric, row["val"])]
+        half = row["half"]
+        span = ["-" if half is None else ends(metric, row["test"], half)] if intervals else []
+        values = [shown(metric, row["test"]), *span, gain, shown(metric, row["val"])]
         moved = "" if row.get("moved") is None else shown("accuracy", row["moved"])
         costs = [moved, shown("", row["trained_parameters"]), duration(float(row["seconds"]))]
         table.append([row["arm"], *values, f"{row['rate']:g}", *costs])

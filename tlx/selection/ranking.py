@@ -20,6 +20,7 @@ from tlx.data import splits
 from tlx.data.splits import Subset
 from tlx.errors import ConfigError, DataError, ScoreError, did_you_mean, listed
 from tlx.numerics.half_samples import half_width, halves
+from tlx.numerics.shares import within
 from tlx.protocols import DataSource, Score
 from tlx.run_file import finetune
 from tlx.selection.candidates import Candidate, candidate, named
@@ -36,12 +37,14 @@ DECISIVE = "probe"
 
 class Scored(NamedTuple):
     """The `value` of a score for the source of this number, its values on `halves` (none where it
-    has nothing to do with pictures), and the `seconds` that it took."""
+    has nothing to do with pictures), the `seconds` that it took, and whether it is a `share` of the
+    pictures."""
 
     source: int
     value: float
     halves: np.ndarray
     seconds: float
+    share: bool = False
 
 
 def rank(
@@ -229,7 +232,8 @@ def _scored(
         on_halves = np.asarray([_on(half, score, words) for half in _few(samples, words)])
     else:
         on_halves = np.empty(0)
-    return Scored(number, float(terms.mean()), on_halves, perf_counter() - begun)
+    share = bool(terms.ndim and np.isin(terms, (0, 1)).all())
+    return Scored(number, float(terms.mean()), on_halves, perf_counter() - begun, share)
 
 
 def _on(half: np.ndarray, score: Score, words: Mapping[str, Any]) -> float:
@@ -246,12 +250,11 @@ def _few(samples: Sequence[np.ndarray], words: Mapping[str, Any]) -> Sequence[np
 
 
 def _ends(one: Scored) -> dict[str, float | int | None]:
-    half = half_width(one.halves)
-    return {
-        "low": None if half is None else one.value - half,
-        "high": None if half is None else one.value + half,
-        "halves": len(one.halves),
-    }
+    half, low, high = half_width(one.halves), None, None
+    if half is not None:
+        low, high = one.value - half, one.value + half
+        low, high = within(low, high) if one.share else (low, high)
+    return {"low": low, "high": high, "halves": len(one.halves)}
 
 
 def _behind(leader: Scored, one: Scored) -> dict[str, Any]:

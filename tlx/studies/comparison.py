@@ -13,12 +13,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tlx.errors import listed
+from tlx.numerics.shares import difference, wilson
 
 Results = Mapping[str, Mapping[str, Any]]
 """Variant name -> what its `result.json` holds."""
-
-Z = 1.96
-"""Standard deviations on either side of a 95 % interval."""
 
 
 def ranked(results: Results, metric: str, direction: str, split: str) -> list[str]:
@@ -97,21 +95,6 @@ def half_width(values: Sequence[float]) -> float | None:
 
     deviation = statistics.stdev(values)
     return float(stdtrit(len(values) - 1, 0.975)) * deviation / math.sqrt(len(values))
-
-
-def wilson(share: float, count: int) -> tuple[float, float]:
-    """The 95 % interval of a share (0..1) that was observed in `count` trials (Wilson 1927)."""
-    centre = share + Z * Z / (2 * count)
-    half = Z * math.sqrt(share * (1 - share) / count + Z * Z / (4 * count * count))
-    scale = 1 + Z * Z / count
-    return (centre - half) / scale, (centre + half) / scale
-
-
-def difference(a: float, of_a: int, b: float, of_b: int) -> tuple[float, float]:
-    """The 95 % interval of a - b, shares of so many trials each (Newcombe 1998, method 10). It
-    takes the two as independent, which on the same examples errs on the careful side."""
-    (low_a, high_a), (low_b, high_b) = wilson(a, of_a), wilson(b, of_b)
-    return a - b - math.hypot(a - low_a, high_b - b), a - b + math.hypot(high_a - a, b - low_b)
 
 
 def _said(value: float, metric: str) -> str:

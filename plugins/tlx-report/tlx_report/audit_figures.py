@@ -5,12 +5,12 @@ A whisker or a band is the 95 % interval of a mean over seeds.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from tlx.numerics.shares import within
 from tlx.reporting.wording import arms, in_percent
 from tlx.studies import audit_arms, verdict
 from tlx_report.figures import COLOURS, bars, drawn
@@ -28,11 +28,9 @@ def arms_of(audit: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _setting(audit: Mapping[str, Any], number: int) -> dict[str, Any]:
     setting = audit["settings"][number]
     metric, count = str(setting["metric"]), setting["labels"]
-    least, most = (0.0, 1.0) if in_percent(metric) else (-math.inf, math.inf)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"variant": row["arm"], "test": row["test"]}
-        | ({} if (half := row["half"]) is None else {"low": max(row["test"] - half, least),
-                                                     "high": min(row["test"] + half, most)})
+        | ({} if row["half"] is None else _whisker(row["test"], row["half"], metric))
         for row in setting["arms"]
     ]  # fmt: skip
     folder = audit_arms.folder(Path(audit["out"]), count)
@@ -48,6 +46,12 @@ def _setting(audit: Mapping[str, Any], number: int) -> dict[str, Any]:
         "table": arms(setting),
         "links": links,
     }
+
+
+def _whisker(mean: float, half: float, metric: str) -> dict[str, float]:
+    low, high = mean - half, mean + half
+    low, high = within(low, high) if in_percent(metric) else (low, high)
+    return {"low": low, "high": high}
 
 
 def by_labels(audit: Mapping[str, Any]) -> str:
@@ -67,10 +71,8 @@ def by_labels(audit: Mapping[str, Any]) -> str:
             colour = COLOURS[number % len(COLOURS)]
             means, halves = [r["test"] for r in rows], [r["half"] or 0 for r in rows]
             ax.plot(places, means, "o-", ms=3.5, color=colour, label=name)
-            low, high = (
-                [mean + sign * half for mean, half in zip(means, halves, strict=True)]
-                for sign in (-1, 1)
-            )
+            ends = [_whisker(*pair, metric) for pair in zip(means, halves, strict=True)]
+            low, high = ([end[side] for end in ends] for side in ("low", "high"))
             ax.fill_between(places, low, high, color=colour, alpha=0.13, lw=0)
         ax.set_xticks(places, [str(s["labels"]) for s in settings])
         ax.set_xlabel("labels of each class")

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tlx.numerics.shares import within
 from tlx.reporting.wording import in_percent, kept_measures
 from tlx_report.figures import COLOURS, drawn
 
@@ -79,7 +80,8 @@ def _path(sweep: Mapping[str, Any], key: str, percent: bool) -> str:
             colour = COLOURS[number % len(COLOURS)]
             x, mean = [p[0] for p in points], [p[1] for p in points]
             ax.plot(x, mean, "o-", ms=3, color=colour, label=label)
-            low, high = ([p[1] + sign * p[2] for p in points] for sign in (-1, 1))
+            ends = [(p[1] - p[2], p[1] + p[2]) for p in points]
+            low, high = zip(*(within(*e) if percent else e for e in ends), strict=True)
             ax.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
         if logarithmic:
             ax.set_xscale("log")
