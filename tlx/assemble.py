@@ -17,8 +17,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from tlx import registry, trees
-from tlx.config import DataConfig, RunConfig
-from tlx.data import splits, targets
+from tlx.config import RunConfig
+from tlx.data import targets
 from tlx.data.domain import Domain, second
 from tlx.data.preprocessing import as_trained, canvas
 from tlx.data.splits import Splits
@@ -34,6 +34,7 @@ from tlx.planning import (
     preparations,
     records,
     refusals,
+    splitting,
     traced_terms,
 )
 from tlx.planning.optimizer import transform
@@ -52,8 +53,9 @@ from tlx.protocols import (
     Strategy,
 )
 from tlx.run_file.run_config import Part
-from tlx.run_folder.membership import Classed
-from tlx.run_folder.provenance import of_beginning, of_data, of_numbers
+from tlx.run_folder.as_before import Begun
+from tlx.run_folder.membership import LEFT_OUT, Classed
+from tlx.run_folder.provenance import CONTENT, of_beginning, of_content, of_data, of_numbers
 from tlx.stream import evaluation
 from tlx.types import Batch, Constants, DataInfo, LoadReport, Network, Params, Variables
 from tlx.weights import sources
@@ -144,7 +146,8 @@ class Experiment(NamedTuple):
     def subsets(self) -> dict[str, Classed]:
         """What trains, selects and tests, by name, and of a domain what trains and tests."""
         classes, domain = self.info.classes, self.domain
-        found = {name: (part, classes) for name, part in self.splits.parts.items()}
+        left_out = {f"{LEFT_OUT}{name}": part for name, part in self.splits.left_out.items()}
+        found = {n: (part, classes) for n, part in (self.splits.parts | left_out).items()}
         if domain is not None:
             found["domain-train"] = domain.train, classes if domain.test else ()
             found |= {"domain-test": (domain.test, classes)} if domain.test else {}
@@ -153,7 +156,8 @@ class Experiment(NamedTuple):
     @property
     def provenance(self) -> dict[str, dict[str, Any]]:
         """Which data, by table of the run file, and which weights, by what digests say of them."""
-        found = {"data": of_data(self.info)}
+        parts = {name: (part, ()) for name, part in self.splits.parts.items()}
+        found = {"data": of_data(self.info), CONTENT: of_content(parts)}
         if self.domain is not None:
             found["domain"] = of_data(self.domain.info)
         if self.report is not None and self.report.sha256:
@@ -177,8 +181,9 @@ class Experiment(NamedTuple):
         return trees.count(trees.partition(self.variables.params, moved)[0])
 
 
-def assemble(config: RunConfig) -> Experiment:
-    """Build and check everything that `config` names."""
+def assemble(config: RunConfig, then: Begun | None = None) -> Experiment:
+    """Build and check everything that `config` names; `then`: what a run that goes on, or is
+    measured again, wrote down of its data."""
     mesh = meshes.mesh_of(config.mesh, config.batch_size)
     backbone = registry.build("backbones", config.backbone.name, config.backbone.options)
     strategy: Strategy = registry.build("strategies", config.strategy.name, config.strategy.options)
@@ -206,7 +211,7 @@ def assemble(config: RunConfig) -> Experiment:
     weights = sources.open_weights(config.weights) if config.weights else None
     data = targets.open_source(config.data, config.head)
     info = data.info
-    parts = cut(data, config.data)
+    parts = splitting.cut(data, config.data, then)
     own_head = config.head and label_refusals.fitted(config.head, info, parts.train.labels)
     refusals.classes(parts, info, config.head)
     head_of = partial(targets.head_over, config.head)
@@ -305,23 +310,6 @@ def assemble(config: RunConfig) -> Experiment:
         constants=meshes.placed(constants, mesh),
         mesh=mesh,
     )
-
-
-def cut(data: Any, config: DataConfig) -> Splits:
-    """The splits that a `[data]` table says."""
-    parts = splits.cut(
-        data,
-        shots=config.shots,
-        limit=config.limit,
-        val=config.val,
-        test=config.test,
-        seed=config.split_seed,
-    )
-    if config.sampling == "natural":
-        return parts
-    refusals.sampling(parts.train.labels, data.info)
-    note = "Training draws every class equally often; an epoch is as many pictures as it has."
-    return parts._replace(notes=(*parts.notes, note))
 
 
 @lru_cache(maxsize=4)

@@ -36,6 +36,7 @@ from tlx.reporting.forgetting import forgotten
 from tlx.reporting.gallery import gallery
 from tlx.reporting.wording import shown
 from tlx.run_folder import folder, provenance
+from tlx.run_folder.as_before import begun
 from tlx.run_folder.membership import MEASURING
 from tlx.run_folder.model_folder import Base
 from tlx.sinks import Jsonl, Sinks
@@ -73,7 +74,7 @@ def run_one(
     clock = Clock(out / folder.PROFILE if profile else None)
     try:
         with clock.part("setup"):
-            experiment = assemble(config)
+            experiment = assemble(config, begun(out) if resume else None)
             oddities = hosts.once(lambda: first_look(experiment))
             facts = experiment.provenance
             hosts.once(lambda: provenance.keep(out, facts, experiment.subsets))
@@ -98,7 +99,8 @@ def run_one(
         except Exception:
             text = (
                 f"The run is trained and its model lies in {out / folder.MODEL}; it could not be "
-                f"measured to the end. Once that is mended, the same command with --resume does so."
+                f"measured to the end. Once that is mended (data.unreadable=skip leaves out "
+                f"pictures that cannot be read), the same command with --resume does so."
             )
             sinks.emit(Event("warning", trained.steps, {"text": text}))
             raise
@@ -249,6 +251,7 @@ def _result(
         "steps": trained.steps,
         **({} if trained.skipped is None else {"skipped": trained.skipped}),
         "examples": experiment.sizes,
+        **({"left_out": left_out} if (left_out := _left_out(experiment)) else {}),
         "weights": config.weights.name if config.weights else None,
         "weights_sha256": experiment.report.sha256 if experiment.report else None,
         "trainable_parameters": experiment.trainable,
@@ -272,6 +275,12 @@ def _result(
         ),
     }
     return result, data, said
+
+
+def _left_out(experiment: Experiment) -> list[str]:
+    """The pictures that could not be read, by name."""
+    parts = experiment.splits.left_out.values()
+    return [part.called(number) for part in parts for number in range(len(part))]
 
 
 def _pictures(experiment: Experiment, said: Answers | None) -> dict[str, Any]:
@@ -314,13 +323,15 @@ def evaluate_run(out: Path, *, trust_code: bool = False) -> dict[str, Any]:
     config = configs.read(out, trust_code=trust_code)
     config = replace(config, mesh=None)  # it may be measured on fewer devices
     saved = load(out, trust_code=trust_code)
-    experiment = assemble(config)
+    experiment = assemble(config, begun(out))
     if experiment.model.head is None:
         raise ConfigError(
             f"The run in {out} trained features without a head, so there is nothing to test. Its "
             f"loss is in {out / folder.RESULT}; use the model as weights of another run."
         )
-    of_data = {name: experiment.provenance.get(name, {}) for name in ("data", "domain")}
+    tables = ("data", "domain", provenance.CONTENT)
+    facts = experiment.provenance
+    of_data = {name: facts.get(name, {}) for name in tables}
     provenance.verify(out, of_data, experiment.subsets, MEASURING)
     last, parts = experiment.final, experiment.splits
     return {

@@ -3,6 +3,7 @@ else begins in its folder, and whichever run of a study fails."""
 
 import json
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 
 import tlx
 from tlx import cli
-from tlx.errors import CheckpointError, DataError, StudyError
+from tlx.errors import CheckpointError, DataError, Interrupted, StudyError
 from tlx.run_folder import lock
 from tlx.studies import auditing, sweep
 from tlx.study import evaluate
@@ -52,6 +53,78 @@ def test_a_test_picture_that_cannot_be_read_costs_no_training(folder, tiny, dige
     assert "its model lies in r/model" in " ".join(capsys.readouterr().out.split())
     assert tlx.load("r").predict(of_split("train")[0])[0]["class"] in ("dark", "light")
     assert digests(Path("r"))["model"] == model["model"]
+
+    def again(into, **changes):
+        shutil.copytree("r", into)
+        result = tlx.run(tiny(data={**folder, **changes}), out=into, resume=True)
+        assert digests(Path(into))["model"] == model["model"]
+        assert evaluate(into)["test"]["examples"] == result["examples"]["test"]
+        return result["examples"]["test"]
+
+    assert again("left out", unreadable="skip") == 5
+    broken.write_bytes(whole)
+    assert again("mended") == 6
+    broken.unlink()
+    assert again("removed") == 5
+    said = " ".join(capsys.readouterr().out.split())
+    assert (
+        f"1 of its 6 test pictures have gone or cannot be read, and are left out: {broken}." in said
+    )
+
+
+def test_a_run_goes_on_without_a_test_picture_and_with_its_own_splits(
+    folder, tiny, digests, monkeypatch
+):
+    """A cut of what is left would deal all pictures out anew."""
+    for file in Path("p/train").glob("*/*"):
+        (Path("q") / file.parent.name).mkdir(parents=True, exist_ok=True)
+        file.rename(Path("q") / file.parent.name / file.name)
+    views = {"augmentation": ["flip"], "cache_views": 2, "strategy": "feature_transfer"}
+    table = tiny(data={**folder, "path": "q"}, batch_size=4, **views)
+    tlx.run(table, out="whole")
+
+    @contextmanager
+    def interruptible():
+        count = iter(range(9))
+        yield lambda: next(count) > 1
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tlx.loop.interruptible", interruptible)
+        with pytest.raises(Interrupted):
+            tlx.run(table, out="r")
+    Path(of_split("test")[0]).unlink()
+    tlx.run(table, out="r", resume=True)
+    assert digests(Path("r")) == digests(Path("whole"))
+    trained = Path(of_split("train")[0])
+    shutil.copytree("r", "changed")
+    (Path("changed") / "result.json").unlink()
+    content = trained.read_bytes()
+    trained.write_bytes(content + b"0")
+    with pytest.raises(CheckpointError, match=r"Cannot resume: data.fingerprint is not"):
+        tlx.run(table, out="changed", resume=True)
+    trained.unlink()
+    with pytest.raises(CheckpointError, match=rf"Cannot resume: data.splits .*{trained} is gone"):
+        tlx.run(table, out="changed", resume=True)
+
+
+def test_pictures_that_cannot_be_read_are_left_out_counted_and_named(folder, tiny, capsys):
+    bad = ["p/train/dark/02.png", "p/test/light/01.png", "p/val/light/00.png"]
+    for file in bad:
+        Path(file).write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r'(?s)3 pictures cannot be read.*unreadable = "skip"'):
+        tlx.run(tiny(data={**folder, "check": 99}), out="stopped")
+    skipping = {**folder, "check": 99, "unreadable": "skip"}
+    result = tlx.run(tiny(data=skipping, steps=2), out="r")
+    assert result["examples"] == {"train": 15, "val": 5, "test": 5}
+    assert sorted(result["left_out"]) == sorted(bad)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "1 picture of 'train' cannot be read and is left out: p/train/dark/02.png." in said
+    assert of_split("unreadable-test") == ["p/test/light/01.png"]
+    for file in bad:
+        Path(file).unlink()
+    assert tlx.run(tiny(data=skipping, steps=4), out="r", resume=True)["steps"] == 4
+    assert of_split("unreadable-test") == []
+    assert evaluate("r")["test"]["examples"] == 5
 
 
 def test_what_only_a_report_wants_costs_no_result(tiny, tmp_path, monkeypatch, capsys):

@@ -12,6 +12,7 @@ from tlx.config import DataConfig
 from tlx.data import splits
 from tlx.data.splits import Subset
 from tlx.data.targets import open_source
+from tlx.data.unreadable import unreadable
 from tlx.errors import ConfigError
 from tlx.run_file.run_config import Part
 from tlx.types import DataInfo
@@ -36,7 +37,11 @@ def second(config: DataConfig, own: DataInfo, head: Part | None = None) -> Domai
         if asked:
             raise ConfigError(f"domain.{key}: the labels of a domain are not used; remove {key}.")
     data = open_source(config, head)
-    parts = splits.cut(data, val=config.val, test=config.test, seed=config.split_seed)
-    train = splits.whole(data, "train") if "test" in data.info.splits else parts.train
+    without = unreadable(data) if config.unreadable == "skip" else {}
+    parts = splits.cut(
+        data, val=config.val, test=config.test, seed=config.split_seed, without=without
+    )
+    own_test = "test" in data.info.splits
+    train = splits.whole(data, "train", without.get("train")) if own_test else parts.train
     test = parts.test if data.info.classes == own.classes else None
     return Domain(config.name, data.info, train, test)

@@ -18,6 +18,8 @@ import numpy as np
 from tlx.errors import ConfigError, DataError, listed
 from tlx.protocols import DataSource, Labelled, Named, Noted, Split
 
+NAMES = 5
+"""How many files are listed."""
 VAL, TEST = 0.1, 0.2
 """The shares of `train` that become validation and test where neither is there nor asked for."""
 
@@ -54,12 +56,14 @@ class Subset:
 
 
 class Splits(NamedTuple):
-    """What a run sees, and how it came about in full sentences."""
+    """What a run sees, and how it came about in full sentences; what was left out of each split of
+    the source because it cannot be read, by the split's name."""
 
     train: Subset
     val: Subset
     test: Subset
     notes: tuple[str, ...]
+    left_out: Mapping[str, Subset] = {}
 
     @property
     def parts(self) -> dict[str, Subset]:
@@ -83,18 +87,27 @@ def cut(
     val: float | int | None = None,
     test: float | int | None = None,
     seed: int,
+    without: Mapping[str, np.ndarray] | None = None,
 ) -> Splits:
     """The training, validation and test examples of a source.
 
     `val` and `test` are a share of `train` (below 1) or a number of examples, and are cut
     stratified by label where labels are classes; they default to 0.1 and 0.2. `shots` keeps that
     many training examples of every class, and as many for validation unless `val` is given;
-    `limit` keeps at most that many, and changes no other split.
+    `limit` keeps at most that many, and changes no other split. `without`: numbers of examples
+    that are left out of each split of the source.
     Raises ConfigError where an option contradicts the source, DataError where the source has too
     few examples or labels that are no class."""
     info = source.info
     notes = list(source.notes) if isinstance(source, Noted) else []
-    found = {name: whole(source, name) for name in ("train", "val", "test") if name in info.splits}
+    without = without or {}
+    found = {
+        name: whole(source, name, without.get(name))
+        for name in ("train", "val", "test")
+        if name in info.splits
+    }
+    left_out = {name: Subset(source.split(name), bad, name) for name, bad in without.items()}
+    notes += [_left_out(name, bad) for name, bad in left_out.items()]
     if "train" not in found:
         raise DataError(
             f"The data source {info.name!r} has no split called 'train'; it has "
@@ -170,13 +183,24 @@ def cut(
     for name, subset in (("training", rest), ("validation", validation), ("test", testing)):
         if len(subset) == 0:
             raise DataError(f"The data source {info.name!r} leaves no example for {name}.")
-    return Splits(Subset(pool, rest), validation, testing, tuple(notes))
+    return Splits(Subset(pool, rest), validation, testing, tuple(notes), left_out)
 
 
-def whole(source: DataSource, name: str) -> Subset:
-    """All examples of a split. Raises DataError for labels that are no class or no number."""
+def _left_out(name: str, bad: Subset) -> str:
+    files = [bad.called(number) for number in range(min(len(bad), NAMES))]
+    more = [f"{len(bad) - NAMES:,} more"] if len(bad) > NAMES else []
+    are = "picture of {!r} cannot be read and is" if len(bad) == 1 else (
+        "pictures of {!r} cannot be read and are"
+    )  # fmt: skip
+    return f"{len(bad):,} {are.format(name)} left out: {listed([*files, *more])}."
+
+
+def whole(source: DataSource, name: str, without: np.ndarray | None = None) -> Subset:
+    """All examples of a split, but for the numbers `without`. Raises DataError for labels that are
+    no class or no number."""
     split = source.split(name)
-    subset = Subset(split, np.arange(len(split)), name)
+    numbers = np.arange(len(split))
+    subset = Subset(split, numbers if without is None else np.setdiff1d(numbers, without), name)
     _check_labels(subset, source.info.classes)
     return subset
 

@@ -54,4 +54,5 @@ def first_look(experiment: Experiment) -> tuple[str, ...]:
 
 
 def _refusal(broken: list[Finding]) -> str:
-    return "\n".join("\n  ".join((finding.text, *finding.files)) for finding in broken)
+    each = "\n".join("\n  ".join((finding.text, *finding.files)) for finding in broken)
+    return f'{each}\nMend or remove them, or leave them out: [data] unreadable = "skip".'

@@ -18,7 +18,7 @@ import numpy as np
 
 from tlx import config as configs
 from tlx import trees
-from tlx.assemble import Experiment, cut
+from tlx.assemble import Experiment
 from tlx.config import RunConfig
 from tlx.data.splits import Subset, shuffled
 from tlx.data.targets import head_over, open_source
@@ -30,6 +30,7 @@ from tlx.evaluate import evaluate, evaluator
 from tlx.feeding.feed import eval_batches
 from tlx.model import Model, pooled
 from tlx.numerics import drift
+from tlx.planning.splitting import cut
 from tlx.protocols import Staged
 from tlx.run_file.folder_code import TRUSTING
 from tlx.run_folder.folder import RUN_FILE

@@ -41,7 +41,8 @@ class DataConfig:
     """The data. `shots`: labelled training examples a class; `limit`: the same where a class may
     have fewer; `val`, `test`: what is cut from the training split where the source has none, a
     fraction or a count. `sampling`: in what proportion training draws the classes, theirs or
-    equally often. `check`: pictures that are looked at before the first step, 0 for none."""
+    equally often. `check`: pictures that are looked at before the first step, 0 for none;
+    `unreadable`: whether a picture that cannot be read stops the run or is left out."""
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -52,6 +53,7 @@ class DataConfig:
     test: _Share | None = None
     split_seed: _Seed = 0
     check: Annotated[int, Field(strict=True, ge=0)] = 20_000
+    unreadable: Literal["stop", "skip"] = "stop"
 
 
 @final

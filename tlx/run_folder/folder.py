@@ -33,6 +33,7 @@ LENGTH = ("epochs", "steps", "patience")
 """What says how long a run goes on; a resumed one may have another."""
 HARMLESS = (
     "out", "sink", "log_every", "checkpoint_seconds", "health.stop", "data.check", "domain.check",
+    "data.unreadable", "domain.unreadable",
     "mesh.hosts", "mesh.heartbeat_seconds",
 )  # fmt: skip
 """What else may differ when a run is resumed: it changes nothing in the result."""

@@ -43,6 +43,10 @@ MEASURING = Occasion(
 )
 
 
+KEPT = ("train", "val")
+"""Splits that a run which goes on needs whole: what it learns from, and what it is chosen by."""
+LEFT_OUT = "unreadable-"
+"""How the name of a split begins that lists what a run has left out."""
 COLUMNS = ("split", "source", "index", "label", "file")
 
 
@@ -68,12 +72,13 @@ def members(splits: Mapping[str, Classed]) -> Iterator[Member]:
             yield Member(name, subset.name, str(index), _words(label, classes), file)
 
 
-def keep(path: Path, splits: Mapping[str, Classed]) -> None:
+def keep(path: Path, splits: Mapping[str, Classed], *, fewer: bool = False) -> None:
     """Write the table to `path`, whole or not at all; where it is there, hold it against the data.
-    Raises CheckpointError with the first split that is another one."""
+    Raises CheckpointError with the first split that is another one; `fewer` as for `verify`."""
     if path.exists():
-        verify(path, splits, RESUMING)
-        return
+        verify(path, splits, RESUMING, fewer=fewer)
+        if list(members(splits)) == read(path):
+            return
     text = io.StringIO(newline="")
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(COLUMNS)
@@ -81,16 +86,22 @@ def keep(path: Path, splits: Mapping[str, Classed]) -> None:
     manifest.write(path, text.getvalue())
 
 
-def verify(path: Path, splits: Mapping[str, Classed], occasion: Occasion) -> None:
+def verify(
+    path: Path, splits: Mapping[str, Classed], occasion: Occasion, *, fewer: bool = False
+) -> None:
     """Hold the table at `path` against the data. Raises CheckpointError with the first split that
-    is another one."""
-    _compare(path, _read(path), list(members(splits)), occasion)
+    is another one; with `fewer`, a test split may have lost some."""
+    then, now = read(path), list(members(splits))
+    if fewer:
+        left = {member for member in now if member.split == "test"}
+        then = [member for member in then if member.split != "test" or member in left]
+    _compare(path, then, now, occasion)
 
 
 def relabelled(path: Path, splits: Mapping[str, Classed]) -> str:
     """The first example of the table at `path` that has another label or file now, in words; empty
     where there is none, or no table."""
-    then = {m[1:3]: m for m in _read(path)} if path.exists() else {}
+    then = {m[1:3]: m for m in read(path)} if path.exists() else {}
     for now in members(splits):
         was = then.get(now[1:3], now)
         for before, after in ((was.file, now.file), (was.label, now.label)):
@@ -99,7 +110,16 @@ def relabelled(path: Path, splits: Mapping[str, Classed]) -> str:
     return ""
 
 
-def _read(path: Path) -> list[Member]:
+def gone(path: Path) -> str:
+    """The first file of the table at `path` that is not there, where files are what it names and
+    others of them are there; else ''."""
+    files = [member.file for member in read(path)] if path.exists() else []
+    lost = [file for file in files if file and not Path(file).exists()]
+    return lost[0] if lost and len(lost) < len(files) else ""
+
+
+def read(path: Path) -> list[Member]:
+    """The rows of the table at `path`. Raises CheckpointError where it is damaged."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
             header, *rows = csv.reader(file)
@@ -115,6 +135,8 @@ def _read(path: Path) -> list[Member]:
 
 def _compare(path: Path, then: list[Member], now: list[Member], occasion: Occasion) -> None:
     for split in dict.fromkeys(member.split for member in (*then, *now)):
+        if split.startswith(LEFT_OUT):  # what nobody uses may change
+            continue
         before, after = ([m for m in all if m.split == split] for all in (then, now))
         if before == after:
             continue

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -24,9 +25,13 @@ from tlx.errors import CheckpointError
 from tlx.files import manifest
 from tlx.files.stored_json import read_object, require
 from tlx.run_folder import folder, membership
-from tlx.run_folder.membership import RESUMING, Classed, Occasion
+from tlx.run_folder.membership import KEPT, RESUMING, Classed, Occasion
 from tlx.types import DataInfo, PyTree, Variables
 
+CONTENT = "content"
+"""The table of what the pictures of each split are."""
+HEAD = 4096
+"""Bytes of each file that go into its digest, beside its size."""
 Facts: TypeAlias = Mapping[str, Mapping[str, Any]]
 """Table of the run file -> field -> what JSON can hold."""
 
@@ -35,6 +40,22 @@ def of_data(info: DataInfo) -> dict[str, Any]:
     """What identifies data, in the order in which it is compared."""
     fields = ("classes", "shape", "splits", "fingerprint")
     return {field: getattr(info, field) for field in fields}
+
+
+def of_content(splits: Mapping[str, Classed]) -> dict[str, str]:
+    """A digest of the pictures of each split whose examples are files: sizes and first bytes."""
+    found = {}
+    for name, (subset, _) in splits.items():
+        digest = hashlib.sha256()
+        try:
+            for number in range(len(subset)):
+                with open(subset.called(number), "rb") as file:
+                    head = file.read(HEAD)
+                    digest.update(f"{os.fstat(file.fileno()).st_size}/".encode() + head)
+        except (OSError, ValueError):  # they are no files, or none to be read
+            continue
+        found[name] = digest.hexdigest()
+    return found
 
 
 def of_numbers(variables: Variables) -> str:
@@ -62,23 +83,32 @@ def of_beginning(fingerprint: Any, splits: Splits, numbers: PyTree) -> bytes:
 def keep(out: Path, facts: Facts, splits: Mapping[str, Classed]) -> None:
     """Write into the run's folder `out` what it starts with and which example is in which split.
     What is there already is held against it, see `verify`."""
-    verify(out, facts, splits, RESUMING)
-    if not (table := out / folder.SPLIT).exists():  # or it has just been held against them
-        membership.keep(table, splits)
-    if not (path := out / folder.PROVENANCE).exists():
-        manifest.write(path, json.dumps(facts, indent=1) + "\n")
+    mended = verify(out, facts, splits, RESUMING)
+    membership.keep(out / folder.SPLIT, splits, fewer=True)
+    if mended or not (out / folder.PROVENANCE).exists():
+        manifest.write(out / folder.PROVENANCE, json.dumps(facts, indent=1) + "\n")
 
 
-def verify(out: Path, facts: Facts, splits: Mapping[str, Classed], occasion: Occasion) -> None:
-    """Hold what a run wrote down against `facts`, where both have it. Raises CheckpointError with
-    the first field, such as `data.classes`, that is another one."""
+def verify(out: Path, facts: Facts, splits: Mapping[str, Classed], occasion: Occasion) -> bool:
+    """Hold what a run wrote down against `facts`, where both have it. True where the data are
+    others and yet what the `occasion` needs of them is the same: of a run that goes on, the
+    pictures of training and validation. Raises CheckpointError with the first field, such as
+    `data.classes`, that is another one."""
     table = out / folder.SPLIT
-    then, now = _read(out / folder.PROVENANCE), json.loads(json.dumps(facts))
+    then, now = read(out), json.loads(json.dumps(facts))
+    before, after = then.pop(CONTENT, {}), now.pop(CONTENT, {})
+    needed = KEPT if occasion is RESUMING else (*KEPT, "test")
+    same = all(name in before and before[name] == after.get(name) for name in needed)
+    mended = False
     both = ((n, f, value) for n in then if n in now for f, value in then[n].items())
-    for name, field, before in both:
-        after = now[name].get(field)
-        if before != after:
-            how = _difference(field, before, after)
+    for name, field, was in both:
+        if was != (came := now[name].get(field)):
+            if same and name == "data" and field in ("splits", "fingerprint"):
+                mended = True
+                continue
+            how = _difference(field, was, came)
+            if field == "splits" and (gone := membership.gone(table)):
+                how = f"{how}; {gone} is gone"
             if field == "fingerprint":
                 how = membership.relabelled(table, splits) or how
             raise CheckpointError(
@@ -86,10 +116,13 @@ def verify(out: Path, facts: Facts, splits: Mapping[str, Classed], occasion: Occ
                 f"with ({how}). {occasion.advice(out)}"
             )
     if table.exists():
-        membership.verify(table, splits, occasion)
+        membership.verify(table, splits, occasion, fewer=occasion is RESUMING)
+    return mended
 
 
-def _read(path: Path) -> dict[str, dict[str, Any]]:
+def read(out: Path) -> dict[str, dict[str, Any]]:
+    """What the run in the folder `out` wrote down. Raises CheckpointError where it is damaged."""
+    path = out / folder.PROVENANCE
     if not path.exists():  # of a run that began before it was written down
         return {}
     damaged = ", so that nobody knows what the run was started with. Use --overwrite to start anew."
