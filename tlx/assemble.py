@@ -123,6 +123,7 @@ class Experiment(NamedTuple):
             start=planned.start,
             steps=planned.phase.steps,
             multipliers=planned.multipliers,
+            decays=planned.decays,
         )
 
     @property

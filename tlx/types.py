@@ -63,12 +63,15 @@ class FeatureSpec(NamedTuple):
 
 
 class LeafInfo(NamedTuple):
-    """What a parameter is: the stage it belongs to, its kind, and which axis of a kernel counts
-    its outputs."""
+    """What a parameter is: the stage it belongs to, its kind, and which axes of a kernel count its
+    outputs (one or several; None where that is not known). `layers` are the axes that count
+    layers of the same form (of a scan, say), each of which is a parameter of its own; all other
+    axes of a kernel count inputs."""
 
     stage: str
     kind: LeafKind
-    out: int = -1
+    out: int | tuple[int, ...] | None = -1
+    layers: tuple[int, ...] = ()
 
 
 class Variables(NamedTuple):

@@ -111,6 +111,34 @@ def test_what_cannot_be_given_is_a_sentence():
         wrap(linear_init, linear, modes=("train", "eval")).apply({}, {}, KEY, rng=KEY, mode="tune")
 
 
+@pytest.mark.parametrize(
+    ("run", "said"),
+    [
+        (lambda params, x: x.missing, r"test_functions.py, line \d+\) cannot run in mode 'eval'"),
+        (lambda params, x: params["v"], r"in mode 'eval' on pictures \(24, 8, 8, 3\): KeyError"),
+        (lambda params, x: (x, x), "returns a tuple of 2 but has the features pooled"),
+        (lambda params, x: x.sum(), r"'pooled' has shape \(\) for 24 pictures"),
+        (lambda params, x: x > 0, "'pooled' holds bool"),
+        (lambda params, x, mode: x[:, :4] if mode == "train" else x, "but .* in mode 'eval'"),
+        (
+            lambda params, x, mode: 1 / 0 if mode == "tune" else x,
+            r"mode 'tune'.*division by zero\.",
+        ),
+    ],
+)
+def test_what_does_not_run_is_told_when_it_is_wrapped(run, said):
+    with pytest.raises(ContractError, match=said):
+        wrap_functions(linear_init, run, ("pooled",), INPUTS)
+
+
+def test_a_state_of_another_form_is_told_when_it_is_wrapped():
+    def grows(params, state, x, mode):
+        return x, (*state, x.mean()) if mode == "train" else state
+
+    with pytest.raises(ContractError, match=r"another form .* 'train': '0' was not there and is"):
+        wrap_functions(lambda rng, x: ({"w": rng}, ()), grows, ("map",), INPUTS)
+
+
 def _named(function, name):
     function.__name__ = name
     return function

@@ -6,12 +6,15 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from tlx import trees
+from tlx.backbones.functions import wrap_functions
 from tlx.errors import ConfigError
 from tlx.model import Model
 from tlx.planning.plan import plan
 from tlx.protocols import Phase
 from tlx.registry import build
 from tlx.testing.toys import ToyBackbone
+from tlx.types import InputSpec
 
 
 def supervised(model, params, state, batch, constants, *, rng, mode, progress):
@@ -50,6 +53,39 @@ def phase(frozen=(), **more):
 
 def planned(model, params, *phases):
     return plan(Fixed(phases), model, params, sum(p.steps for p in phases))
+
+
+def test_weight_decay_goes_to_no_bias_and_no_norm_of_a_stack_or_of_heads():
+    stacked = {"kernel": jnp.ones((3, 4, 5)), "bias": jnp.ones((3, 5)), "scale": jnp.ones((3, 5))}
+
+    def init(rng, x):
+        return {
+            "stack": stacked,
+            "heads": {"kernel": jnp.ones((5, 2, 3)), "bias": jnp.ones((2, 3))},
+        }
+
+    def through(x, layer):
+        return (
+            x @ layer["kernel"] @ jnp.ones((5, 4)) * layer["scale"][:4] + layer["bias"][:4]
+        ), None
+
+    def apply(params, x):
+        x = jax.lax.scan(through, x.mean((1, 2)) @ jnp.ones((3, 4)), params["stack"])[0]
+        heads = params["heads"]
+        made = jnp.einsum("bi,ihd->bhd", x @ jnp.ones((4, 5)), heads["kernel"]) + heads["bias"]
+        return made.reshape(len(x), 6)
+
+    backbone = wrap_functions(init, apply, ("pooled",), InputSpec(size=(8, 8)))
+    model = Model(backbone, build("heads", "softmax", {"classes": 3}), backbone.inputs)
+    batch = {"image": jnp.zeros((2, 8, 8, 3), jnp.uint8)}
+    params = jax.eval_shape(model.init, jax.random.key(0), batch).params
+    (found,) = planned(model, params, phase())
+    decaying = {path for path, decays in trees.flat(found.decays).items() if decays}
+    assert decaying == {"backbone/heads/kernel", "backbone/stack/kernel", "head/kernel"}
+    (found,) = planned(model, params, phase(frozen=("stack",)))
+    assert set(trees.flat(found.decays)) == {
+        "backbone/heads/kernel", "backbone/heads/bias", "head/kernel", "head/bias"
+    }  # fmt: skip
 
 
 def test_nothing_frozen(model, params):

@@ -7,8 +7,8 @@ import torch
 
 from tlx.backbones.functions import wrap_functions
 from tlx.model import Model
-from tlx.selection.task_embedding import task_embedding
-from tlx.types import InputSpec, Variables
+from tlx.selection.task_embedding import _by_filter, task_embedding
+from tlx.types import InputSpec, LeafInfo, Variables
 
 RNG = np.random.default_rng(0)
 PICTURES = RNG.uniform(size=(6, 4, 4, 3)).astype(np.float32)
@@ -69,3 +69,12 @@ def test_padding_does_not_count_and_order_does_not_matter():
     padded = np.concatenate([PICTURES[::-1], PICTURES[:2]])
     again = embedded(padded, [5, 4, 3, 2, 1, 0, 0, 1], [1] * 6 + [0] * 2)
     np.testing.assert_allclose(again, whole, rtol=1e-5)
+
+
+def test_filters_of_layers_and_heads_are_filters_of_their_own():
+    kernel = np.random.default_rng(0).normal(size=(3, 4, 5, 2))
+    info = LeafInfo("all", "kernel", (2, 3), (0,))
+    wanted = kernel.transpose(0, 2, 3, 1).reshape(30, 4)
+    np.testing.assert_array_equal(_by_filter(kernel, info), wanted)
+    conv = _by_filter(kernel, LeafInfo("all", "kernel"))
+    np.testing.assert_array_equal(conv, kernel.reshape(60, 2).T)

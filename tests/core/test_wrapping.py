@@ -58,4 +58,4 @@ def test_names_tell_kinds(names, kind):
 def test_a_leaf_of_no_stage_is_a_sentence():
     with pytest.raises(ContractError, match=r"'top/w' belongs to no stage.*one of bottom"):
         leaf_infos(["bottom/w", "top/w"], ("bottom",))
-    assert leaf_infos(["a/w"], ("all",)) == {"a/w": ("all", "kernel", -1)}
+    assert leaf_infos(["a/w"], ("all",)) == {"a/w": ("all", "kernel", -1, ())}

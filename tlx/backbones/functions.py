@@ -16,6 +16,8 @@ import jax
 from jax import Array
 
 from tlx import trees
+from tlx.backbones.leaves import NONE, Words, leaf_words, leaves_in_use
+from tlx.backbones.trial import Subject, measured
 from tlx.backbones.wrapping import (
     MOVES,
     WHOLE,
@@ -25,7 +27,6 @@ from tlx.backbones.wrapping import (
     has_mode,
     leaf_info,
     leaf_infos,
-    measured,
     nested,
     unmeasured,
 )
@@ -50,6 +51,7 @@ def wrap_functions(
     options: Mapping[str, Any] = _NONE,
     modes: tuple[Mode, ...] = ALL,
     dialects: tuple[Dialect, ...] = (),
+    leaves: Mapping[str, Mapping[str, Any]] = NONE,
 ) -> FunctionBackbone:
     """An init and an apply function as a Backbone.
 
@@ -71,14 +73,17 @@ def wrap_functions(
             are compiled once: give functions at module level and what varies as options.
         modes: those that `apply` tells apart; one that ignores `mode` is the same in all.
         dialects: how foreign weight files speak of it.
+        leaves: what cannot be seen of a parameter, by globs over leaf paths: its `kind`, which
+            axes of a kernel count outputs (`out`) and which count `layers`.
 
     Raises ContractError where a function asks for something else, where `apply` has a state but
     asks for no mode, and where it returns something else than `features`."""
     pairs = tuple(sorted(options.items()))
     one = FunctionBackbone(
-        init, apply, unmeasured(features), inputs, pairs, frozenset(modes), dialects
-    )
-    return replace(one, features=measured(one))
+        init, apply, unmeasured(features), inputs, pairs, frozenset(modes), dialects,
+        leaf_words(leaves),
+    )  # fmt: skip
+    return replace(one, features=measured(one, Subject("function", apply)))
 
 
 @final
@@ -93,6 +98,7 @@ class FunctionBackbone:
     options: tuple[tuple[str, Any], ...] = ()
     modes: frozenset[Mode] = frozenset(ALL)
     dialects: tuple[Dialect, ...] = ()
+    words: Words = ()
 
     def __post_init__(self) -> None:
         asked = {*self._asked(self.make, FOR_INIT), *self._asked(self.run, FOR_APPLY)}
@@ -140,7 +146,8 @@ class FunctionBackbone:
 
     @cached_property
     def _leaves(self) -> Mapping[str, LeafInfo]:
-        return leaf_infos(trees.flat(self._like.params), (WHOLE,))
+        infos = leaf_infos(trees.flat(self._like.params), (WHOLE,))
+        return leaves_in_use(self, infos, self.words)
 
     def leaf(self, path: str) -> LeafInfo:
         """Kind of the parameter at a leaf path relative to the backbone; its stage is `all`."""

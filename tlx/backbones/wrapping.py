@@ -12,39 +12,28 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jax import Array
 
 from tlx import trees
 from tlx.errors import ContractError, did_you_mean, listed
 from tlx.protocols import Backbone
-from tlx.types import FeatureKind, Features, FeatureSpec, LeafInfo, LeafKind, Mode, PyTree
+from tlx.types import (
+    Features,
+    FeatureSpec,
+    LeafInfo,
+    LeafKind,
+    Mode,
+    PyTree,
+)
 
 MOVES: frozenset[Mode] = frozenset({"train", "stochastic"})
 """The modes in which running statistics move."""
 
 # --- features ---------------------------------------------------------------------------------
 
-_KINDS: dict[int, FeatureKind] = {2: "vector", 3: "tokens", 4: "map"}
-
 
 def unmeasured(names: tuple[str, ...]) -> tuple[FeatureSpec, ...]:
     """Specifications that hold no more than names yet."""
     return tuple(FeatureSpec(name, "vector", 0) for name in names)
-
-
-def measured(backbone: Backbone) -> tuple[FeatureSpec, ...]:
-    """The specifications of a backbone whose own hold no more than names yet.
-
-    It runs abstractly, on a picture as `abstract_input` makes it. Channels are the last axis.
-    Raises ContractError where it returns other names, or a feature of another rank."""
-    key, x = abstract_input(backbone)
-
-    def run(rng: Array, x: Array) -> Features:
-        params, state = backbone.init(rng, x)
-        return backbone.apply(params, state, x, rng=rng, mode="eval")[0]
-
-    shapes = jax.eval_shape(run, key, x)
-    return tuple(_spec(name, shapes[name].shape, x.shape[1]) for name, *_ in backbone.features)
 
 
 def abstract_input(backbone: Backbone) -> tuple[Any, jax.ShapeDtypeStruct]:
@@ -59,12 +48,19 @@ def by_name(output: Any, specs: tuple[FeatureSpec, ...]) -> Mapping[str, Any]:
     """What a module returned as a mapping: one array is the one feature."""
     if isinstance(output, Mapping):
         return output
-    if len(specs) == 1:
+    if len(specs) == 1 and hasattr(output, "shape"):
         return {specs[0].name: output}
     raise ContractError(
-        f"The module returns a {type(output).__name__} but has the features "
+        f"It returns {_described(output)} but has the features "
         f"{listed(spec.name for spec in specs)}. Let it return a mapping with these names."
     )
+
+
+def _described(output: Any) -> str:
+    if output is None:
+        return "nothing (None)"
+    many = f" of {len(output)}" if isinstance(output, tuple | list) else ""
+    return f"a {type(output).__name__}{many}"
 
 
 def checked(features: Features, specs: tuple[FeatureSpec, ...]) -> Features:
@@ -83,18 +79,6 @@ def checked(features: Features, specs: tuple[FeatureSpec, ...]) -> Features:
                 f"{listed(names)}. Name it there, or do not return it."
             )
     return features
-
-
-def _spec(name: str, shape: tuple[int, ...], height: int) -> FeatureSpec:
-    if len(shape) not in _KINDS:
-        raise ContractError(
-            f"The feature {name!r} has shape {shape}. A feature is a map (B,h,w,C), "
-            "tokens (B,T,C) or a vector (B,C)."
-        )
-    kind = _KINDS[len(shape)]
-    # Padding makes a map a pixel larger or smaller than its stride says, hence the rounding.
-    stride = max(1, round(height / shape[1])) if kind == "map" else None
-    return FeatureSpec(name, kind, shape[-1], stride)
 
 
 # --- modes ------------------------------------------------------------------------------------
@@ -129,6 +113,7 @@ WHOLE = "all"
 
 _SCALES = ("scale", "gamma")
 _SHIFTS = ("b", "bias", "offset", "beta")
+_EMBEDDINGS = ("embed", "token", "posemb", "pos_emb", "position")
 
 
 def nested(tree: PyTree) -> dict[str, Any]:
@@ -155,7 +140,7 @@ def leaf_kind(path: str, every: Collection[str]) -> LeafKind:
     Flax, Haiku and Keras name a layer's parameters alike everywhere, so the last part of a path
     and the parameters beside it tell. Scale and shift of a normalisation layer are both 'norm'."""
     layer, slash, name = path.rpartition("/")
-    if "embedding" in name:
+    if any(word in name for word in _EMBEDDINGS):
         return "embedding"
     scaled = any(f"{layer}{slash}{scale}" in every for scale in _SCALES)
     if name in _SCALES or (name in _SHIFTS and scaled):

@@ -45,14 +45,20 @@ def schedule(config: OptimizerConfig, step: Array, steps: int) -> Array:
 
 
 def transform(
-    config: OptimizerConfig, *, start: int, steps: int, multipliers: PyTree
+    config: OptimizerConfig,
+    *,
+    start: int,
+    steps: int,
+    multipliers: PyTree,
+    decays: PyTree | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """The update rule of one phase.
 
     `start` is the phase's first global step; `multipliers` holds a factor on the learning rate
     per moving leaf. `update` takes `hyper` (`learning_rate`, `weight_decay`) and the global
-    `step`. Weight decay goes to leaves of rank 2 and more (no biases, no norms); it joins the
-    gradient for 'sgd' and 'adam' and is decoupled for 'adamw' (arXiv:1711.05101)."""
+    `step`. Weight decay goes to the leaves that `decays` says (a bool per moving leaf), without it
+    to those of rank 2 and more (no biases, no norms); it joins the gradient for 'sgd' and 'adam'
+    and is decoupled for 'adamw' (arXiv:1711.05101)."""
     clip = optax.clip_by_global_norm(config.clip) if config.clip else optax.identity()
     if config.name == "sgd":
         rule = (
@@ -62,7 +68,8 @@ def transform(
         rule = optax.scale_by_adam()
 
     def decayed(updates: PyTree, params: PyTree, decay: Array) -> PyTree:
-        return jax.tree.map(lambda u, p: u + decay * p if p.ndim > 1 else u, updates, params)
+        chosen = jax.tree.map(lambda p: p.ndim > 1, params) if decays is None else decays
+        return jax.tree.map(lambda u, p, d: u + decay * p if d else u, updates, params, chosen)
 
     def init(params: PyTree) -> Any:
         return clip.init(params), rule.init(params)

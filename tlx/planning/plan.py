@@ -6,7 +6,7 @@ refuses combinations in which something called frozen would still change.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
@@ -19,13 +19,15 @@ from tlx.types import Params, PyTree
 
 class Planned(NamedTuple):
     """A phase made concrete. `trainable`: a bool per leaf; `multipliers`: a factor on the
-    learning rate per moving leaf (None elsewhere); `start`: its first global step."""
+    learning rate per moving leaf (None elsewhere); `start`: its first global step; `decays`: per
+    moving leaf whether weight decay goes to it."""
 
     phase: Phase
     model: Model
     trainable: PyTree
     multipliers: PyTree
     start: int
+    decays: PyTree = None
 
     @property
     def stop(self) -> int:
@@ -88,7 +90,22 @@ def _planned(
             f"would move in it, too."
         )
     frozen = _frozen_prefix(phase, model, group["backbone"], changed)
-    return Planned(phase, model.with_frozen(frozen, phase.norm), trainable, multipliers, start)
+    decays = trees.partition(_decays(model, params), trainable)[0]
+    running = model.with_frozen(frozen, phase.norm)
+    return Planned(phase, running, trainable, multipliers, start, decays)
+
+
+def _decays(model: Model, params: Params) -> PyTree:
+    """Whether weight decay goes to a leaf: to all of rank 2 and more, but to no bias and no norm
+    of the backbone, whose stacks of layers and heads have a higher rank."""
+
+    def of_backbone(path: str, leaf: Any) -> bool:
+        info = model.backbone.leaf(path)
+        return info.kind not in ("bias", "norm") and leaf.ndim - len(info.layers) > 1
+
+    decays = jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+    body = params["backbone"]
+    return {**decays, "backbone": jax.tree.map(of_backbone, trees.paths(body), body)}
 
 
 def _without_norms(model: Model, group: PyTree) -> PyTree:

@@ -19,7 +19,7 @@ from jax import Array
 from tlx.devices.compiled import compiled
 from tlx.model import Model
 from tlx.trees import flat
-from tlx.types import Batch, Features, Variables
+from tlx.types import Batch, Features, LeafInfo, Variables
 
 
 def task_embedding(
@@ -49,10 +49,18 @@ def task_embedding(
     kernels = {}
     for path, leaf in flat(total).items():
         info = model.backbone.leaf(path)
-        if info.kind == "kernel" and leaf.ndim >= 2:
-            kernels[path] = np.moveaxis(np.asarray(leaf, np.float64), info.out, 0)
-    each = [kernel.reshape(len(kernel), -1).mean(1) / count for kernel in kernels.values()]
-    return np.concatenate(each)
+        if info.kind == "kernel" and leaf.ndim - len(info.layers) >= 2:
+            kernels[path] = _by_filter(np.asarray(leaf, np.float64), info)
+    return np.concatenate([kernel.mean(1) / count for kernel in kernels.values()])
+
+
+def _by_filter(kernel: np.ndarray, info: LeafInfo) -> np.ndarray:
+    """(filters, inputs): a filter for every output of every layer; where nobody knows which axes
+    count outputs, the last one does."""
+    out = -1 if info.out is None else info.out
+    axes = (*info.layers, *((out,) if isinstance(out, int) else out))
+    front = np.moveaxis(kernel, axes, range(len(axes)))
+    return front.reshape(int(np.prod(front.shape[: len(axes)])), -1)
 
 
 def _squares(

@@ -38,7 +38,8 @@ class StepProgram(NamedTuple):
         traced = replace(experiment.config.optimizer, learning_rate=1.0, weight_decay=0.0)
         found = (
             experiment.step, self.objective, traced, planned.start, planned.phase.steps,
-            _frozen(planned.multipliers), _frozen(planned.trainable), experiment.mesh,
+            _frozen(planned.multipliers), _frozen(planned.trainable), _frozen(planned.decays),
+            experiment.mesh,
             _frozen(jax.tree.map(_seen, self.arguments)),
         )  # fmt: skip
         try:

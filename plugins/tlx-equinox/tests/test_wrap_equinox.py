@@ -247,3 +247,70 @@ def test_real_runs_on_digits(tmp_path):
     print({name: result["test"] for name, result in results.items()})
     assert results["feature-transfer"]["test"]["accuracy"] > 0.8
     assert results["l2-sp"]["test"]["accuracy"] > 0.8
+
+
+class Block(eqx.Module):
+    dense: eqx.nn.Linear
+
+    def __init__(self, key):
+        self.dense = eqx.nn.Linear(8, 8, key=key)
+
+    def __call__(self, x):
+        return x + jax.vmap(self.dense)(x)
+
+
+class Stacked(eqx.Module):
+    """A stack of three blocks below a scan."""
+
+    stem: eqx.nn.Conv2d
+    blocks: Block
+
+    def __init__(self, key):
+        self.stem = eqx.nn.Conv2d(3, 8, 4, stride=4, key=key)
+        self.blocks = eqx.filter_vmap(Block)(jax.random.split(key, 3))
+
+    def __call__(self, x, *, key):
+        arrays, rest = eqx.partition(self.blocks, eqx.is_array)
+        x = self.stem(x).reshape(8, -1).T
+        return jax.lax.scan(lambda x, layer: (eqx.combine(layer, rest)(x), None), x, arrays)[0]
+
+
+class Keyless(eqx.Module):
+    conv: eqx.nn.Conv2d
+
+    def __init__(self, key):
+        self.conv = eqx.nn.Conv2d(3, 4, 3, key=key)
+
+    def __call__(self, x):
+        return self.conv(x)
+
+
+class Elsewhere(Keyless):
+    norm: eqx.nn.BatchNorm
+
+    def __init__(self, key):
+        super().__init__(key)
+        self.norm = eqx.nn.BatchNorm(4, "devices", mode="batch")
+
+    def __call__(self, x, state, *, key=None):
+        return self.norm(self.conv(x), state)
+
+
+def test_a_stack_of_layers_has_its_axis():
+    backbone = wrap_equinox(Stacked, ("tokens",), INPUTS)
+    assert backbone.leaf("blocks/dense/weight")[1:] == ("kernel", 1, (0,))
+    assert backbone.leaf("blocks/dense/bias")[1:] == ("bias", 0, (0,))
+    assert backbone.leaf("stem/weight")[1:] == ("kernel", 0, ())
+
+
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        (Keyless, r"Equinox module Keyless \(test_wrap_equinox.py, line \d+\).*`\*, key=None`"),
+        (Elsewhere, r"in mode 'train'.*axis_name=\"devices\""),
+        (lambda key: 3, r"test_wrap_equinox.py, line \d+\)"),
+    ],
+)
+def test_what_does_not_run_is_told_when_it_is_wrapped(build, said):
+    with pytest.raises(ContractError, match=said):
+        wrap_equinox(build, ("pooled",), INPUTS)

@@ -7,9 +7,11 @@ that tree. Equinox thinks of one example at a time: every pass is a `vmap` over 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from inspect import isclass
 from typing import Any, Literal, NamedTuple, TypeAlias, final
 
 import equinox as eqx
@@ -18,6 +20,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from tlx import trees
+from tlx.backbones.leaves import NONE, Words, leaf_words, leaves_in_use
+from tlx.backbones.trial import Subject, measured, other_arguments
 from tlx.backbones.wrapping import (
     WHOLE,
     by_name,
@@ -26,7 +30,6 @@ from tlx.backbones.wrapping import (
     leaf_info,
     leaf_infos,
     leaf_kind,
-    measured,
     nested,
     unmeasured,
 )
@@ -65,13 +68,16 @@ def wrap_equinox(
     axis_name: str = "batch",
     modes: tuple[Mode, ...] = MODES,
     dialects: tuple[Dialect, ...] = (),
+    leaves: Mapping[str, Mapping[str, Any]] = NONE,
 ) -> EquinoxBackbone:
     """The module that `build(**options, key=key)` makes (its class will do) as a Backbone; see
     `EquinoxBackbone` for what it must do.
 
     `features` names what it returns, shallow to deep; kind, channels and stride are measured.
-    `modes` are those that it can tell apart. Raises ContractError where the module returns
-    something else than `features`."""
+    `modes` are those that it can tell apart. `leaves` says what cannot be seen of a parameter, by
+    globs over leaf paths: its `kind`, which axes of a kernel count outputs (`out`) and which count
+    `layers`. The module is traced in each mode. Raises ContractError where it does not run or
+    returns something else than `features`."""
     one = EquinoxBackbone(
         build,
         unmeasured(features),
@@ -83,8 +89,22 @@ def wrap_equinox(
         axis_name,
         frozenset(modes),
         dialects,
+        leaf_words(leaves),
     )
-    return replace(one, features=measured(one))
+
+    def advice(error: Exception, mode: Mode | None) -> str:
+        if axis := re.search(r"unbound axis name:?\s*['\"]?(\w+)", str(error)):
+            return f'Say the axis that its batch norms were given: axis_name="{axis[1]}".'
+        method = getattr(build, "stage" if stages else "__call__") if isclass(build) else None
+        takes = {"key": True} if mode is None else other_arguments(method)
+        if takes is None or "key" in takes:
+            return ""
+        return (
+            "It is called as Equinox calls its own layers, module(x, key=key), or "
+            "module(x, state, key=key) where it has state: let it take `*, key=None`."
+        )
+
+    return replace(one, features=measured(one, Subject("Equinox module", build, advice)))
 
 
 class _Parts(NamedTuple):
@@ -131,6 +151,7 @@ class EquinoxBackbone:
     axis_name: str = "batch"
     modes: frozenset[Mode] = frozenset(MODES)
     dialects: tuple[Dialect, ...] = ()
+    words: Words = ()
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -169,7 +190,8 @@ class EquinoxBackbone:
 
     @cached_property
     def _leaves(self) -> Mapping[str, LeafInfo]:
-        return leaf_infos(self._parts.params, self.stages, kind=self._kind, out=0)
+        infos = leaf_infos(self._parts.params, self.stages, kind=self._kind, out=0)
+        return leaves_in_use(self, infos, self.words)
 
     def _kind(self, path: str, every: Collection[str]) -> LeafKind:
         # Equinox calls everything `weight`, so the layer's type tells.

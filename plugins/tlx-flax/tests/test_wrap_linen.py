@@ -124,3 +124,132 @@ def test_a_few_steps_of_training_descend(made):
 def test_wrong_features_are_a_sentence():
     with pytest.raises(ContractError, match="does not return the feature 'deep'"):
         wrap_linen(Net(), ("shallow", "pooled", "deep"), INPUTS)
+
+
+class Scanned(nn.Module):
+    """A stack of three blocks, attention, and embeddings that are no module."""
+
+    axis: int = 0
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        x = nn.Conv(8, (4, 4), strides=4)(x).reshape(len(x), -1, 8)
+        x = x + self.param("where", nn.initializers.normal(0.02), (1, 4, 8))
+        blocks = nn.scan(
+            Block, variable_axes={"params": self.axis}, split_rngs={"params": True}, length=3
+        )
+        x, _ = blocks()(x, None)
+        return nn.MultiHeadDotProductAttention(4)(x, x)
+
+
+class Block(nn.Module):
+    @nn.compact
+    def __call__(self, x, _):
+        return x + nn.Dense(8)(nn.LayerNorm()(x)), None
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_stacked_and_many_headed_kernels_have_their_axes(axis):
+    backbone = wrap_linen(Scanned(axis), ("tokens",), INPUTS)
+    attention = "MultiHeadDotProductAttention_0"
+    found = {
+        path: backbone.leaf(path)[1:]
+        for path in (
+            "ScanBlock_0/Dense_0/kernel", "ScanBlock_0/LayerNorm_0/scale", "where",
+            f"{attention}/query/kernel", f"{attention}/query/bias", f"{attention}/out/kernel",
+            "Conv_0/kernel",
+        )
+    }  # fmt: skip
+    assert [*found.values()] == [
+        ("kernel", -1, (axis,)), ("norm", -1, (axis,)), ("embedding", -1, ()),
+        ("kernel", (1, 2), ()), ("bias", -1, ()), ("kernel", -1, ()), ("kernel", -1, ()),
+    ]  # fmt: skip
+    x = jax.numpy.zeros((2, 8, 8, 3))
+    variables = quick_jit(backbone.init)(KEY, x)
+    outputs = backbone.trace(*variables, x)
+    assert "ScanBlock_0/Dense_0" not in outputs  # which gives three answers
+    assert all(np.isfinite(output).all() for output in outputs.values())
+
+
+class Sowing(nn.Module):
+    """Sows a loss, in each of flax's two ways, and remembers one number."""
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        x = nn.Conv(4, (3, 3), strides=2)(x)
+        self.sow("losses", "each", (x**2).mean())
+        self.sow("losses", "sum", (x**2).mean(), reduce_fn=jax.numpy.add, init_fn=lambda: 0.0)
+        seen = self.variable("memory", "seen", jax.numpy.zeros, ())
+        if train:
+            seen.value = seen.value + 1
+        return x.mean((1, 2)) + 0 * seen.value
+
+
+def test_what_is_sown_is_no_state():
+    backbone = wrap_linen(Sowing(), ("pooled",), INPUTS)
+    x = jax.random.normal(KEY, (4, 8, 8, 3))
+    params, state = quick_jit(backbone.init)(KEY, x)
+    assert set(trees.flat(state)) == {"memory/seen"}
+    for passes in (1, 2):
+        _, state = backbone.apply(params, state, x, rng=KEY, mode="train")
+        assert {path: float(leaf) for path, leaf in trees.flat(state).items()} == {
+            "memory/seen": passes
+        }
+
+
+class Inner(nn.Module):
+    returned: str = "array"
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        x = nn.Conv(4, (3, 3))(x)
+        if self.returned == "noise" and train:
+            x = x + jax.random.normal(self.make_rng("noise"), x.shape)
+        outputs = {
+            "tuple": (x, x), "none": None, "flat": x.reshape(-1), "integer": x.astype(int),
+            "nested": {"pooled": {"a": x}}, "all": x.mean(0),
+        }  # fmt: skip
+        return outputs.get(self.returned, x)
+
+
+class Deterministic(nn.Module):
+    @nn.compact
+    def __call__(self, x, deterministic: bool, use_running_average: bool = True):
+        return nn.Dropout(0.5)(x, deterministic=deterministic)
+
+
+class Plain(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Conv(4, (3, 3))(x)
+
+
+class Larger(nn.Module):
+    """Computes on pictures of another size alone."""
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        return x.reshape(len(x), 16, 16, 3)
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        (Plain(), r"linen module Plain \(test_wrap_linen.py, line \d+\).*'train'.*besides the "
+         r"picture it takes none.*modes=\{\"train\": \{\}, \"eval\": \{\}\}"),
+        (Deterministic(), r"takes deterministic, use_running_average.*\"train\": "
+         r"\{\"deterministic\": False, \"use_running_average\": False\}.*\"tune\": "),
+        (Inner("noise"), r"in mode 'train'.*InvalidRng.*streams=\(\"dropout\", \"noise\"\)"),
+        (Inner("tuple"), r"returns a tuple of 2 but has the features pooled"),
+        (Inner("none"), r"returns nothing \(None\)"),
+        (Inner("nested"), r"'pooled' is a dict\. A feature is an array"),
+        (Inner("flat"), r"'pooled' has shape \(6144,\) for 24 pictures"),
+        (Inner("all"), r"'pooled' has shape \(8, 8, 4\) for 24 pictures"),
+        (Inner("integer"), r"'pooled' holds int32.*floating-point"),
+        (Larger(), r"cannot be made on pictures \(24, 8, 8, 3\)"),
+    ],
+    ids=lambda each: "" if isinstance(each, str) else f"{type(each).__name__}",
+)  # fmt: skip
+def test_what_does_not_run_is_told_when_it_is_wrapped(module, said):
+    with pytest.raises(ContractError, match=f"(?s){said}"):
+        wrap_linen(module, ("pooled",), INPUTS)

@@ -138,3 +138,87 @@ def test_a_parameter_outside_of_all_stages_is_a_sentence():
     backbone = wrap_nnx(Staged, ("bottom",), INPUTS, stages=("bottom",))
     with pytest.raises(ContractError, match=r"belongs to no stage.*one of bottom"):
         backbone.leaf("bottom/layers/0/kernel")
+
+
+class Block(nnx.Module):
+    def __init__(self, rngs):
+        self.dense = nnx.Linear(8, 8, rngs=rngs)
+        self.drop = nnx.Dropout(0.5, rngs=rngs)
+
+    def __call__(self, x):
+        return x + self.drop(self.dense(x))
+
+
+@nnx.split_rngs(splits=3)
+@nnx.vmap(axis_size=3)
+def stacked(rngs):
+    return Block(rngs)
+
+
+class Scanned(nnx.Module):
+    """A stack of three blocks, each with its dropout, and attention."""
+
+    def __init__(self, rngs):
+        self.stem = nnx.Conv(3, 8, (4, 4), strides=4, rngs=rngs)
+        self.blocks = stacked(rngs)
+        self.attention = nnx.MultiHeadAttention(2, 8, decode=False, rngs=rngs)
+        self.where = nnx.Param(jnp.zeros((1, 4, 8)))
+
+    def __call__(self, x):
+        @nnx.scan(in_axes=(0, nnx.Carry), out_axes=nnx.Carry)
+        def through(block, x):
+            return block(x)
+
+        x = self.stem(x).reshape(len(x), 4, 8) + self.where[...]
+        return self.attention(through(self.blocks, x))
+
+
+def test_stacked_and_many_headed_kernels_have_their_axes():
+    backbone = wrap_nnx(Scanned, ("tokens",), INPUTS)
+    paths = "blocks/dense/kernel", "attention/query/kernel", "stem/kernel", "where"
+    assert [backbone.leaf(path)[1:] for path in paths] == [
+        ("kernel", -1, (0,)),
+        ("kernel", (1, 2), ()),
+        ("kernel", -1, ()),
+        ("embedding", -1, ()),
+    ]
+    x = jnp.ones((2, 8, 8, 3))
+    outputs = backbone.trace(*quick_jit(backbone.init)(KEY, x), x)
+    assert {"stem", "attention"} <= set(outputs)
+    assert all(jnp.isfinite(output).all() for output in outputs.values())
+
+
+class Asking(nnx.Module):
+    def __init__(self, rngs):
+        self.dense = nnx.Linear(3, 4, rngs=rngs)
+
+    def __call__(self, x, train):
+        return self.dense(x)
+
+
+class Keyed(nnx.Module):
+    def __init__(self, key):
+        pass
+
+
+class Averaged(nnx.Module):
+    def __init__(self, rngs):
+        self.norm = nnx.BatchNorm(3, axis_name="devices", rngs=rngs)
+
+    def __call__(self, x):
+        return self.norm(x)
+
+
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        (Asking, r"nnx module Asking \(test_wrap_nnx.py, line \d+\).*with the picture alone"),
+        (Keyed, r"cannot be made.*build\(\*\*options, rngs=rngs\)"),
+        (Averaged, r"in mode 'train'.*axis 'devices'.*leave the axis name out"),
+        (lambda rngs: 3, r"test_wrap_nnx.py, line \d+\) cannot be made"),
+        (lambda rngs: 1 / 0, r"ZeroDivisionError: division by zero\."),
+    ],
+)
+def test_what_does_not_run_is_told_when_it_is_wrapped(build, said):
+    with pytest.raises(ContractError, match=said):
+        wrap_nnx(build, ("pooled",), INPUTS)

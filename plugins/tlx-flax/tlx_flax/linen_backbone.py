@@ -6,6 +6,7 @@ mode is said in the words of its own arguments.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,9 +14,13 @@ from typing import Any, final
 
 import jax
 from flax import linen as nn
+from flax.errors import FlaxError
 from jax import Array
+from jax.extend.core import get_opaque_trace_state
 
 from tlx import trees
+from tlx.backbones.leaves import NONE, Words, leaf_words, leaves_in_use
+from tlx.backbones.trial import Subject, call_advice, measured
 from tlx.backbones.wrapping import (
     MOVES,
     WHOLE,
@@ -25,7 +30,6 @@ from tlx.backbones.wrapping import (
     checked,
     leaf_info,
     leaf_infos,
-    measured,
     switched,
     switches,
     unmeasured,
@@ -47,6 +51,7 @@ def wrap_linen(
     modes: Mapping[Mode, Mapping[str, Any]] = MODES,
     streams: tuple[str, ...] = ("dropout",),
     dialects: tuple[Dialect, ...] = (),
+    leaves: Mapping[str, Mapping[str, Any]] = NONE,
 ) -> LinenBackbone:
     """A linen module as a Backbone; see `LinenBackbone` for what it must do.
 
@@ -58,10 +63,23 @@ def wrap_linen(
          "tune": {"deterministic": False, "use_running_average": True},
          "eval": {"deterministic": True, "use_running_average": True}}
 
-    Raises ContractError where the module returns something else than `features`."""
-    pairs = switches(modes)
-    one = LinenBackbone(module, unmeasured(features), inputs, stages, pairs, streams, dialects)
-    return replace(one, features=measured(one))
+    `leaves` says what cannot be seen of a parameter, by globs over leaf paths: its `kind`, which
+    axes of a kernel count outputs (`out`) and which count `layers`. The module is traced in each
+    mode. Raises ContractError where it does not run or returns something else than `features`."""
+    pairs, words = switches(modes), leaf_words(leaves)
+    one = LinenBackbone(
+        module, unmeasured(features), inputs, stages, pairs, streams, dialects, words
+    )
+    called = getattr(type(module), "stage" if stages else "__call__", None)
+
+    def advice(error: Exception, mode: Mode | None) -> str:
+        if stream := re.search(r'needs PRNG for "(\w+)"', str(error)):
+            names = str((*streams, stream[1])).replace("'", '"')
+            return f"Name the random streams that it draws from: streams={names}."
+        return call_advice(called, switched(pairs, mode or "eval"), 2 if stages else 1)
+
+    subject = Subject("linen module", type(module), advice)
+    return replace(one, features=measured(one, subject))
 
 
 @final
@@ -73,7 +91,8 @@ class LinenBackbone:
     arguments of a mode it returns a mapping of features, or an array that is the only one. With
     them it also has a method `stage(name, carry, **arguments) -> (carry, features)`, and the
     submodules of a stage are attributes with the stage's name, made in `setup`. The collection
-    `params` is the parameters, every other collection is state. `streams` are the random streams
+    `params` is the parameters; every other collection that a pass reads is state, and what a
+    module only sows is dropped. `streams` are the random streams
     that it draws from. `dialects` are the tables of names in files of other libraries; without
     one a name in a file is a leaf path already."""
 
@@ -84,6 +103,7 @@ class LinenBackbone:
     arguments: Switches = _FLAX
     streams: tuple[str, ...] = ("dropout",)
     dialects: tuple[Dialect, ...] = ()
+    words: Words = ()
 
     @property
     def modes(self) -> frozenset[Mode]:
@@ -99,7 +119,7 @@ class LinenBackbone:
     def _leaves(self) -> Mapping[str, LeafInfo]:
         # Linen knows its parameters only when it has seen an input; an abstract one will do.
         params, _ = jax.eval_shape(self.init, *abstract_input(self))
-        return leaf_infos(trees.flat(params), self.stages)
+        return leaves_in_use(self, leaf_infos(trees.flat(params), self.stages), self.words)
 
     def leaf(self, path: str) -> LeafInfo:
         """Stage and kind of the parameter at a leaf path relative to the backbone."""
@@ -111,7 +131,38 @@ class LinenBackbone:
         every = dict(self.module.init(rngs, x, **switched(self.arguments, "eval")))
         every = nn.unbox(every)
         params = every.pop("params", {})
-        return Variables(params, every)
+        return Variables(params, {name: every[name] for name in every if name in self._read})
+
+    @cached_property
+    def _read(self) -> frozenset[str]:
+        """The collections that a pass reads, in some mode. What is sown may be left out; what is
+        a variable cannot be made in a pass that must not write it."""
+        _, x = abstract_input(self)
+        rngs = self._rngs(jax.random.key(0), ("params", *self.streams))
+
+        def made(x: Array) -> Any:
+            return nn.unbox(self.module.init(rngs, x, **switched(self.arguments, "eval")))
+
+        every = jax.eval_shape(made, x)
+        others = frozenset(every) - {"params"}
+        return frozenset(name for name in others if self._reads(name, every, x, rngs))
+
+    def _reads(self, name: str, every: Any, x: Any, rngs: Any) -> bool:
+        if name == "batch_stats":
+            return True
+        rest = {other: value for other, value in every.items() if other != name}
+        for mode in self.modes:
+
+            def run(rest: Any, x: Array, mode: Mode = mode) -> Any:
+                mutable = [other for other in rest if other != "params"]
+                arguments = switched(self.arguments, mode)
+                return self.module.apply(rest, x, rngs=rngs, mutable=mutable, **arguments)
+
+            try:
+                jax.eval_shape(run, rest, x)
+            except FlaxError:
+                return True
+        return False
 
     def apply(
         self, params: Params, state: State, x: Array, *, rng: Array, mode: Mode
@@ -145,12 +196,15 @@ class LinenBackbone:
         return carry, features, state
 
     def trace(self, params: Params, state: State, x: Array) -> dict[str, Array]:
-        """What every submodule returns for `x`, by its path, in the order in which they end."""
+        """What every submodule returns for `x`, by its path, in the order in which they end;
+        without those of a stack of layers, which have many answers."""
         outputs: dict[str, Array] = {}
+        outside = get_opaque_trace_state(convention="flax")
 
         def written(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
             output = call(*args, **kwargs)
-            if context.method_name == "__call__" and isinstance(output, Array):
+            here = get_opaque_trace_state(convention="flax") == outside
+            if here and context.method_name == "__call__" and isinstance(output, Array):
                 outputs["/".join(context.module.path)] = output
             return output
 

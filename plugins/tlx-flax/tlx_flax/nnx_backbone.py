@@ -16,8 +16,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
+from jax.extend.core import get_opaque_trace_state
 
 from tlx import trees
+from tlx.backbones.leaves import NONE, Words, leaf_words, leaves_in_use
+from tlx.backbones.trial import Subject, measured
 from tlx.backbones.wrapping import (
     MOVES,
     WHOLE,
@@ -26,7 +29,6 @@ from tlx.backbones.wrapping import (
     checked,
     leaf_info,
     leaf_infos,
-    measured,
     nested,
     switched,
     switches,
@@ -59,18 +61,23 @@ def wrap_nnx(
     modes: Mapping[Mode, Mapping[str, Any]] = MODES,
     dialects: tuple[Dialect, ...] = (),
     cell: int | None = None,
+    leaves: Mapping[str, Mapping[str, Any]] = NONE,
 ) -> NnxBackbone:
     """The module that `build(**options, rngs=rngs)` makes (its class will do) as a Backbone; see
     `NnxBackbone` for what it must do.
 
     `features` names what it returns, shallow to deep; kind, channels and stride are measured.
     `modes` says for each mode which attributes are set on all submodules that have them; leave
-    out a mode that the module cannot tell apart. Raises ContractError where the module returns
-    something else than `features`."""
+    out a mode that the module cannot tell apart. `leaves` says what cannot be seen of a parameter,
+    by globs over leaf paths: its `kind`, which axes of a kernel count outputs (`out`) and which
+    count `layers`. The module is traced in each mode. Raises ContractError where it does not run
+    or returns something else than `features`."""
     pairs = tuple(sorted(options.items()))
     how = switches(modes)
-    one = NnxBackbone(build, unmeasured(features), inputs, pairs, stages, how, dialects, cell)
-    return replace(one, features=measured(one))
+    one = NnxBackbone(
+        build, unmeasured(features), inputs, pairs, stages, how, dialects, cell, leaf_words(leaves)
+    )
+    return replace(one, features=measured(one, Subject("nnx module", build, _advice)))
 
 
 class _Parts(NamedTuple):
@@ -96,7 +103,8 @@ class NnxBackbone:
     Parameters are its `nnx.Param`; all other variables but random streams are state. `dialects`
     are the tables of names in files of other libraries; without one a name in a file is a leaf
     path already. With a `cell` the network can be masked: the module's call, or `stage`, takes one
-    argument more, a `tlx_flax.visible.Visible`, and does with it what `Maskable` demands."""
+    argument more, a `tlx_flax.visible.Visible`, and does with it what `Maskable` demands. Without
+    `words` its leaves are what their names say, and the network is not traced for them."""
 
     build: Callable[..., nnx.Module]
     features: tuple[FeatureSpec, ...]
@@ -106,6 +114,7 @@ class NnxBackbone:
     attributes: Switches = _FLAX
     dialects: tuple[Dialect, ...] = ()
     cell: int | None = None
+    words: Words | None = None
 
     @property
     def modes(self) -> frozenset[Mode]:
@@ -126,7 +135,8 @@ class NnxBackbone:
 
     @cached_property
     def _leaves(self) -> Mapping[str, LeafInfo]:
-        return leaf_infos(map(_name, self._parts.params), self.stages)
+        infos = leaf_infos(map(_name, self._parts.params), self.stages)
+        return infos if self.words is None else leaves_in_use(self, infos, self.words)
 
     def leaf(self, path: str) -> LeafInfo:
         """Stage and kind of the parameter at a leaf path relative to the backbone."""
@@ -223,18 +233,33 @@ class NnxBackbone:
         return nnx.merge(parts.graph[mode], nnx.from_flat_state(flat))
 
 
+def _advice(error: Exception, mode: Mode | None) -> str:
+    if mode is None and "rngs" in str(error):
+        return "It is made as build(**options, rngs=rngs): let it take rngs, and the options."
+    if isinstance(error, TypeError) and "argument" in str(error):
+        return (
+            "An nnx module is called with the picture alone. What tells the modes apart are "
+            "attributes of its layers, such as deterministic and use_running_average, which "
+            "`modes` may name otherwise."
+        )
+    return ""
+
+
 def _write_down(module: nnx.Module, outputs: dict[str, Array]) -> None:
     """Have every submodule write down what it returns, below its path.
 
     nnx has no hooks, and `nnx.capture` forgets the order and changes classes that others share;
-    here the instances, which serve one pass, change to a class of their own."""
+    here the instances, which serve one pass, change to a class of their own. Layers in a stack,
+    which have many answers, write nothing."""
     paths: dict[int, str] = {}
+    outside = get_opaque_trace_state(convention="flax")
 
     @cache
     def writing(kind: Any) -> type:
         def call(self: Any, *args: Any, **kwargs: Any) -> Any:
             output = kind.__call__(self, *args, **kwargs)
-            if isinstance(output, Array):
+            here = get_opaque_trace_state(convention="flax") == outside
+            if here and id(self) in paths and isinstance(output, Array):
                 outputs[paths[id(self)]] = output
             return output
 

@@ -231,3 +231,44 @@ def test_real_runs_on_digits(tmp_path):
     print({name: result["test"] for name, result in results.items()})
     assert results["feature-transfer"]["test"]["accuracy"] > 0.8
     assert results["l2-sp"]["test"]["accuracy"] > 0.8
+
+
+class Stacked(hk.Module):
+    def __call__(self, x, is_training):
+        def block(x):
+            return x + hk.Linear(8)(hk.LayerNorm(-1, True, True)(x))
+
+        x = hk.Conv2D(8, 4, stride=4)(x).reshape(len(x), -1, 8)
+        return hk.experimental.layer_stack(3)(block)(x)
+
+
+class Plain(hk.Module):
+    def __call__(self, x):
+        return hk.Conv2D(4, 3)(x)
+
+
+class Training(hk.Module):
+    def __call__(self, x, training):
+        return hk.Conv2D(4, 3)(x)
+
+
+def test_a_stack_of_layers_has_its_axis():
+    backbone = wrap_haiku(Stacked, ("tokens",), INPUTS)
+    stack = "stacked/__layer_stack_no_per_layer"
+    assert backbone.leaf(f"{stack}/linear/w")[1:] == ("kernel", -1, (0,))
+    assert backbone.leaf(f"{stack}/layer_norm/scale")[1:] == ("norm", -1, (0,))
+    assert backbone.leaf("stacked/conv2_d/w")[1:] == ("kernel", -1, ())
+
+
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        (Plain, r"Haiku module Plain \(test_wrap_haiku.py, line \d+\).*takes none.*modes="),
+        (Training, r"takes training.*modes=\{\"train\": \{\"training\": True\}"),
+        (lambda: lambda x, is_training: (x, x), r"returns a tuple of 2 but has the features"),
+        (lambda: lambda x, is_training: 1 / 0, r"ZeroDivisionError: division by zero\."),
+    ],
+)
+def test_what_does_not_run_is_told_when_it_is_wrapped(build, said):
+    with pytest.raises(ContractError, match=said):
+        wrap_haiku(build, ("pooled",), INPUTS)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from inspect import isclass
 from typing import Any, final
 
 import haiku as hk
@@ -16,6 +17,8 @@ import jax
 from jax import Array
 
 from tlx import trees
+from tlx.backbones.leaves import NONE, Words, leaf_words, leaves_in_use
+from tlx.backbones.trial import Subject, call_advice, measured
 from tlx.backbones.wrapping import (
     WHOLE,
     Switches,
@@ -24,7 +27,6 @@ from tlx.backbones.wrapping import (
     checked,
     leaf_info,
     leaf_infos,
-    measured,
     nested,
     switched,
     switches,
@@ -51,6 +53,7 @@ def wrap_haiku(
     stages: tuple[str, ...] = (),
     modes: Mapping[Mode, Mapping[str, Any]] = MODES,
     dialects: tuple[Dialect, ...] = (),
+    leaves: Mapping[str, Mapping[str, Any]] = NONE,
 ) -> HaikuBackbone:
     """The module that `build(**options)` makes (its class will do) as a Backbone; see
     `HaikuBackbone` for what it must do.
@@ -63,12 +66,20 @@ def wrap_haiku(
          "tune": {"drop": True, "is_training": False},
          "eval": {"drop": False, "is_training": False}}
 
-    Raises ContractError where the module returns something else than `features`."""
-    pairs = tuple(sorted(options.items()))
+    `leaves` says what cannot be seen of a parameter, by globs over leaf paths: its `kind`, which
+    axes of a kernel count outputs (`out`) and which count `layers`. The module is traced in each
+    mode. Raises ContractError where it does not run or returns something else than `features`."""
+    pairs, called = tuple(sorted(options.items())), switches(modes)
     one = HaikuBackbone(
-        build, unmeasured(features), inputs, pairs, stages, switches(modes), dialects
+        build, unmeasured(features), inputs, pairs, stages, called, dialects, leaf_words(leaves)
     )
-    return replace(one, features=measured(one))
+
+    def advice(error: Exception, mode: Mode | None) -> str:
+        method = getattr(build, "stage" if stages else "__call__") if isclass(build) else None
+        first: Mode = "train" if "train" in modes else "eval"
+        return call_advice(method, switched(called, mode or first), 2 if stages else 1)
+
+    return replace(one, features=measured(one, Subject("Haiku module", build, advice)))
 
 
 @final
@@ -91,6 +102,7 @@ class HaikuBackbone:
     stage_names: tuple[str, ...] = ()
     arguments: Switches = _HAIKU
     dialects: tuple[Dialect, ...] = ()
+    words: Words = ()
 
     @property
     def modes(self) -> frozenset[Mode]:
@@ -128,7 +140,8 @@ class HaikuBackbone:
 
     @cached_property
     def _leaves(self) -> Mapping[str, LeafInfo]:
-        return leaf_infos(trees.flat(self._like.params), self.stages, part=_part)
+        infos = leaf_infos(trees.flat(self._like.params), self.stages, part=_part)
+        return leaves_in_use(self, infos, self.words)
 
     def leaf(self, path: str) -> LeafInfo:
         """Stage and kind of the parameter at a leaf path relative to the backbone."""

@@ -17,6 +17,8 @@ import jax
 from jax import Array
 
 from tlx import trees
+from tlx.backbones.leaves import NONE, Words, leaf_words, leaves_in_use
+from tlx.backbones.trial import Subject, measured
 from tlx.backbones.wrapping import (
     WHOLE,
     by_name,
@@ -24,7 +26,6 @@ from tlx.backbones.wrapping import (
     has_mode,
     leaf_info,
     leaf_infos,
-    measured,
     nested,
     unmeasured,
 )
@@ -45,16 +46,19 @@ def wrap_keras(
     options: Mapping[str, Any] = _NONE,
     stages: tuple[str, ...] = (),
     dialects: tuple[Dialect, ...] = (),
+    leaves: Mapping[str, Mapping[str, Any]] = NONE,
 ) -> KerasBackbone:
     """The model that `build(**options)` makes (its class will do) as a Backbone; see
     `KerasBackbone` for what it must do.
 
     `features` names its outputs or, in a Functional or Sequential model, layers, shallow to deep;
-    kind, channels and stride are measured. Raises ContractError where the model has no such
-    output or layer."""
-    pairs = tuple(sorted(options.items()))
-    one = KerasBackbone(build, unmeasured(features), inputs, pairs, stages, dialects)
-    return replace(one, features=measured(one))
+    kind, channels and stride are measured. `leaves` says what cannot be seen of a parameter, by
+    globs over leaf paths: its `kind`, which axes of a kernel count outputs (`out`) and which count
+    `layers`. The model is traced in each mode. Raises ContractError where it does not run, or has
+    no such output or layer."""
+    pairs, words = tuple(sorted(options.items())), leaf_words(leaves)
+    one = KerasBackbone(build, unmeasured(features), inputs, pairs, stages, dialects, words)
+    return replace(one, features=measured(one, Subject("Keras model", build)))
 
 
 @final
@@ -79,6 +83,7 @@ class KerasBackbone:
     options: tuple[tuple[str, Any], ...] = ()
     stage_names: tuple[str, ...] = ()
     foreign: tuple[Dialect, ...] = ()
+    words: Words = ()
 
     @property
     def modes(self) -> frozenset[Mode]:
@@ -112,7 +117,8 @@ class KerasBackbone:
     @cached_property
     def _leaves(self) -> Mapping[str, LeafInfo]:
         stage = self._moving.stage
-        return leaf_infos(stage, self.stages, part=stage.__getitem__)
+        infos = leaf_infos(stage, self.stages, part=stage.__getitem__)
+        return leaves_in_use(self, infos, self.words)
 
     def leaf(self, path: str) -> LeafInfo:
         """Stage and kind of the parameter at a leaf path relative to the backbone."""

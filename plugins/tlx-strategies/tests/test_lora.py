@@ -30,9 +30,10 @@ PRECISE = {"precision": lax.Precision.HIGHEST}
 
 @dataclass(frozen=True)
 class Bare:
-    """A backbone of kernels that are given: name -> (shape, axis of the outputs)."""
+    """A backbone of kernels that are given: name, shape, axes of the outputs, and of layers where
+    there are any."""
 
-    shapes: tuple[tuple[str, tuple[int, ...], int], ...]
+    shapes: tuple[tuple[Any, ...], ...]
     kinds: tuple[tuple[str, str], ...] = field(default=())
 
     inputs = InputSpec()
@@ -40,12 +41,12 @@ class Bare:
     modes = frozenset({"train", "tune", "eval"})
 
     def leaf(self, path):
-        out = next(out for name, _, out in self.shapes if name == path)
-        return LeafInfo("all", dict(self.kinds).get(path, "kernel"), out)
+        axes = next(axes for name, _, *axes in self.shapes if name == path)
+        return LeafInfo("all", dict(self.kinds).get(path, "kernel"), *axes)
 
     def init(self, rng, x):
         params: dict[str, Any] = {}
-        for name, shape, _ in self.shapes:
+        for name, shape, *_ in self.shapes:
             node, (*above, last) = params, name.split("/")
             for key in above:
                 node = node.setdefault(key, {})
@@ -68,6 +69,12 @@ def learnt(strategy, shape, out=-1):
     return params["backbone"]["layer"]["kernel"], factors, whole
 
 
+def matrices(factors, out=-2):
+    """A (...,r) and B (r,m) of a kernel whose outputs are the axis `out` of A."""
+    a, b = (np.asarray(factors[name]) for name in "AB")
+    return a.squeeze(out), b.reshape(-1, b.shape[-1]).T
+
+
 def in_pytorch(x, kernel, factors, scale, groups, **how):
     """x (B,H,W,C); kernels HWIO. W * x + scale * B * (A * x), A for every group by itself."""
 
@@ -75,8 +82,9 @@ def in_pytorch(x, kernel, factors, scale, groups, **how):
         return torch.from_numpy(np.array(array)).permute(*axes)
 
     picture = tensor(x, 0, 3, 1, 2)
-    first = tensor(factors["A"], 3, 2, 0, 1).repeat(groups, 1, 1, 1)
-    second = tensor(factors["B"], 1, 0)[:, :, None, None]
+    a, b = matrices(factors)
+    first = tensor(a, 3, 2, 0, 1).repeat(groups, 1, 1, 1)
+    second = tensor(b, 1, 0)[:, :, None, None]
     conv = torch.nn.functional.conv2d
     base = conv(picture, tensor(kernel, 3, 2, 0, 1), groups=groups, **how)
     down = conv(picture, first, groups=groups, **how)
@@ -112,7 +120,9 @@ def test_a_merged_convolution_is_two_convolutions(groups, size, stride, padding,
 def test_two_convolutions_in_float64():
     """What is left above is rounding."""
     with jax.enable_x64(True):
-        kernel, a, b = (RNG.normal(size=s) for s in ((3, 3, 2, 6), (3, 3, 2, 2), (2, 6)))
+        kernel, a, b = (
+            RNG.normal(size=s) for s in ((3, 3, 2, 6), (3, 3, 2, 1, 2), (1, 1, 1, 6, 2))
+        )
         own = {"A": jnp.asarray(a), "B": jnp.asarray(b)}
         params = {"backbone": {"k": jnp.asarray(kernel)}, "strategy": beside({"backbone/k": own})}
         whole = LoRA(rank=2, alpha=1.0).effective(params)["backbone"]["k"]
@@ -129,7 +139,7 @@ def test_a_merged_dense_layer_is_two_layers():
     kernel, factors, whole = learnt(LoRA(rank=3, alpha=6.0), (10, 7))
     x = RNG.normal(size=(5, 10)).astype(np.float32)
     linear = torch.nn.functional.linear
-    tensors = [torch.from_numpy(np.array(w).T) for w in (kernel, factors["A"], factors["B"])]
+    tensors = [torch.from_numpy(np.array(w).T) for w in (kernel, *matrices(factors))]
     base, first, second = tensors
     given = torch.from_numpy(x)
     theirs = linear(given, base) + 2.0 * linear(linear(given, first), second)
@@ -143,12 +153,12 @@ def test_a_merged_dense_layer_is_two_layers():
 def test_outputs_may_be_on_any_axis(shape, out, rank):
     """Equinox has them in front; a rank as large as a side leaves no doubt which axis it is."""
     kernel, factors, whole = learnt(LoRA(rank=rank, alpha=float(rank)), shape, out)
-    last = np.moveaxis(np.asarray(factors["A"], np.float64), out, -1)
-    expected = np.einsum("...r,ro->...o", last, factors["B"].reshape(rank, -1))
+    a, b = matrices(factors, out - 1 if out < 0 else out)
+    expected = np.einsum("...r,ro->...o", a.astype(np.float64), b)
     difference = np.moveaxis(np.asarray(whole - kernel, np.float64), out, -1)
     np.testing.assert_allclose(difference, expected, rtol=1e-4, atol=1e-6)
     matrix = difference.reshape(-1, shape[out])
-    assert np.linalg.matrix_rank(matrix, tol=1e-4) == rank == factors["A"].shape[out]
+    assert np.linalg.matrix_rank(matrix, tol=1e-4) == rank == factors["A"].shape[-1]
 
 
 def test_it_starts_at_the_source_to_the_bit():
@@ -204,16 +214,16 @@ def test_the_gradient_is_the_low_rank_one():
 
     low, high = slopes(own)
     for stage in ("stage1", "stage2"):
-        a, b = own[stage]["conv"]["kernel"].values()
+        a, b = matrices(own[stage]["conv"]["kernel"])
         g = np.asarray(high[stage]["conv"]["kernel"], np.float64).reshape(-1, b.shape[1])
-        found = low[stage]["conv"]["kernel"]
-        np.testing.assert_allclose(found["B"], 1.5 * a.reshape(-1, 2).T @ g, rtol=1e-3, atol=1e-6)
+        for_a, for_b = matrices(low[stage]["conv"]["kernel"])
+        np.testing.assert_allclose(for_b, 1.5 * a.reshape(-1, 2).T @ g, rtol=1e-3, atol=1e-6)
         slope = (1.5 * g @ b.T).reshape(a.shape)
-        np.testing.assert_allclose(found["A"], slope, rtol=1e-3, atol=1e-6)
+        np.testing.assert_allclose(for_a, slope, rtol=1e-3, atol=1e-6)
 
 
 def test_kernels_keep_their_type():
-    own = {"A": jnp.ones((4, 1)), "B": jnp.ones((1, 3))}
+    own = {"A": jnp.ones((4, 1, 1)), "B": jnp.ones((1, 3, 1))}
     params = {"backbone": {"k": jnp.ones((4, 3), jnp.bfloat16)}, "strategy": {"k": own}}
     used = added(params, lambda shape, factors: product(factors))
     assert used["backbone"]["k"].dtype == jnp.bfloat16
@@ -224,7 +234,38 @@ def test_kernels_keep_their_type():
     ("shape", "out", "rank"), [((3, 3, 4, 8), 3, 8), ((1, 1, 4, 8), 3, 4), ((3, 3, 9, 1), 3, 1)]
 )
 def test_own_rank(shape, out, rank):
-    assert own_rank(Kernel(shape, "float32", out)) == rank
+    assert own_rank(Kernel(shape, "float32", (out,))) == rank
+
+
+def test_layers_and_heads_have_factors_of_their_own():
+    """A stack of kernels is that many matrices; a kernel of heads is one."""
+    shapes = (("stack", (5, 12, 8), -1, (0,)), ("behind", (12, 5, 8), -1, (1,)),
+              ("query", (12, 4, 2), (1, 2), ()), ("out", (4, 3, 6), -1, ()))  # fmt: skip
+    model = Model(Bare(shapes), None, InputSpec())
+    params, _ = model.init(KEY, HERE.batch)
+    strategy = LoRA(rank=2, alpha=2.0)
+    own = strategy.init(KEY, model, HERE.batch).params
+    drawn = np.asarray(own["stack"]["A"])
+    assert drawn.shape == (5, 12, 1, 2)
+    assert own["stack"]["B"].shape == (5, 1, 8, 2)
+    assert len(np.unique(drawn[:, 0, 0, 0])) == 5
+    np.testing.assert_allclose(own["query"]["A"].std() * np.sqrt(12), 1, rtol=0.5)
+    own = jax.tree.map(lambda leaf: leaf + RNG.normal(size=leaf.shape).astype("f4"), own)
+    used = strategy.effective({**params, "strategy": own})["backbone"]
+    change = {name: np.asarray(used[name] - params["backbone"][name]) for name in used}
+    ranks = np.linalg.matrix_rank(change["stack"], tol=1e-4)
+    assert ranks.tolist() == [2] * 5
+    assert np.linalg.matrix_rank(change["stack"].reshape(60, 8), tol=1e-4) == 8
+    ranks = np.linalg.matrix_rank(np.moveaxis(change["behind"], 1, 0), tol=1e-4)
+    assert ranks.tolist() == [2] * 5
+    assert np.linalg.matrix_rank(change["query"].reshape(12, 8), tol=1e-4) == 2
+    assert np.linalg.matrix_rank(change["out"].reshape(12, 6), tol=1e-4) == 2
+
+
+def test_axes_that_nobody_knows_are_asked_for():
+    model = Model(Bare((("odd", (5, 12, 8), None, ()),)), None, InputSpec())
+    with pytest.raises(ConfigError, match=r'odd \(5, 12, 8\) cannot be seen.*leaves=\{"odd": '):
+        LoRA().init(KEY, model, HERE.batch)
 
 
 def test_refusals():

@@ -88,14 +88,17 @@ class NormsOf:
 
 
 def _window(kernel: Kernel) -> tuple[int, ...]:
-    """The axes over which a convolution slides: behind the channels if its outputs come first,
-    else in front."""
-    return (2, 3) if kernel.out == 0 else (0, 1)
+    """The axes over which a convolution of pictures slides: behind the channels if its outputs
+    come first, else in front. None where the kernel is no such convolution."""
+    own = [axis for axis in range(len(kernel.shape)) if axis not in kernel.layers]
+    if len(own) != 4 or len(kernel.out) != 1:
+        return ()
+    return tuple(own[2:] if kernel.out == (own[0],) else own[:2])
 
 
 def _has_centre(kernel: Kernel) -> bool:
     """Whether it is a convolution of pictures with an odd window larger than 1x1."""
-    sides = [kernel.shape[axis] for axis in _window(kernel)] if len(kernel.shape) == 4 else []
+    sides = [kernel.shape[axis] for axis in _window(kernel)]
     return any(side > 1 for side in sides) and all(side % 2 for side in sides)
 
 

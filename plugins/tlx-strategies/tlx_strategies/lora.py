@@ -30,10 +30,11 @@ class LoRA:
     """Train the factors A and B of kernels of the backbone, and the head; keep all else.
 
     For a kernel that maps n inputs (of a convolution: those under its window, of one group) to m
-    outputs, A is n x r and B is r x m. A convolution becomes the sum of itself and of a convolution
-    A to r channels, with the same window, stride, padding and groups, followed by the 1x1
-    convolution B; the groups share A and each has its columns of B. A is random, normal with
-    variance 1/n, and B is 0, so that training starts at the source.
+    outputs, A is n x r and B is r x m; in a stack of layers each has its own.
+    A convolution becomes the sum of itself and of a convolution A to r channels, with the same
+    window, stride, padding and groups, followed by the 1x1 convolution B; the groups share A and
+    each has its columns of B. A is random, normal with variance 1/n, and B is 0, so that training
+    starts at the source.
 
     Args:
         rank: r. At most n and m of every target: of that rank the kernel is itself.
@@ -64,10 +65,12 @@ class LoRA:
             )
 
     def init(self, rng: Array, model: Model, batch: Batch) -> Variables:
-        """The factors: for a kernel whose axis `out` counts its outputs, A (...,r,...) has r in
-        that axis, and B (r,m,1,...) a 1 for every axis after it.
+        """The factors, each with the axes of the kernel and r behind them: A has a 1 in the place
+        of outputs and B in that of inputs. An axis that counts layers is in both, so each layer
+        has factors of its own.
 
-        Raises ConfigError where a target has a lower rank of its own, or a glob matches none."""
+        Raises ConfigError where a target has a lower rank of its own, where nobody knows its
+        outputs, or a glob matches none."""
         chosen = targeted(kernels(model, batch), self.targets)
         if not chosen:
             raise ConfigError(
@@ -94,13 +97,13 @@ class LoRA:
         )
 
     def _factors(self, rng: Array, kernel: Kernel) -> dict[str, Array]:
-        shape, dtype, out = kernel
-        inputs = math.prod(shape) // shape[out]
-        first = jax.random.normal(rng, (*shape[:out], self.rank, *shape[out + 1 :]), dtype)
-        ones = (1,) * (len(shape) - out - 1)
+        shape, dtype, out, layers = kernel
+        axes = range(len(shape))
+        first = [1 if axis in out else shape[axis] for axis in axes]
+        second = [shape[axis] if axis in out + layers else 1 for axis in axes]
         return {
-            "A": first / math.sqrt(inputs),
-            "B": jnp.zeros((self.rank, shape[out], *ones), dtype),
+            "A": jax.random.normal(rng, (*first, self.rank), dtype) / math.sqrt(kernel.inputs),
+            "B": jnp.zeros((*second, self.rank), dtype),
         }
 
     def effective(self, params: Params) -> Params:
@@ -116,13 +119,12 @@ class LoRA:
 
 def own_rank(kernel: Kernel) -> int:
     """The rank that a kernel can have as a matrix from its inputs to its outputs."""
-    return min(kernel.shape[kernel.out], math.prod(kernel.shape) // kernel.shape[kernel.out])
+    return min(kernel.inputs, kernel.outputs)
 
 
 def product(factors: Mapping[str, Array]) -> Array:
     """A·B with the shape of the kernel, in full precision: it is small, and becomes a weight."""
     first, second = factors["A"], factors["B"]
-    out = first.ndim - second.ndim + 1  # as many axes after the outputs' as B has ones
-    columns = second.reshape(second.shape[:2])
-    whole = jnp.tensordot(first, columns, (out, 0), precision=jax.lax.Precision.HIGHEST)
-    return jnp.moveaxis(whole, -1, out)
+    axes = list(range(first.ndim))
+    precise = jax.lax.Precision.HIGHEST
+    return jnp.einsum(first, axes, second, axes, axes[:-1], precision=precise)
