@@ -213,7 +213,8 @@ def assemble(config: RunConfig, then: Begun | None = None) -> Experiment:
     data = targets.open_source(config.data, config.head)
     info = data.info
     parts = splitting.cut(data, config.data, then)
-    own_head = config.head and label_refusals.fitted(config.head, info, parts.train.labels)
+    kept, labels = targets.kept_options(config.weights, weights), parts.train.labels
+    own_head = config.head and label_refusals.fitted(config.head, info, labels, kept)
     refusals.classes(parts, info, config.head)
     head_of = partial(targets.head_over, config.head)
     head = targets.head_over(own_head, len(info.classes)) if own_head else None

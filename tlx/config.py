@@ -51,7 +51,7 @@ _KINDS = {
 }
 _OF_PART = ("name", "out", *PARTS)
 """Keys that a stage or a variant does not lay over the run."""
-OFFERED = {"head": ("classes",)}
+OFFERED = {"head": ("classes", "outputs", "names", "mean", "std"), "data": ("label_kind",)}
 """Options that the core fills in where the run file does not: table -> names."""
 
 

@@ -15,6 +15,7 @@ from tlx.contracts.outside import Architected as Architected
 from tlx.contracts.outside import Augmentation as Augmentation
 from tlx.contracts.outside import DataSource as DataSource
 from tlx.contracts.outside import KeepsPlaces as KeepsPlaces
+from tlx.contracts.outside import KnowsHead as KnowsHead
 from tlx.contracts.outside import Labelled as Labelled
 from tlx.contracts.outside import Mixes as Mixes
 from tlx.contracts.outside import Named as Named
@@ -195,6 +196,15 @@ class Head(Protocol):
 
     def report(self, totals: Mapping[str, Any]) -> Mapping[str, float]:
         """Metrics from the summed measures; holds the metric that `selection` names."""
+        ...
+
+
+@runtime_checkable
+class Standardises(Protocol):
+    """Optional for a Head: what it learns is in other units than the labels."""
+
+    def in_units(self, params: Params) -> Params:
+        """Parameters of the head whose outputs are in the labels' units, for other libraries."""
         ...
 
 

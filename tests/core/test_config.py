@@ -22,6 +22,7 @@ from tlx.config import (
     WeightsConfig,
 )
 from tlx.errors import ConfigError
+from tlx.run_file import overrides
 
 SMALL = {"name": "small", "data": "digits", "backbone": "resnet20"}
 
@@ -540,3 +541,12 @@ def test_a_wrong_name_is_reported_beside_a_wrong_value():
     assert "epochs: " in said
     assert "backbone: No backbone 'no-such-network' is installed." in said
     assert "divergence.0: No divergence 'no-such-distance' is installed." in said
+
+
+@pytest.mark.parametrize(
+    "text", ["divergence.mine.name=l2_sp", "divergence.0=l2_sp", 'divergence.mine={name="l2_sp"}']
+)
+def test_a_divergence_that_is_exchanged_keeps_its_label_and_its_source(text):
+    entry = {"name": "l2", "label": "mine", "source": "old", "weight": 0.1, "eps": 3}
+    table = overrides.apply_sets({"divergence": [entry]}, [text])
+    assert table == {"divergence": [{"label": "mine", "source": "old", "name": "l2_sp"}]}

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from tlx_data.arrays import Arrays
 
 import tlx
 from tlx import cli, registry
@@ -186,6 +187,66 @@ def test_other_pictures_may_have_other_classes(folder):
 def test_a_few_of_many(folder):
     found = checked(folder, limit=9)
     assert (found.looked, found.pictures) == (9, 36)
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    """A table of 20 pictures with two numbers, of which one is far off, and two tags."""
+    rows = ["image,price,age,tags"]
+    for number in range(20):
+        shade = np.random.default_rng(number).integers(0, 255, (8, 8, 3), np.uint8)
+        Image.fromarray(shade).save(tmp_path / f"{number}.png")
+        price = -999 if number == 3 else 1000 + 10 * number
+        rows.append(f"{number}.png,{price},{20 + number},{'cat|dog' if number % 2 else 'cat'}")
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    return str(tmp_path / "t.csv")
+
+
+def test_targets_of_a_regression_are_summed_up_and_odd_ones_named(labelled, capsys):
+    assert (
+        cli.main(
+            [
+                "data",
+                "check",
+                labelled,
+                "--head",
+                "regression",
+                "--set",
+                'data.label=["price", "age"]',
+            ]
+        )
+        == 0
+    )
+    printed = capsys.readouterr().out
+    for row in ("price mean", "price least", "age std", "age most"):
+        assert f"\n{row} " in printed
+    assert "1 of the prices is far from all others" in printed
+    assert "3.png (-999)" in printed
+    cli.main(["data", "check", labelled, "--set", "head=regression", "data.label=age", "--json"])
+    targets = json.loads(capsys.readouterr().out)["targets"]
+    assert list(targets) == ["age"]
+    assert set(targets["age"]) == {"train", "val", "test"}
+
+
+def test_several_labels_of_a_picture_are_counted_by_class(labelled, capsys, tmp_path):
+    args = [labelled, "--head", "multilabel", "--set", "data.label=tags"]
+    assert cli.main(["data", "check", *args, "--sheet", str(tmp_path / "sheet.png")]) == 0
+    printed = capsys.readouterr().out
+    counts = {line.split()[0]: [*map(int, line.split()[1:4])] for line in printed.splitlines()[1:4]}
+    assert sum(counts["cat"]) == sum(counts["all"]) == 20
+    assert sum(counts["dog"]) == 10
+
+
+def test_a_picture_with_two_targets_is_named(tmp_path):
+    shade = np.random.default_rng(0).integers(0, 255, (3, 8, 8, 3), np.uint8)
+    images = shade[[0, 0, 1]]
+    split = Arrays(images, np.asarray([1.5, 2.5, 3], np.float32))
+    other = Arrays(shade[2:], np.asarray([2.0], np.float32))
+    parts = {"train": split, "val": other, "test": other}
+    found = check({k: Subset(v, np.arange(len(v)), k) for k, v in parts.items()}, ())
+    text = next(f for f in found.findings if "two labels" in f.text)
+    assert text.level == "error"
+    assert text.files == ("train[0] (1.5) and train[1] (2.5)",)
 
 
 def test_the_command_prints_a_table_and_draws_a_sheet(folder, tmp_path, capsys):

@@ -1,6 +1,7 @@
 """Sources ranked for a target: the numbers of the table, the words beside it, the command."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from tlx import cli
 from tlx.errors import ConfigError, DataError
 from tlx.selection import candidates, rank_table, source_words
 from tlx.selection.ranking import pictures_of
+from tlx.selection.trained_on import trained_on
 from tlx.testing import toys
 
 TOY = f"{toys.__file__}:ToyBackbone"
@@ -165,6 +167,15 @@ def test_a_run_that_was_trained_on_the_target_is_told(ran, monkeypatch):
     monkeypatch.chdir(ran.parent)
     (note,) = tlx.rank("other.npz", ["source"], scores=["size"])["notes"]
     assert note.startswith("The run source was trained on these data")
+
+
+def test_a_run_without_a_head_has_seen_no_labels(ran, monkeypatch):
+    monkeypatch.chdir(ran.parent)
+    text = Path("source/run.toml").read_text().replace('name = "softmax"', 'name = "none"')
+    Path("blind").mkdir()
+    Path("blind/run.toml").write_text(f'head = "none"\n{text[: text.index("[head]")]}')
+    (note,) = trained_on("other.npz", ["blind"])
+    assert note.startswith("The run blind has learnt from these pictures, without their labels")
 
 
 def test_another_target_is_no_reason_for_a_note(ranked):

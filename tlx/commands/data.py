@@ -16,6 +16,7 @@ def add(verb: Callable[..., argparse.ArgumentParser]) -> None:
     below = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
     made = verb("check", check, below)
     made.add_argument("source", metavar="SOURCE", help="a folder, an .npz file or a reference")
+    made.add_argument("--head", metavar="NAME", help="what labels are for (default: as they look)")
     made.add_argument("--backbone", metavar="NAME", help="whose expectations to hold them against")
     made.add_argument("--weights", metavar="W", help="the same of weights, for that backbone")
     made.add_argument("--sheet", metavar="FILE.png", help="draw pictures of every class")
@@ -33,25 +34,34 @@ def data(args: argparse.Namespace) -> None:
 
 def check(args: argparse.Namespace) -> None:
     """Read every picture and say what is wrong: unreadable, in two splits, in two classes."""
-    from tlx import config, registry
-    from tlx.data import data_check, splits
+    from tlx import config
+    from tlx.data import data_check, splits, targets
     from tlx.errors import DataError
     from tlx.reporting.wording import aligned, as_json
     from tlx.run_file import finetune
 
     written = finetune.table(args.source, backbone=args.backbone, weights=args.weights)
-    table = config.parse(config.apply_sets(written, args.set))
-    source = registry.build("datasets", table.data.name, table.data.options)
+    written = config.apply_sets(written | ({"head": args.head} if args.head else {}), args.set)
+    table = config.parse(written)
+    source = targets.open_source(table.data, table.head if "head" in written else None)
     cut, classes = splits.cut(source, seed=0), source.info.classes
     canvas, inputs = _expected(table, source.info) if args.backbone else (None, None)
     parts = cut.parts
-    found = data_check.check(parts, classes, canvas=canvas, inputs=inputs, limit=args.limit)
+    numbers = source.info.numbers
+    found = data_check.check(
+        parts, classes, canvas=canvas, inputs=inputs, limit=args.limit, numbers=numbers
+    )
     if args.json:
         print(as_json({**found._asdict(), "findings": [f._asdict() for f in found.findings]}))
     else:
         every = tuple(found.counts)
         rows: list[tuple[str, ...]] = [("", *every)]
-        rows += [(name, *(f"{found.counts[split][name]:,}" for split in every)) for name in classes]
+        rows += [
+            (name, *(f"{found.counts[split][name]:,}" for split in every))
+            for name in classes
+            if all(name in found.counts[split] for split in every)
+        ]
+        rows += _target_rows(found.targets, every)
         rows.append(("all", *(f"{len(part):,}" for part in parts.values())))
         print(aligned(rows), *cut.notes, "", sep="\n")
         for finding in found.findings:
@@ -68,6 +78,16 @@ def check(args: argparse.Namespace) -> None:
     if wrong := len(found.errors()):
         what = "1 error makes" if wrong == 1 else f"{wrong} errors make"
         raise DataError(f"{what} a result on these data wrong; see above.")
+
+
+def _target_rows(targets: Any, splits: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Mean, spread and range of each target by split."""
+    rows = []
+    for name, of in targets.items():
+        for what in ("mean", "std", "least", "most"):
+            cells = (f"{getattr(of[s], what):,.6g}" if s in of else "-" for s in splits)
+            rows.append((f"{name} {what}", *cells))
+    return rows
 
 
 def _expected(table: Any, info: Any) -> tuple[tuple[int, int], Any]:

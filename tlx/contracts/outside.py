@@ -123,6 +123,16 @@ class Architected(Protocol):
 
 
 @runtime_checkable
+class KnowsHead(Protocol):
+    """Optional for a WeightSource: which head its numbers belong to."""
+
+    @property
+    def head(self) -> tuple[str, Mapping[str, Any]] | None:
+        """The reference of the head and its options; None where there is none."""
+        ...
+
+
+@runtime_checkable
 class Writes(Protocol):
     """Optional for a WeightSource: its format can be written, too (`tlx export`)."""
 

@@ -19,6 +19,7 @@ import numpy as np
 from tlx.data.input_check import oddities
 from tlx.data.look_alikes import Print, pairs, print_of
 from tlx.data.splits import Subset, are_classes
+from tlx.data.target_check import Target, are_targets, check_targets, summarise_targets
 from tlx.errors import TlxError, listed
 from tlx.types import InputSpec
 
@@ -49,12 +50,13 @@ class Finding(NamedTuple):
 
 class Checked(NamedTuple):
     """The findings, gravest first; how many pictures each split has of each class; how many
-    pictures were looked at, of how many."""
+    pictures were looked at, of how many; what targets of a regression are, by name and split."""
 
     findings: tuple[Finding, ...]
     counts: Mapping[str, Mapping[str, int]]
     looked: int
     pictures: int
+    targets: Mapping[str, Mapping[str, Target]] = {}
 
     def errors(self) -> tuple[Finding, ...]:
         """Those that make a result wrong, or none possible."""
@@ -79,10 +81,12 @@ def check(
     canvas: tuple[int, int] | None = None,
     inputs: InputSpec | None = None,
     limit: int | None = None,
+    numbers: tuple[str, ...] = (),
 ) -> Checked:
-    """Look at the pictures of a run's splits, `train`, `val` and `test`; of other parts only
-    whether they can be read. At `limit` of them at most, spread evenly; with `inputs` and the size
-    (H,W) that they get, whether they look as a network expects them."""
+    """Look at the pictures of a run's splits, `train`, `val` and `test`, and at their labels, of
+    which targets are called `numbers`; of other parts only whether they can be read. At `limit` of
+    them at most, spread evenly; with `inputs` and the size (H,W) that they get, whether they look
+    as a network expects them."""
     total = sum(map(len, parts.values()))
     looks = [look for name, part in parts.items() for look in _looks(name, part, total, limit)]
     counts = {name: counts_of(parts[name], classes) for name in SPLITS}
@@ -92,12 +96,18 @@ def check(
         *_contradictions(looks, classes),
         *_flat(looks),
         *_one_sided(counts),
-        *_alone(counts["train"]),
+        *(_alone(counts["train"]) if parts["train"].labels.ndim == 1 else ()),
     ]
+    own = {name: parts[name] for name in SPLITS}
+    targets = {}
+    if are_targets(parts["train"].labels, classes):
+        targets = summarise_targets(own, numbers)
+        found += [Finding(level, text, _few(files)) for level, text, files in
+                  check_targets(own, numbers)]  # fmt: skip
     if canvas is not None and inputs is not None and not any(look.fault for look in looks):
         found += [Finding("warning", text) for text in oddities(parts["train"], canvas, inputs)]
     found.sort(key=lambda finding: finding.level)
-    return Checked(tuple(found), counts, len(looks), total)
+    return Checked(tuple(found), counts, len(looks), total, targets)
 
 
 def _looks(name: str, part: Subset, total: int, limit: int | None) -> Iterator[_Look]:
@@ -148,18 +158,23 @@ def _contradictions(looks: Sequence[_Look], classes: tuple[str, ...]) -> Iterato
     """The same picture, under two labels or more than once in a split."""
     same: dict[bytes, list[_Look]] = {}
     for look in looks:
-        if look.print and look.split in SPLITS and np.ndim(look.label) == 0 and classes:
+        if (
+            look.print
+            and look.split in SPLITS
+            and look.label is not None
+            and np.ndim(look.label) < 2
+        ):
             same.setdefault(look.print.digest, []).append(look)
     groups = [each for each in same.values() if len(each) > 1 and not each[0].flat]
     odd = [first for each in groups if len(first := _first_by(each, "label")) > 1]
     if odd:
         names = [
-            " and ".join(f"{look.name} ({classes[int(look.label)]})" for look in first.values())
+            " and ".join(f"{look.name} ({_said(look.label, classes)})" for look in first.values())
             for first in odd
         ]
-        yield Finding(
-            "error", f"{_many(odd, 'picture')} {_are(odd)} in two classes at once.", _few(names)
-        )
+        one = are_classes(np.asarray([looks[0].label]), classes)
+        what = f"{_are(odd)} in two classes at once" if one else f"{_have(odd)} two labels"
+        yield Finding("error", f"{_many(odd, 'picture')} {what}.", _few(names))
     # Of a picture that is in two splits as well, the two that are in one of them.
     twice = [
         (first[look.split], look)
@@ -179,8 +194,20 @@ def _first_by(looks: Sequence[_Look], field: Literal["label", "split"]) -> dict[
     found: dict[Any, _Look] = {}
     for look in looks:
         value = getattr(look, field)
-        found.setdefault(value if isinstance(value, str) else int(value), look)
+        key = value if isinstance(value, str) else tuple(np.ravel(value).tolist())
+        found.setdefault(key, look)
     return found
+
+
+def _said(label: Any, classes: tuple[str, ...]) -> str:
+    """A label in words: its class, those that apply, or its numbers."""
+    numbers = np.ravel(label).tolist()
+    if classes and np.ndim(label) == 0:
+        return classes[int(numbers[0])]
+    if classes:
+        names = [name for name, there in zip(classes, numbers, strict=True) if there]
+        return listed(names, "none")
+    return listed([f"{number:g}" for number in numbers])
 
 
 def _flat(looks: Sequence[_Look]) -> Iterator[Finding]:
@@ -211,15 +238,23 @@ def _alone(counts: Mapping[str, int]) -> Iterator[Finding]:
 
 
 def counts_of(part: Subset, classes: tuple[str, ...]) -> dict[str, int]:
-    """Examples of each class; nothing where labels are no classes."""
-    if not are_classes(part.labels, classes):
+    """Examples of each class, of which an example may have several; nothing for other labels."""
+    labels = part.labels
+    if classes and labels.ndim == 2 and labels.shape[1] == len(classes):
+        counts = (labels != 0).sum(0)
+    elif are_classes(labels, classes):
+        counts = np.bincount(labels, minlength=len(classes))
+    else:
         return {}
-    counts = np.bincount(part.labels, minlength=len(classes))
     return dict(zip(classes, counts.tolist(), strict=True))
 
 
 def _many(things: Sequence[Any], one: str, many: str | None = None) -> str:
     return f"{len(things):,} {one if len(things) == 1 else many or one + 's'}"
+
+
+def _have(things: Sequence[Any]) -> str:
+    return "has" if len(things) == 1 else "have"
 
 
 def _are(things: Sequence[Any]) -> str:

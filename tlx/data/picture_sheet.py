@@ -59,6 +59,9 @@ def pictures(part: Subset, classes: Sequence[str]) -> dict[str, list[np.ndarray]
 
 def _rows(part: Subset, classes: Sequence[str]) -> list[tuple[str, list[int]]]:
     labels = part.labels
+    if classes and labels.ndim == 2 and labels.shape[1] == len(classes):
+        several = ((name, np.flatnonzero(labels[:, k])) for k, name in enumerate(classes[:ROWS]))
+        return [(name, _spread(places)) for name, places in several]
     if not are_classes(labels, tuple(classes)):
         return [(part.name, _spread(np.arange(len(part))))]
     found = ((name, np.flatnonzero(labels == k)) for k, name in enumerate(classes[:ROWS]))

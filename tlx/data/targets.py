@@ -7,14 +7,15 @@ training split say: how many classes or numbers there are, and the numbers' mean
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, get_args
 
 import numpy as np
 
 from tlx import registry
-from tlx.config import DataConfig
-from tlx.protocols import DataSource, Head
+from tlx.config import DataConfig, WeightsConfig
+from tlx.protocols import DataSource, Head, KnowsHead, WeightSource
 from tlx.run_file.run_config import Part
 from tlx.types import DataInfo, LabelKind
 
@@ -40,9 +41,13 @@ def open_source(data: DataConfig, head: Part | None) -> DataSource:
     return registry.build("datasets", data.name, data.options, given)
 
 
-def fitted_head(head: Part, info: DataInfo, labels: np.ndarray) -> Part:
+def fitted_head(
+    head: Part, info: DataInfo, labels: np.ndarray, kept: Mapping[str, Any] | None = None
+) -> Part:
     """The head with what numbers (N,) or (N,K) of the training split say of it among its options;
-    those that a run file sets itself stay. An output that never varies has a `std` of 1."""
+    those that a run file sets itself stay. An output that never varies has a `std` of 1. With a
+    head that is `kept` from a file, its options say what its numbers were divided by, if
+    anything."""
     if info.classes or not np.issubdtype(labels.dtype, np.number):
         return head
     columns = labels.reshape(len(labels), -1).astype(np.float64)
@@ -53,9 +58,19 @@ def fitted_head(head: Part, info: DataInfo, labels: np.ndarray) -> Part:
         "mean": tuple(columns.mean(0).tolist()),
         "std": tuple(np.where(std > 0, std, 1.0).tolist()),
     }
+    if kept is not None:
+        found |= {"mean": 0.0, "std": 1.0} | {k: kept[k] for k in ("mean", "std") if k in kept}
     known = {option.name for option in registry.schema(registry.load("heads", head.name))}
     fitting = {key: found[key] for key in FITTED if key in known}
     return Part(head.name, fitting | dict(head.options))
+
+
+def kept_options(weights: WeightsConfig | None, source: WeightSource | None) -> Any:
+    """The options of the head that a run keeps from its weights; None where it begins anew."""
+    if weights is None or weights.head != "keep":
+        return None
+    found = source.head if isinstance(source, KnowsHead) else None
+    return found[1] if found else {}
 
 
 def head_over(head: Part | None, classes: int, outputs: int | None = None) -> Head:

@@ -27,11 +27,12 @@ MEANS = {
 HEADS = {"class": "softmax", "multilabel": "multilabel", "number": "regression"}
 
 
-def fitted(head: Part, info: DataInfo, labels: np.ndarray) -> Part:
-    """The head with what the labels of the training split say of it, where they fit it."""
+def fitted(head: Part, info: DataInfo, labels: np.ndarray, kept: Any = None) -> Part:
+    """The head with what the labels of the training split say of it, where they fit it; `kept` as
+    for `fitted_head`."""
     refuse_labels(head, info, labels)
     refuse_same(info, labels)
-    return fitted_head(head, info, labels)
+    return fitted_head(head, info, labels, kept)
 
 
 def refuse_labels(head: Part, info: DataInfo, labels: np.ndarray) -> None:

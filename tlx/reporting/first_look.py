@@ -14,7 +14,7 @@ from tlx.data.data_check import Finding, check
 from tlx.errors import DataError
 from tlx.files.cache_folder import cache_folder
 
-FORM = 1
+FORM = 2
 """Of what is kept; another one is looked at anew."""
 
 
@@ -35,7 +35,8 @@ def first_look(experiment: Experiment) -> tuple[str, ...]:
     try:
         said = [str(text) for text in json.loads(kept.read_text(encoding="utf-8"))]
     except (OSError, ValueError, TypeError, RecursionError):
-        found = check(parts, experiment.info.classes, limit=limit)
+        info = experiment.info
+        found = check(parts, info.classes, limit=limit, numbers=info.numbers)
         broken = [finding for finding in found.findings if finding.level == "broken"]
         if broken:
             raise DataError(_refusal(broken)) from None

@@ -21,7 +21,7 @@ from tlx import trees
 from tlx.assemble import Experiment
 from tlx.config import RunConfig
 from tlx.data.splits import Subset, shuffled
-from tlx.data.targets import head_over, open_source
+from tlx.data.targets import head_over, kind_of, open_source
 from tlx.devices import hosts
 from tlx.devices.compiled import compiled
 from tlx.devices.mesh import fetched
@@ -116,7 +116,7 @@ def _some(subset: Subset) -> Subset:
 def _source_head(experiment: Experiment) -> sources.Source | None:
     """The head of the weights' file, over its own classes, where it tells classes apart."""
     config = experiment.config
-    if config.weights is None:
+    if config.weights is None or kind_of(config.head) == "number":
         return None
     return sources.headed(config.weights, experiment.model, partial(head_over, config.head))
 

@@ -20,6 +20,8 @@ TABLES = ("data", "domain", "backbone", "weights", "head", "strategy", "optimize
 """Keys of a run file that hold a table with a `name`."""
 LISTS = ("divergence", "augmentation", "sink")
 """Keys of a run file that hold a list of such tables."""
+KEPT = {"divergence": ("label", "source", "schedule")}
+"""Keys of a list's tables that `--set` leaves as they are where it exchanges the plugin."""
 PARTS = ("stage", "variant")
 """Keys of a run file that hold a list of changes to the rest of it."""
 
@@ -161,5 +163,9 @@ def _in_list(entries: list[Any], key: str, rest: Sequence[str], value: Any, text
             f"There is: {numbered}."
         )
     old = {which: entries[at]}
-    entries[at] = merge(old, _nested(old, rest, value, text))[which]
+    change = {which: _with_name(_nested(old, rest, value, text)[which])}
+    new = merge(old, change)[which]
+    if isinstance(new, Mapping) and isinstance(entries[at], Mapping):
+        new = {k: entries[at][k] for k in KEPT.get(key, ()) if k in entries[at]} | dict(new)
+    entries[at] = new
     return entries

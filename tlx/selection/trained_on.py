@@ -1,6 +1,7 @@
 """Whether a run was trained on the data that it is about to be judged by.
 
-Its features have seen the labels then, and whatever is measured with these labels means nothing.
+Its features have seen the labels then, and whatever is measured with these labels means nothing;
+or, of a run without a head, the pictures alone.
 Data are the same where a run file names them alike, files by where they really lie. Opens without
 importing jax or numpy.
 """
@@ -23,11 +24,16 @@ def trained_on(target: str, sources: Sequence[str]) -> list[str]:
     ours, notes = _whose(configs.parse(finetune.table(target)).data), []
     for source in sources:
         file = Path(source).expanduser() / RUN_FILE
-        if file.is_file() and _whose(configs.read(file).data) == ours:
-            notes.append(
-                f"The run {source} was trained on these data, so it has seen the labels that it is "
-                f"scored by: its scores mean nothing here."
-            )
+        run = configs.read(file) if file.is_file() else None
+        if run is None or _whose(run.data) != ours:
+            continue
+        notes.append(
+            f"The run {source} has learnt from these pictures, without their labels: its scores "
+            f"may be higher here than on pictures that it has not seen."
+            if run.head is None
+            else f"The run {source} was trained on these data, so it has seen the labels that it "
+            f"is scored by: its scores mean nothing here."
+        )
     return notes
 
 

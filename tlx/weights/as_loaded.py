@@ -19,7 +19,7 @@ from tlx.config import RunConfig
 from tlx.data import splits
 from tlx.data.preprocessing import as_trained, canvas
 from tlx.data.splits import Subset
-from tlx.data.targets import head_over, open_source
+from tlx.data.targets import fitted_head, head_over, kept_options, open_source
 from tlx.errors import ConfigError, DataError, listed
 from tlx.evaluate import counted, evaluate, evaluator
 from tlx.model import Model
@@ -60,7 +60,9 @@ def measure(config: RunConfig) -> dict[str, Any]:
     data = open_source(config.data, config.head)
     classes = data.info.classes
     _same_order(weights.classes, classes)
-    head = head_over(config.head, len(classes))
+    parts = _measured(data, config)
+    labels, kept = next(iter(parts.values())).labels, kept_options(config.weights, weights)
+    head = head_over(fitted_head(config.head, data.info, labels, kept), len(classes))
     inputs = as_trained(weights.input, backbone.inputs, config.weights.input)
     model = Model(backbone, head, inputs)
     size = canvas(data.info, inputs)
@@ -74,7 +76,7 @@ def measure(config: RunConfig) -> dict[str, Any]:
     found: dict[str, Any] = {
         "model": f"the weights {config.weights.name!r} as loaded, without training{unsaid}"
     }
-    for name, subset in _measured(data, config).items():
+    for name, subset in parts.items():
         batches = evaluation(
             subset,
             batch_size=min(max(config.batch_size, BATCH), len(subset)),

@@ -19,11 +19,11 @@ from tlx import registry
 from tlx.contracts.dialect import Dialect
 from tlx.errors import ConfigError, WeightsError, did_you_mean, listed
 from tlx.files import manifest
-from tlx.protocols import ForeignNames, Writes
+from tlx.protocols import ForeignNames, Standardises, Writes
 from tlx.run_folder.model_folder import Description, describe
-from tlx.types import InputSpec
+from tlx.types import InputSpec, Variables
 from tlx.weights.matching import state_dict
-from tlx.weights.saved import load
+from tlx.weights.saved import Saved, load
 
 FILES = {"safetensors": "model.safetensors", "torch": "pytorch_model.bin"}
 """What the hub calls a file of each kind."""
@@ -50,7 +50,7 @@ def export(
     described, saved = describe(run), load(run, trust_code=trust_code)
     name, _ = described.backbone
     chosen = _chosen(saved.model.backbone, name, dialect)
-    tensors = with_counters(state_dict(saved.variables, chosen), chosen)
+    tensors = with_counters(state_dict(_in_units(saved), chosen), chosen)
     file, about = _places(Path(run) / "export" if out is None else Path(out), FILES[to])
     there = [str(path) for path in (file, about) if path.exists()]
     if there and not overwrite:
@@ -69,6 +69,14 @@ def export(
         "tensors": len(tensors),
         "bytes": file.stat().st_size,
     }
+
+
+def _in_units(saved: Saved) -> Variables:
+    """The numbers of a model whose outputs are in the labels' units."""
+    head, (params, state) = saved.model.head, saved.variables
+    if isinstance(head, Standardises):
+        params = {**params, "head": head.in_units(params["head"])}
+    return Variables(params, state)
 
 
 def with_counters(tensors: Mapping[str, np.ndarray], dialect: Dialect) -> dict[str, np.ndarray]:

@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -263,3 +264,102 @@ def test_feature_transfer_over_a_table(home, monkeypatch):
     assert model.classes == ("green", "red")
     said = model.predict(["pictures/n58.png", "pictures/n59.png"])
     assert [one["class"] for one in said] == ["red", "green"]
+
+
+PAIRS = [("pictures/b 0.png", "bée"), ("pictures/1.png", "ant"), ("pictures/3.png", "ant")]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("name", ["list.csv", "list.tsv"])
+def test_what_divides_the_columns_is_found(home, delimiter, name):
+    lines = [("image", "label"), *PAIRS]
+    (home / name).write_text("\n".join(delimiter.join(line) for line in lines), encoding="utf-8")
+    source = Table(str(home / name))
+    assert source.info.classes == ("ant", "bée")
+    assert [Path(source.split("train").called(i)).name for i in range(3)] == [
+        "b 0.png", "1.png", "3.png",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "cp1252"]
+)
+def test_encodings_of_spreadsheets_are_read(home, encoding):
+    lines = ["sep=;", "Image ; LABEL", *(f'"{image}";{label}' for image, label in PAIRS), ""]
+    (home / "list.csv").write_bytes("\r\n".join(lines).encode(encoding))
+    source = Table(str(home / "list.csv"))
+    assert source.info.classes == ("ant", "bée")
+    assert any("Windows-1252" in note for note in source.notes) == (encoding == "cp1252")
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("image,label", None),
+        ("path,class", "the pictures in 'path' and the labels in 'class'"),
+        ("File Name,Category", "'File Name' and the labels in 'Category'"),
+        ("filepath,target", "'filepath'"),
+        ("img,y", "'img'"),
+        ("where,what", "the pictures in 'where' and the labels in 'what'"),
+    ],
+)
+def test_columns_are_known_by_usual_names_or_by_what_they_hold(home, header, said):
+    source = written(home, [tuple(header.split(",")), *PAIRS])
+    assert source.info.classes == ("ant", "bée")
+    assert [said in note for note in source.notes] == [True] if said else source.notes == ()
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        "{home}/pictures/b 0.png", "./pictures/b 0.png", "pictures\\b 0.png", "pictures/b%200.png",
+        "file://{home}/pictures/b%200.png", "pictures/b 0", " pictures/b 0.png ", "{link}/b 0.png",
+    ],
+)  # fmt: skip
+def test_a_path_within_the_folder_is_read_however_it_is_written(home, way, tmp_path_factory):
+    link = tmp_path_factory.mktemp("elsewhere") / "link"
+    link.symlink_to(home / "pictures")
+    path = way.format(home=home, link=link)
+    source = written(home, [("image", "label"), (path, "bee"), ("pictures/1.png", "ant")])
+    assert source.info.splits == {"train": 2}
+    with Image.open(home / "pictures/b 0.png") as opened:
+        np.testing.assert_array_equal(source.split("train")[0]["image"], np.asarray(opened))
+    twice = written(home, [("image", "label"), (path, "bee"), ("pictures/b 0.png", "ant")])
+    with pytest.raises(DataError, match="is listed already"):
+        twice.info  # noqa: B018
+
+
+def test_pictures_in_the_cells_of_parquet_are_read(home):
+    """As the Hugging Face hub writes them: a structure of bytes and path, or bytes alone."""
+    content = [(home / path).read_bytes() for path, _ in PAIRS]
+    labels = [label for _, label in PAIRS]
+    both = [{"bytes": b, "path": p} for b, (p, _) in zip(content, PAIRS, strict=True)]
+    for name, cells in (("both", both), ("alone", content)):
+        source = as_parquet(
+            home, [("image", "label"), *zip(cells, labels, strict=True)], f"{name}.parquet"
+        )
+        assert source.info.classes == ("ant", "bée")
+        for i, (path, _) in enumerate(PAIRS):
+            with Image.open(home / path) as opened:
+                np.testing.assert_array_equal(source.split("train")[i]["image"], np.asarray(opened))
+    in_files = [{"bytes": None, "path": path} for path, _ in PAIRS]
+    source = as_parquet(home, [("image", "label"), *zip(in_files, labels, strict=True)])
+    assert source.split("train").called(1).endswith("pictures/1.png")
+    prints = {Table(str(home / f"{name}.parquet")).info.fingerprint for name in ("both", "alone")}
+    assert len(prints) == 1
+
+
+def test_bytes_are_never_in_a_message(home):
+    broken = [{"bytes": b"\x89PNG" + bytes(5000), "path": "a.png"}] * 2
+    source = as_parquet(home, [("image", "label"), *zip(broken, "ab", strict=True)])
+    with pytest.raises(DataError, match=r"Row 1 of .*\(a.png\)") as caught:
+        source.split("train")[0]
+    assert len(str(caught.value)) < 500
+    swapped = as_parquet(
+        home, [("image", "label"), *zip("ab", broken, strict=True)], image="label", label="image"
+    )
+    assert swapped.info.classes == ("a", "b")
+    both = as_parquet(home, [("image", "label"), *zip(broken, [b"x" * 900] * 2, strict=True)])
+    with pytest.raises(DataError, match=r"900 bytes \(bytes\)") as caught:
+        both.info  # noqa: B018
+    assert len(str(caught.value)) < 500

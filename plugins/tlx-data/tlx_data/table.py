@@ -129,6 +129,8 @@ class Table:
             name: Pictures(tuple(part.pictures), labels.values[name])
             for name, part in parts.items()
         }
+        if not labels.classes and all(values.ndim == 1 for values in labels.values.values()):
+            labels = labels._replace(numbers=columns.labels)
         notes = (*file.notes, *columns.notes, *splits.notes, *left_out, *labels.notes)
         return _Found(found, labels, notes)
 

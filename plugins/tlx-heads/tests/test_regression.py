@@ -85,3 +85,23 @@ def test_refusals():
         Regression(0)
     with pytest.raises(ConfigError, match="std"):
         Regression(std=0.0)
+
+
+def test_outputs_in_the_labels_units_are_those_of_the_predictions():
+    """What other libraries get of the head, and what its predictions say."""
+    head = Regression(2, mean=(1000.0, -3.0), std=(20.0, 0.5), names=("price", "age"))
+    features = {"pooled": jnp.asarray(RNG.normal(size=(4, 5)), jnp.float32)}
+    params, _ = head.init(jax.random.key(0), features)
+    ours, _ = head.apply(params, {}, features, size=(1, 1), rng=jax.random.key(0), mode="eval")
+    said = head.predict(ours)
+    assert list(said) == ["price", "age"]
+    theirs = features["pooled"] @ head.in_units(params)["kernel"] + head.in_units(params)["bias"]
+    np.testing.assert_allclose(theirs, np.stack(list(said.values()), -1), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options", [{"mean": (1.0, 2.0)}, {"std": (1.0, 0.0, 1.0)}, {"names": ("a",)}, {"std": 0.0}]
+)
+def test_options_without_a_meaning_are_refused(options):
+    with pytest.raises(ConfigError):
+        Regression(3, **options)

@@ -139,6 +139,11 @@ class Regression:
             found |= {f"{metric}_{name}": float(v[i]) for metric, v in each.items()}
         return found
 
+    def in_units(self, params: Params) -> Params:
+        """The same layer with outputs in the labels' units."""
+        std, mean = np.asarray(self.std, np.float32), np.asarray(self.mean, np.float32)
+        return {"kernel": params["kernel"] * std, "bias": params["bias"] * std + mean}
+
     def _called(self, stem: str) -> tuple[str, ...]:
         """The outputs' names, or numbers from 1 where they have none."""
         numbers = (str(number) for number in range(1, self.outputs + 1))

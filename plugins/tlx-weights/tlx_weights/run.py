@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import numpy as np
 
@@ -39,6 +40,11 @@ class Run:
     def classes(self) -> tuple[str, ...] | None:
         """The class names of the run's head; None where it had no head or no classes."""
         return (self._about.classes or None) if self._about.head else None
+
+    @property
+    def head(self) -> tuple[str, Mapping[str, Any]] | None:
+        """The run's head with its options, the mean and spread of targets among them."""
+        return self._about.head
 
     def tensors(self) -> Tensors:
         """The leaves of the run. Raises WeightsError for a folder without a model, or a damaged
