@@ -17,6 +17,7 @@ import grain
 import numpy as np
 
 from tlx.data.decode import fit
+from tlx.data.given_pictures import refuse_range
 from tlx.data.splits import Subset, shuffled
 from tlx.errors import DataError
 from tlx.types import InputSpec
@@ -182,6 +183,8 @@ def _images(
                 f"Example {number} of {subset.name!r} is a picture of shape {image.shape} and type "
                 f"{image.dtype}; a data source gives (H,W,3), uint8 or float 0 to 1."
             )
+        if floats:
+            refuse_range(image, f"The picture of example {number} of {subset.name!r}")
         images.append(fit(image, canvas, inputs.crop, inputs.interpolation))
     if len({image.dtype for image in images}) > 1:
         raise DataError(f"The pictures of {subset.name!r} are partly uint8 and partly float.")

@@ -1,5 +1,7 @@
 """A saved model predicts what evaluation computed, for pictures in whatever form they come."""
 
+import io
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -149,6 +151,13 @@ def test_paths_pictures_and_arrays_are_the_same_to_it(run, tmp_path, pictures):
     answers += saved.predict([file, large, fit(large, CANVAS, INPUTS.crop)])
     for answer in answers:
         np.testing.assert_allclose(answer["probabilities"], answers[0]["probabilities"], atol=1e-6)
+    with file.open("rb") as opened:
+        forms = [opened, io.BytesIO(file.read_bytes()), memoryview(file.read_bytes())]
+        answers += saved.predict(iter(forms))
+    answers += saved.predict([large / 255, file])  # floats and bytes beside each other
+    answers += saved.predict(np.array([str(file)]))
+    for answer in answers[8:]:
+        np.testing.assert_allclose(answer["probabilities"], answers[0]["probabilities"], atol=1e-2)
     floats = saved.predict(pictures[:2] / 255)
     np.testing.assert_allclose(
         [f["probability"] for f in floats],
@@ -171,13 +180,14 @@ def test_it_compiles_once_for_any_number_of_pictures(run, pictures):
         (np.zeros((4, 4)), r"\(4, 4\) float64"),
         (np.zeros((4, 4, 4), np.uint8), r"\(4, 4, 4\) uint8"),
         (np.zeros((4, 4, 3), np.int64), "int64"),
-        ([np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 3))], "all of one type"),
         (["nowhere.png"], "nowhere.png"),
     ],
 )
 def test_what_is_no_picture_is_refused(run, images, words):
-    with pytest.raises(DataError, match=words):
-        load(run).predict(images)
+    saved = load(run)
+    for ask in (saved.predict, saved.features):
+        with pytest.raises(DataError, match=words):
+            ask(images)
 
 
 def test_without_a_head_there_are_features_but_no_predictions(tmp_path, parts, made, pictures):

@@ -50,10 +50,10 @@ def read(picture: Picture, name: str | None = None) -> np.ndarray:
     if name is None:
         named = isinstance(picture, (str, os.PathLike))
         name = f"The picture {os.fspath(picture)!r}" if named else "The picture"
-    if isinstance(picture, Image.Image):
-        return _pixels(picture, name)
     learn_heic()
     try:
+        if isinstance(picture, Image.Image):  # of which a file may not have been read yet
+            return _pixels(picture, name)
         with Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture) as opened:
             _refuse_bomb(opened, _size(picture), name)
             return _pixels(opened, name)

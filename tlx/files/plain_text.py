@@ -14,11 +14,15 @@ _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 def read_text(path: Path) -> str:
-    """The text of a file in UTF-8, without a byte order mark, lines ended by `\\n` alone.
+    """The text of a file, see `decoded`. Raises OSError as `Path.read_bytes` does."""
+    return decoded(path.read_bytes())
 
-    Raises Refused for UTF-16 and for what is no UTF-8, and OSError as `Path.read_bytes` does."""
-    content = path.read_bytes()
-    if content.startswith(_UTF_16) or b"\0" in content[:200]:
+
+def decoded(content: bytes) -> str:
+    """Text in UTF-8 without a byte order mark, lines ended by `\\n` alone. Raises Refused for
+    UTF-16 and for what is no UTF-8."""
+    zeros = content[:200].count(b"\0")
+    if content.startswith(_UTF_16) or 3 * zeros > len(content[:200]):
         raise Refused(
             "is stored as UTF-16, which some editors and shells call Unicode; save it as UTF-8"
         )

@@ -6,11 +6,12 @@ evaluated: the same reading, the same canvas, the same normalisation, the same f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias, final
+from typing import Any, final
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,7 @@ import numpy as np
 from tlx import registry
 from tlx.backbones.wrapping import nested
 from tlx.data import decode
+from tlx.data.given_pictures import Given, Pictures, each_picture, read_pixels
 from tlx.devices.compiled import compiled
 from tlx.errors import DataError, TlxError, TrustError, WeightsError, did_you_mean
 from tlx.model import Model
@@ -32,8 +34,6 @@ from tlx.weights.matching import match
 
 BATCH = 64
 """Pictures that go through the network at a time; a lone picture goes alone."""
-
-Images: TypeAlias = "decode.Picture | np.ndarray | Sequence[decode.Picture | np.ndarray]"
 
 
 def load(path: Path | str, *, precision: Precision = "float32", trust_code: bool = False) -> Saved:
@@ -87,23 +87,26 @@ class Saved:
         """How the network wants its pictures."""
         return self.model.inputs
 
-    def predict(self, images: Images) -> list[dict[str, Any]]:
+    def predict(self, images: Pictures) -> list[dict[str, Any]]:
         """What the head says of each picture; where classes have names, `class` is one and
         `labels` are those that apply.
 
-        `images`: a path, PIL image or array, or a list of them; an array is (H,W,3) or (N,H,W,3),
-        uint8 or float 0..1. Raises DataError for what cannot be read as a picture."""
+        `images`: the name of a file, its bytes, an open file, a PIL image or an array, or several
+        in a list or whatever else can be iterated; an array is (H,W,3) or (N,H,W,3), uint8 or
+        float 0..1. Raises DataError for what cannot be read as a picture."""
+        return list(self.predictions(images))
+
+    def predictions(self, images: Pictures) -> Iterator[dict[str, Any]]:
+        """As `predict`, one by one: only a batch of pictures is in memory at a time."""
         if self.model.head is None:
             raise WeightsError("This model has no head, so it predicts nothing; use features().")
-        found = self._run(self._predict, images)
-        return [
-            {name: self._said(name, value) for name, value in zip(found, values, strict=True)}
-            for values in zip(*found.values(), strict=True)
-        ]
+        for answer in self._run(self._predict, images):
+            yield {name: self._said(name, value) for name, value in answer.items()}
 
-    def features(self, images: Images) -> dict[str, np.ndarray]:
+    def features(self, images: Pictures) -> dict[str, np.ndarray]:
         """Every feature of the backbone by name, (N,...); `images` as for `predict`."""
-        return self._run(self._features, images)
+        each = list(self._run(self._features, images))
+        return {name: np.stack([features[name] for features in each]) for name in each[0]}
 
     @cached_property
     def _features(self) -> Callable[[Variables, jax.Array], Features]:
@@ -128,32 +131,30 @@ class Saved:
         features, _ = self.model.features(*variables, image, rng=for_backbone, mode="eval")
         return features, for_head
 
-    def _run(self, function: Callable[..., Mapping[str, Any]], images: Images) -> dict[str, Any]:
-        """In batches of one size, so that it compiles once; the last is filled up with zeros."""
-        pictures = _each(images)
-        size = 1 if len(pictures) == 1 else BATCH
-        parts: list[Mapping[str, np.ndarray]] = []
-        for start in range(0, len(pictures), size):
-            batch = self._pixels(pictures[start : start + size])
+    def _run(
+        self, function: Callable[..., Mapping[str, Any]], images: Pictures
+    ) -> Iterator[dict[str, Any]]:
+        """What `function` says of each picture. In batches of one size, so that it compiles once;
+        the last is filled up with zeros."""
+        pictures = (self.fitted(picture, name) for name, picture in each_picture(images))
+        first = list(islice(pictures, BATCH))
+        if not first:
+            raise DataError("There is no picture to look at: the list of images is empty.")
+        size = 1 if len(first) == 1 else BATCH
+        while first:
+            batch = _stacked(first)
             filled = np.zeros((size, *batch.shape[1:]), batch.dtype)
             filled[: len(batch)] = batch
             answer = jax.device_get(function(self.variables, filled))
-            parts.append({name: values[: len(batch)] for name, values in answer.items()})
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+            for number in range(len(batch)):
+                yield {name: values[number] for name, values in answer.items()}
+            first = list(islice(pictures, size))
 
-    def _pixels(self, pictures: Sequence[Any]) -> np.ndarray:
-        """A batch (B,H,W,3) on the canvas."""
-        read = [p if isinstance(p, np.ndarray) else decode.read(p) for p in pictures]
-        for image in read:
-            number = image.dtype == np.uint8 or np.issubdtype(image.dtype, np.floating)
-            if image.ndim != 3 or image.shape[2] != 3 or image.dtype != read[0].dtype or not number:
-                raise DataError(
-                    f"A picture in an array is (H,W,3) in RGB, uint8 or float 0..1, and (N,H,W,3) "
-                    f"is several, all of one type; this one is {image.shape} {image.dtype}."
-                )
+    def fitted(self, picture: Given, name: str = "The picture") -> np.ndarray:
+        """The picture as the network is given it, read and on the canvas: (H,W,3), uint8 or float
+        0..1. Raises DataError, calling it by its own name or `name`, for what is no picture."""
         crop, way = self.inputs.crop, self.inputs.interpolation
-        batch = np.stack([decode.fit(image, self.canvas, crop, way) for image in read])
-        return batch if batch.dtype == np.uint8 else batch.astype(np.float32)
+        return decode.fit(read_pixels(picture, name), self.canvas, crop, way)
 
     def _said(self, name: str, value: Any) -> Any:
         """A head's number as a user wants it: classes by their names, a scalar as Python's."""
@@ -197,17 +198,11 @@ def _base(about: Description, model: Model, like: Variables, trust_code: bool) -
     return {leaf.path: np.asarray(leaves[leaf.path]) for leaf in report.loaded}
 
 
-def _each(images: Images) -> list[Any]:
-    """One entry per picture; no picture at all is a DataError."""
-    if isinstance(images, np.ndarray):
-        each = list(images) if images.ndim == 4 else [images]
-    elif isinstance(images, Sequence) and not isinstance(images, str | bytes):
-        each = list(images)
-    else:
-        each = [images]
-    if not each:
-        raise DataError("There is no picture to look at: the list of images is empty.")
-    return each
+def _stacked(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """A batch (B,H,W,3), uint8 where all pictures are."""
+    if len({picture.dtype for picture in pictures}) > 1:
+        pictures = [p / np.float32(255) if p.dtype == np.uint8 else p for p in pictures]
+    return np.stack(pictures)
 
 
 def _filled(like: Variables, found: Mapping[str, np.ndarray], file: Path) -> Variables:

@@ -1,0 +1,129 @@
+"""The verb that uses a model: what it sees in pictures.
+
+As in `tlx.cli`, it imports what it needs when it is called. A picture that cannot be read is named
+and the others are answered; only a batch of them is in memory at a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from tlx.commands.options import as_json_option, trusting
+
+if TYPE_CHECKING:
+    from tlx.weights.saved import Saved
+
+TOGETHER = 64
+"""Lines of text that are aligned and printed at a time."""
+
+
+def add(verb: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add `predict` to the command line."""
+    made = verb("predict", predict)
+    made.add_argument("run_dir", metavar="RUN_DIR", help="the folder of a finished run")
+    made.add_argument(
+        "image", nargs="+", metavar="IMAGE",
+        help="a picture, a folder of pictures, a pattern such as 'photos/*.jpg', a list of names "
+        "(@LIST or LIST.txt, one a line), or - for names on stdin",
+    )  # fmt: skip
+    made.add_argument(
+        "--top", type=int, metavar="K",
+        help="show the K most probable classes; only the first is shown if absent",
+    )  # fmt: skip
+    trusting(made)
+    form = made.add_mutually_exclusive_group()
+    as_json_option(form)
+    form.add_argument("--csv", action="store_true", help="print a table in CSV; text if absent")
+
+
+def predict(args: argparse.Namespace) -> None:
+    """Say what a finished run's model sees in pictures."""
+    from tlx.commands.picture_names import picture_names
+    from tlx.errors import ConfigError, DataError
+
+    if args.top is not None and args.top < 1:
+        raise ConfigError(f"--top is how many classes are shown, 1 or more, not {args.top}.")
+    names = picture_names(args.image, sys.stdin.buffer)
+    from tlx.weights import saved
+
+    model = saved.load(args.run_dir, trust_code=args.trust_code)
+    failed: list[DataError] = []
+    answers = _answers(model, names, args.top, failed)
+    if args.json:
+        _print_json(answers)
+    elif args.csv:
+        _print_csv(answers, args.top)
+    else:
+        _print_text(answers, args.top, max(map(len, names)))
+    if len(names) == len(failed) == 1:
+        raise failed[0]
+    if failed:
+        raise DataError(f"{len(failed)} of {len(names)} pictures could not be read; see above.")
+
+
+def _answers(
+    model: Saved, names: list[str], top: int | None, failed: list[Any]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(name, answer) of every picture that can be read; what is wrong with the others is printed
+    and put into `failed`."""
+    from tlx.commands.prediction_rows import with_classes
+    from tlx.errors import DataError
+
+    read: list[str] = []
+
+    def pictures() -> Iterator[Any]:
+        for name in names:
+            try:
+                picture = model.fitted(name)
+            except DataError as error:
+                failed.append(error)
+                if len(names) > 1:
+                    print(f"tlx: {error}", file=sys.stderr)
+            else:
+                read.append(name)
+                yield picture
+
+    number = 0
+    try:
+        for number, answer in enumerate(model.predictions(pictures()), start=1):
+            yield _printable(read[number - 1]), with_classes(answer, model.classes, top)
+    except DataError:
+        if read or not failed:
+            raise
+
+
+def _print_text(answers: Iterator[tuple[str, Any]], top: int | None, width: int) -> None:
+    from itertools import islice
+
+    from tlx.commands.prediction_rows import as_text
+    from tlx.reporting.wording import aligned
+
+    while chunk := list(islice(answers, TOGETHER)):
+        print(aligned((name.ljust(width), *as_text(answer, top)) for name, answer in chunk))
+
+
+def _print_csv(answers: Iterator[tuple[str, Any]], top: int | None) -> None:
+    from tlx.commands.prediction_rows import as_cells
+
+    rows: Any = None
+    for name, answer in answers:
+        cells = {"image": name, **as_cells(answer, top)}
+        if rows is None:
+            rows = csv.DictWriter(sys.stdout, list(cells), lineterminator="\n")
+            rows.writeheader()
+        rows.writerow(cells)
+
+
+def _print_json(answers: Iterator[tuple[str, Any]]) -> None:
+    from tlx.reporting.wording import as_json
+
+    print(as_json([{"image": name, **answer} for name, answer in answers]))
+
+
+def _printable(name: str) -> str:
+    """A name with bytes that are no text as it can be printed."""
+    return name.encode("utf-8", "backslashreplace").decode()
