@@ -14,8 +14,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tlx.commands import audit, data, rank, weights
-from tlx.commands.options import trusting
+from tlx.commands import audit, data, predict, rank, weights
+from tlx.commands.options import (
+    add_json,
+    add_profile,
+    add_run_file,
+    add_sets,
+    add_training,
+    trusting,
+)
 
 FINE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 """Exit codes: done; failed while running; refused before that; stopped by a signal."""
@@ -158,26 +165,6 @@ def evaluate(args: argparse.Namespace) -> None:
         print(aligned(results(splits)))
 
 
-def predict(args: argparse.Namespace) -> None:
-    """Say what a finished run's model sees in pictures."""
-    from tlx.reporting.wording import aligned, as_json, shown
-    from tlx.weights import saved
-
-    rows = saved.load(args.run_dir, trust_code=args.trust_code).predict(args.image)
-
-    def one(value: Any) -> bool:
-        """Lists (a probability for every class) are for --json."""
-        return getattr(value, "ndim", 0) == 0
-
-    if args.json:
-        found = [{"image": i, **row} for i, row in zip(args.image, rows, strict=True)]
-        return print(as_json(found))
-    print(aligned([
-        (image, *(f"{name} {shown(name, value)}" for name, value in row.items() if one(value)))
-        for image, row in zip(args.image, rows, strict=True)
-    ]))  # fmt: skip
-
-
 def plugins(args: argparse.Namespace) -> None:
     """List what is installed, from metadata alone; `--check` imports everything."""
     from tlx import registry
@@ -247,24 +234,28 @@ def parser() -> argparse.ArgumentParser:
         return made
 
     made = verb("run", run)
-    made.add_argument("run_file", metavar="RUN.toml")
-    _training(made)
-    _profile(made)
+    add_run_file(made)
+    add_training(made)
+    add_profile(made)
     trusting(made)
 
     made = verb("sweep", sweep)
-    made.add_argument("run_file", metavar="RUN.toml")
+    add_run_file(made)
     trusting(made)
     made.add_argument(
         "--over", action="append", required=True, metavar="KEY=SPEC",
         help="a key and its values: log:1e-4:1:8, lin:0:1:5, 0.1,0.3; again for another key; "
         "without the count for a sampler",
     )  # fmt: skip
-    made.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds of every point")
-    made.add_argument("--trials", type=int, metavar="N", help="points that a sampler draws")
-    _training(made)
+    made.add_argument(
+        "--seeds", type=int, default=1, metavar="N", help="of every point; 1 if absent"
+    )
+    made.add_argument(
+        "--trials", type=int, metavar="N", help="points that a sampler draws; a grid if absent"
+    )
+    add_training(made)
 
-    audit.add(verb, _training)
+    audit.add(verb)
 
     made = verb("finetune", finetune)
     made.add_argument(
@@ -272,73 +263,63 @@ def parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="pictures in one folder per class, or other data: an .npz, a table, tfds:NAME, ...",
     )
-    made.add_argument("--backbone", metavar="NAME")
-    made.add_argument("--weights", metavar="W", help="a file, a run's folder or a name")
-    made.add_argument("--strategy", metavar="NAME")
-    made.add_argument("--epochs", type=float, metavar="N")
-    made.add_argument("--batch-size", type=int, metavar="N")
-    made.add_argument("--lr", type=float, metavar="RATE")
-    made.add_argument("--seed", type=int, metavar="N")
-    made.add_argument("--name", help="of the run; the folder's name where absent")
-    _training(made)
-    _profile(made)
+    made.add_argument(
+        "--backbone", metavar="NAME",
+        help="the network, one of 'tlx plugins backbones'; resnet20 if absent",
+    )  # fmt: skip
+    made.add_argument(
+        "--weights", metavar="W",
+        help="where its numbers come from: a file, a run's folder or a name; none for random ones; "
+        "those that are packaged with the backbone if absent",
+    )  # fmt: skip
+    made.add_argument(
+        "--strategy", metavar="NAME",
+        help="which parts are trained and how, one of 'tlx plugins strategies'; finetune if absent",
+    )  # fmt: skip
+    made.add_argument(
+        "--epochs", type=float, metavar="N", help="passes over the pictures; 20 if absent"
+    )
+    made.add_argument(
+        "--batch-size", type=int, metavar="N", help="pictures of a step; 32 if absent"
+    )
+    made.add_argument(
+        "--lr", type=float, metavar="RATE",
+        help="the learning rate; 0.001 if absent, 0.03 with --strategy feature_transfer",
+    )  # fmt: skip
+    made.add_argument(
+        "--seed", type=int, metavar="N", help="of all that is drawn at random; 0 if absent"
+    )
+    made.add_argument("--name", help="of the run; the folder's name if absent")
+    add_training(made)
+    add_profile(made)
 
     made = verb("show", show)
-    made.add_argument("run_file", metavar="RUN.toml")
-    _settings(made)
+    add_run_file(made)
+    add_sets(made)
     trusting(made)
-    _as_json(made)
+    add_json(made)
 
     made = verb("eval", evaluate)
-    made.add_argument("run", metavar="RUN_DIR|RUN.toml")
-    _settings(made)
+    made.add_argument("run", metavar="RUN_DIR|RUN.toml", help="a run's folder, or a run file")
+    add_sets(made)
     trusting(made)
-    _as_json(made)
+    add_json(made)
 
-    made = verb("predict", predict)
-    made.add_argument("run_dir", metavar="RUN_DIR")
-    made.add_argument("image", nargs="+", metavar="IMAGE")
-    trusting(made)
-    _as_json(made)
-
+    predict.add(verb)
     data.add(verb)
     rank.add(verb)
     weights.add(verb)
 
-    _as_json(verb("doctor", doctor))
+    add_json(verb("doctor", doctor))
 
     made = verb("plugins", plugins)
-    made.add_argument("kind", nargs="?", metavar="KIND", help="such as backbones or divergences")
+    made.add_argument(
+        "kind", nargs="?", metavar="KIND", help="such as backbones or divergences; all if absent"
+    )
     made.add_argument("--check", action="store_true", help="import each one, list broken ones")
-    _as_json(made)
+    add_json(made)
 
     made = verb("new-plugin", new_plugin)
-    made.add_argument("kind", metavar="KIND")
-    made.add_argument("name", metavar="NAME")
+    made.add_argument("kind", metavar="KIND", help="such as backbone or divergence")
+    made.add_argument("name", metavar="NAME", help="what run files will call it")
     return top
-
-
-def _training(made: argparse.ArgumentParser) -> None:
-    _settings(made)
-    made.add_argument("--out", metavar="DIR", help="where to write; runs/<name> where absent")
-    again = made.add_mutually_exclusive_group()
-    again.add_argument("--resume", action="store_true", help="go on with the run in DIR")
-    again.add_argument("--overwrite", action="store_true", help="replace the run in DIR")
-
-
-def _profile(made: argparse.ArgumentParser) -> None:
-    made.add_argument(
-        "--profile", action="store_true",
-        help="say where the time went and trace a few steps; waits for every step",
-    )  # fmt: skip
-
-
-def _settings(made: argparse.ArgumentParser) -> None:
-    made.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="a.b=value",
-        help="change the run file: optimizer.learning_rate=0.01, divergence.0.weight=1",
-    )  # fmt: skip
-
-
-def _as_json(made: argparse.ArgumentParser) -> None:
-    made.add_argument("--json", action="store_true", help="print JSON")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -52,6 +53,7 @@ def test_help_imports_next_to_nothing(arguments, tmp_path):
         "tlx.commands.audit",
         "tlx.commands.data",
         "tlx.commands.options",
+        "tlx.commands.predict",
         "tlx.commands.rank",
         "tlx.commands.weights",
     }
@@ -122,6 +124,39 @@ def test_debug_lets_errors_through(failing, arguments):
     failing(DataError("No pictures."))
     with pytest.raises(DataError):
         cli.main(arguments)
+
+
+def commands(parser=None, name="tlx"):
+    """(name, parser) of every command that takes arguments of its own."""
+    parser = parser or cli.parser()
+    below = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    if not below:
+        yield name, parser
+    for choice, made in (each for action in below for each in action.choices.items()):
+        yield from commands(made, f"{name} {choice}")
+
+
+def test_every_option_says_what_it_is_and_what_is_done_without_it():
+    for name, action in ((name, a) for name, parser in commands() for a in parser._actions):
+        assert len(action.help or "") > 4, (name, action.dest)
+        takes_a_value = action.option_strings and action.nargs != 0 and not action.required
+        if takes_a_value:
+            assert "absent" in action.help or "default" in action.help, (name, action.dest)
+            if isinstance(action.default, int | float):
+                assert f"{action.default:.10g}" in action.help
+
+
+def test_what_finetune_does_without_an_option_is_what_its_help_says():
+    ((_, parser),) = (each for each in commands() if each[0] == "tlx finetune")
+    says = {action.dest: action.help for action in parser._actions}
+    run = config.parse(finetune.table("photos"))
+    rate = finetune.table("photos", strategy="feature_transfer")["optimizer"]["learning_rate"]
+    for option, default in {
+        "backbone": run.backbone.name, "strategy": run.strategy.name, "epochs": f"{run.epochs:g}",
+        "batch_size": run.batch_size, "lr": run.optimizer.learning_rate, "seed": run.seed,
+    }.items():  # fmt: skip
+        assert f"{default} if absent" in says[option]
+    assert f"{rate} with --strategy feature_transfer" in says["lr"]
 
 
 def test_wrong_usage_exits_with_2(capsys):

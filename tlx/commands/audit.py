@@ -8,29 +8,34 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from tlx.commands.options import trusting
+from tlx.commands.options import add_json, add_run_file, add_training, trusting
 
 
-def add(
-    verb: Callable[..., argparse.ArgumentParser],
-    training: Callable[[argparse.ArgumentParser], None],
-) -> None:
-    """Add `audit` to the command line; `training` adds the options of whatever trains."""
+def add(verb: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add `audit` to the command line."""
     made = verb("audit", audit)
-    made.add_argument("run_file", metavar="RUN.toml")
-    made.add_argument("--seeds", type=int, default=5, metavar="N", help="repetitions of every arm")
+    add_run_file(made)
     made.add_argument(
-        "--rates", type=int, default=3, metavar="N", help="learning rates that every arm tries"
+        "--seeds", type=int, default=5, metavar="N", help="repetitions of every arm; 5 if absent"
     )
     made.add_argument(
-        "--labels", metavar="10,50,all", help="do it for each of these counts of labels a class"
+        "--rates",
+        type=int,
+        default=3,
+        metavar="N",
+        help="learning rates that every arm tries; 3 if absent",
+    )
+    made.add_argument(
+        "--labels",
+        metavar="10,50,all",
+        help="do it for each of these counts of labels a class; all labels if absent",
     )
     made.add_argument(
         "--resplit", action="store_true", help="every seed draws its own labelled examples"
     )
-    training(made)
+    add_training(made)
     trusting(made)
-    made.add_argument("--json", action="store_true", help="print JSON")
+    add_json(made)
 
 
 def audit(args: argparse.Namespace) -> None:

@@ -9,6 +9,8 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+from tlx.commands.options import add_json
+
 
 def add(verb: Callable[..., argparse.ArgumentParser]) -> None:
     """Add `data` to the command line."""
@@ -16,15 +18,23 @@ def add(verb: Callable[..., argparse.ArgumentParser]) -> None:
     below = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
     made = verb("check", check, below)
     made.add_argument("source", metavar="SOURCE", help="a folder, an .npz file or a reference")
-    made.add_argument("--head", metavar="NAME", help="what labels are for (default: as they look)")
-    made.add_argument("--backbone", metavar="NAME", help="whose expectations to hold them against")
-    made.add_argument("--weights", metavar="W", help="the same of weights, for that backbone")
-    made.add_argument("--sheet", metavar="FILE.png", help="draw pictures of every class")
-    made.add_argument("--limit", type=int, metavar="N", help="look at so many pictures only")
-    made.add_argument("--json", action="store_true", help="print JSON")
+    made.add_argument("--head", metavar="NAME", help="what labels are for; as they look if absent")
+    made.add_argument(
+        "--backbone", metavar="NAME", help="whose expectations to hold them against; none if absent"
+    )
+    made.add_argument(
+        "--weights", metavar="W", help="the same of weights, for that backbone; its own if absent"
+    )
+    made.add_argument(
+        "--sheet", metavar="FILE.png", help="draw pictures of every class; not drawn if absent"
+    )
+    made.add_argument(
+        "--limit", type=int, metavar="N", help="look at so many pictures only; all if absent"
+    )
+    add_json(made)
     made.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="data.x=y",
-        help="options of the data, as in a run file: data.layout=classes",
+        help="options of the data, as in a run file: data.layout=classes; as they are if absent",
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from tlx.commands.options import as_json_option, trusting
+from tlx.commands.options import add_json, trusting
 
 if TYPE_CHECKING:
     from tlx.weights.saved import Saved
@@ -36,7 +36,7 @@ def add(verb: Callable[..., argparse.ArgumentParser]) -> None:
     )  # fmt: skip
     trusting(made)
     form = made.add_mutually_exclusive_group()
-    as_json_option(form)
+    add_json(form)
     form.add_argument("--csv", action="store_true", help="print a table in CSV; text if absent")
 
 

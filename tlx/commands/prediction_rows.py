@@ -30,7 +30,8 @@ def with_classes(answer: Answer, classes: Sequence[str], top: int | None) -> dic
                 best = sorted(value, key=lambda c: -value[c])[:top]
                 value = {c: value[c] for c in best}
         found[name] = value
-    return found
+    # Numbers and words first, since they say most.
+    return dict(sorted(found.items(), key=lambda entry: isinstance(entry[1], list | dict)))
 
 
 def as_text(answer: Answer, top: int | None) -> list[str]:

@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from tlx.commands.options import trusting
+from tlx.commands.options import add_json, trusting
 
 
 def add(verb: Callable[..., argparse.ArgumentParser]) -> None:
@@ -25,20 +25,27 @@ def add(verb: Callable[..., argparse.ArgumentParser]) -> None:
         "--score", action="append", metavar="NAME",
         help="again for another; the first one decides; all that are installed if absent",
     )  # fmt: skip
-    made.add_argument("--images", type=int, default=1000, metavar="N", help="at most; 1000")
-    made.add_argument("--halves", type=int, default=50, metavar="N", help="for intervals; 50")
-    made.add_argument("--seed", type=int, default=0, metavar="N")
+    made.add_argument(
+        "--images", type=int, default=1000, metavar="N", help="looked at, at most; 1000 if absent"
+    )
+    made.add_argument(
+        "--halves", type=int, default=50, metavar="N", help="drawn for intervals; 50 if absent"
+    )
+    made.add_argument("--seed", type=int, default=0, metavar="N", help="of all draws; 0 if absent")
     made.add_argument(
         "--accuracy", nargs="+", action="extend", default=[], metavar="S=A",
-        help="a source's accuracy on its own test data, 0 to 1, where its run does not say it",
+        help="a source's accuracy on its own test data, 0 to 1, where its run does not say it; "
+        "what runs say if absent",
     )  # fmt: skip
     made.add_argument(
         "--compare", nargs="+", default=[], metavar="DATA",
-        help="other labelled data: how alike their task is to the target's",
+        help="other labelled data: how alike their task is to the target's; none if absent",
     )  # fmt: skip
-    made.add_argument("--out", metavar="DIR", help="where to write rank.json and report.html")
+    made.add_argument(
+        "--out", metavar="DIR", help="where to write rank.json and report.html; nowhere if absent"
+    )
     trusting(made)
-    made.add_argument("--json", action="store_true", help="print JSON")
+    add_json(made)
 
 
 def rank(args: argparse.Namespace) -> None:

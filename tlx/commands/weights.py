@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tlx.commands.options import trusting
+from tlx.commands.options import add_json, trusting
 
 SHOWN = 12
 """Tensors that are listed unasked."""
@@ -37,41 +37,70 @@ A reference is made once, where the original runs. With PyTorch:
 def add(verb: Callable[..., argparse.ArgumentParser]) -> None:
     """Add `export` and `weights` to the command line."""
     made = verb("export", export)
-    made.add_argument("run", metavar="RUN_DIR")
-    made.add_argument("--to", required=True, choices=("safetensors", "torch"))
-    made.add_argument("--dialect", metavar="NAME", help="the names to use; the first that is known")
-    made.add_argument("--out", metavar="PATH", help="file or folder; RUN_DIR/export where absent")
+    made.add_argument("run", metavar="RUN_DIR", help="the folder of a finished run")
+    made.add_argument("--to", required=True, choices=("safetensors", "torch"), help="the format")
+    made.add_argument(
+        "--dialect",
+        metavar="NAME",
+        help="whose names of tensors; the first that is known if absent",
+    )
+    made.add_argument("--out", metavar="PATH", help="file or folder; RUN_DIR/export if absent")
     made.add_argument("--overwrite", action="store_true", help="replace what is there")
     trusting(made)
-    made.add_argument("--json", action="store_true", help="print JSON")
+    add_json(made)
 
     group = verb("weights", weights)
     below = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
     made = verb("inspect", inspect, below)
     made.add_argument("file", metavar="FILE", help="a file, a folder or a reference")
-    made.add_argument("--key", default="", metavar="PLACE", help="where in a checkpoint")
+    made.add_argument(
+        "--key", default="", metavar="PLACE", help="where in a checkpoint; found if absent"
+    )
     made.add_argument("--all", action="store_true", help="list every tensor")
     trusting(made)
-    made.add_argument("--json", action="store_true", help="print JSON")
+    add_json(made)
 
     made = verb("verify", verify, below)
     made.formatter_class = argparse.RawDescriptionHelpFormatter
     made.epilog = RECORDING
     made.add_argument("file", metavar="FILE", help="a file, a folder or a reference")
-    made.add_argument("--backbone", metavar="NAME", required=True)
-    made.add_argument("--set", nargs="+", action="extend", default=[], metavar="backbone.x=y")
+    made.add_argument("--backbone", metavar="NAME", required=True, help="the network to fill")
+    made.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="backbone.x=y",
+        help="options of the backbone; its defaults if absent",
+    )
     made.add_argument(
         "--reference",
         metavar="REF.npz",
         help="FILE.reference.npz or FOLDER/reference.npz if absent",
     )
-    made.add_argument("--write", metavar="REF.npz", help="keep what this network computes")
-    made.add_argument("--tolerance", type=float, default=1e-4, metavar="SHARE")
-    made.add_argument("--allow", action="append", default=[], metavar="GLOB", help="may be missing")
-    made.add_argument("--key", default="", metavar="PLACE", help="where in a checkpoint")
-    made.add_argument("--prefix", default="", help="what stands before its names")
+    made.add_argument(
+        "--write", metavar="REF.npz", help="keep what this network computes; not kept if absent"
+    )
+    made.add_argument(
+        "--tolerance",
+        type=float,
+        default=1e-4,
+        metavar="SHARE",
+        help="of a layer's largest number; 0.0001 if absent",
+    )
+    made.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="GLOB",
+        help="leaves that may be missing; none if absent",
+    )
+    made.add_argument(
+        "--key", default="", metavar="PLACE", help="where in a checkpoint; found if absent"
+    )
+    made.add_argument("--prefix", default="", help="what stands before its names; found if absent")
     trusting(made)
-    made.add_argument("--json", action="store_true", help="print JSON")
+    add_json(made)
 
 
 def weights(args: argparse.Namespace) -> None:
