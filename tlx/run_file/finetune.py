@@ -23,7 +23,9 @@ FILES = {
     ".npz": "npz",
     ".csv": "table",
     ".tsv": "table",
+    ".tab": "table",
     ".parquet": "table",
+    ".pq": "table",
     ".tar": "webdataset",
 }
 """What reads a file of data, by its ending."""
@@ -67,7 +69,7 @@ def _data(folder: str) -> str:
         raise ConfigError(f"{folder} is a run file, and no data. It is run by 'tlx run {folder}'.")
     if not Path(folder).exists() and (":" in folder or _is_dataset(folder)):
         return folder
-    return f"{FILES.get(Path(folder).suffix, 'folder')}:{folder}"
+    return f"{FILES.get(Path(folder).suffix.lower(), 'folder')}:{folder}"
 
 
 def _is_dataset(name: str) -> bool:

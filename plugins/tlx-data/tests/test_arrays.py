@@ -107,6 +107,44 @@ def test_labels_that_are_no_classes(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("kind", "labels", "classes", "shape"),
+    [
+        ("number", np.arange(12), (), (12,)),
+        ("number", np.arange(24).reshape(12, 2), (), (12, 2)),
+        ("number", np.eye(3)[np.arange(12) % 3], (), (12, 3)),
+        ("class", np.arange(12.0) % 3, ("0", "1", "2"), (12,)),
+        ("class", np.eye(3)[np.arange(12) % 3], ("0", "1", "2"), (12,)),
+        ("multilabel", np.eye(3)[np.arange(12) % 3], ("0", "1", "2"), (12, 3)),
+    ],
+)
+def test_the_head_says_what_labels_are(tmp_path, kind, labels, classes, shape):
+    written(tmp_path, y_train=labels, x_test=None, y_test=None)
+    source = Npz(str(tmp_path / "small.npz"), label_kind=kind)
+    assert source.info.classes == classes
+    found = source.split("train").labels
+    assert found.shape == shape
+    assert found.dtype == (np.float32 if kind == "number" else np.int32)
+    wanted = labels.argmax(1) if found.ndim < labels.ndim else labels
+    np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels", "said"),
+    [
+        ("class", np.linspace(0, 1, 12), "wanted are class numbers"),
+        ("multilabel", np.arange(12), "wanted are 0 or 1 for every class"),
+        ("multilabel", np.full((12, 2), 3), "wanted are 0 or 1 for every class"),
+        ("number", np.full(12, np.nan), "no finite number at example 0"),
+        ("number", 1.7e9 + np.arange(12), "too large against what they differ by"),
+    ],
+)
+def test_labels_that_the_head_cannot_use_are_refused(tmp_path, kind, labels, said):
+    written(tmp_path, y_train=labels, x_test=None, y_test=None)
+    with pytest.raises(DataError, match=said):
+        Npz(str(tmp_path / "small.npz"), label_kind=kind).info  # noqa: B018
+
+
+@pytest.mark.parametrize(
     ("arrays", "said"),
     [
         ({"y_train": None, "y_trian": np.zeros(12, int)}, r"no array 'y_train'\. Did you mean"),

@@ -8,7 +8,7 @@ import datasets
 import huggingface_hub
 import numpy as np
 import pytest
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, List, Value
 from PIL import Image as Pillow
 from pyarrow import parquet
 from tlx_data.hfds import Hfds
@@ -309,3 +309,37 @@ def test_a_table_names_no_file_outside_of_its_folder(tmp_path, name):
     for ask in (lambda: source.info, lambda: source.split("train")[0]):
         with pytest.raises(DataError, match=r"lies outside of|File name too long"):
             ask()
+
+
+@pytest.mark.parametrize(
+    ("kind", "column", "cells", "classes", "labels"),
+    [
+        ("number", Value("int64"), [20, 31, 7], (), [20, 31, 7]),
+        ("number", Value("string"), ["20", "3.5", "7"], (), [20, 3.5, 7]),
+        ("number", List(Value("float32")), [[1, 2], [3, 4.5]] * 2, (), [[1, 2], [3, 4.5]] * 2),
+        ("class", Value("string"), ["01", "1", "01"], ("01", "1"), [0, 1, 0]),
+        ("multilabel", List(ClassLabel(names=["b", "a"])), [[0, 1], [], [1]], ("b", "a"),
+         [[1, 1], [0, 0], [0, 1]]),
+        ("multilabel", List(Value("string")), [["a", "b"], ["a"], []], ("a", "b"),
+         [[1, 1], [1, 0], [0, 0]]),
+        ("multilabel", Value("string"), ["a|b", "a", "b"], ("a", "b"), [[1, 1], [1, 0], [0, 1]]),
+    ],
+)  # fmt: skip
+def test_the_head_says_what_labels_are(tmp_path, kind, column, cells, classes, labels):
+    saved(tmp_path / "set", train=table(range(len(cells)), cells, column))
+    source = Hfds(str(tmp_path / "set"), label="label", label_kind=kind)
+    assert source.info.classes == classes
+    np.testing.assert_allclose(source.split("train").labels, labels)
+
+
+def test_several_numbers_or_classes_stand_in_columns(tmp_path):
+    rows = table(range(3), [1.5, 2.5, 3.5], Value("float64"))
+    rows = rows.add_column("y", [1, 0, 1]).add_column("z", [0, 0, 1])
+    saved(tmp_path / "set", train=rows, test=rows)
+    points = Hfds(str(tmp_path / "set"), label=("label", "y"), label_kind="number")
+    assert points.info.numbers == ("label", "y")
+    np.testing.assert_array_equal(points.split("test").labels, [[1.5, 1], [2.5, 0], [3.5, 1]])
+    tags = Hfds(str(tmp_path / "set"), label=("y", "z"), label_kind="multilabel")
+    assert tags.info.classes == ("y", "z")
+    np.testing.assert_array_equal(tags.split("train").labels, [[1, 0], [0, 0], [1, 1]])
+    refused(Hfds(str(tmp_path / "set"), label=("y", "zz")), "no column 'zz' that can be its label")

@@ -181,7 +181,7 @@ def test_labels_that_mean_nothing_are_refused(home, labels, names, said):
         (("pictures/5.png", "", "train"), "has no label"),
         (("pictures/5.png", "wasp", "test"), "'wasp', which no example of 'train' has"),
         (("pictures/./1.png", "ant", "test"), "is listed already \\(Line 3"),
-        (("pictures/5.png", "ant"), "has 2 cells, but there are 3 columns"),
+        (("pictures/5.png", "ant"), "has another number of cells, 2, than the 3 columns"),
     ],
 )
 def test_a_row_that_cannot_be_used_is_named(home, row, said):
@@ -203,6 +203,7 @@ def test_a_row_that_cannot_be_used_is_named(home, row, said):
         ("list.csv", b"image,lable,x\na.png,1,2\n", {}, "no column 'label'. Did you mean 'lable'"),
         ("list.csv", b"a.png,ant\nb.png,bee\n", {}, "has no names of columns: its first line is"),
         ("list.csv", b"image,file,a,b\n", {}, "columns may be meant: 'file', 'a', 'b'"),
+        ("list.csv", b"image,x,y\na.png,1,2\n", {"label_kind": "number"}, "be meant: 'x', 'y'"),
         ("list.csv", b"PK\x03\x04", {}, "is an Excel or zip file, and no text"),
         ("list.csv", b"image,label\n\x00\x01,a\n", {}, "holds bytes that are no text"),
         ("list.csv", b"image,label\n", {}, "has no rows"),

@@ -29,6 +29,7 @@ def table(tmp_path):
         ("SET", ("train", "train", "eval", "eval"), {"train": 2, "test": 2}),
         ("Partition", ("train", "train", "Validation", "val"), {"train": 2, "val": 2}),
         ("fold", ("train", "train", "test", "test"), {"train": 2, "test": 2}),
+        ("stage", ("train", "train", "test", "val"), {"train": 2, "val": 1, "test": 1}),
         ("is_valid", ("False", "False", "True", "True"), {"train": 2, "val": 2}),
         ("is valid", ("0", "0", "1", "1"), {"train": 2, "val": 2}),
         ("Is_Test", ("no", "no", "yes", "yes"), {"train": 2, "test": 2}),

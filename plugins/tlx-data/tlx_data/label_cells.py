@@ -11,6 +11,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from typing import Any
 
 MISSING = frozenset(
@@ -48,7 +49,7 @@ def as_name(cell: Any) -> str | None:
         return cell.strip()
     if isinstance(cell, float) and cell.is_integer() and abs(cell) < 2**53:
         return str(int(cell))
-    return str(cell) if isinstance(cell, bool | int | float) else None
+    return str(cell) if isinstance(cell, bool | int | float | Decimal) else None
 
 
 def class_number(name: str) -> int | None:
@@ -100,6 +101,6 @@ def as_number(cell: Any, mark: str = ".") -> float | None:
         text = cell.strip()
         text = text.replace(",", ".") if mark == "," else text.replace(",", "")
         cell = float(text) if NUMBER.fullmatch(text) else None
-    if isinstance(cell, bool | int | float) and math.isfinite(cell):
+    if isinstance(cell, bool | int | float | Decimal) and math.isfinite(cell):
         return float(cell)
     return None

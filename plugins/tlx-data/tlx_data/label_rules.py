@@ -65,6 +65,16 @@ def refuse_missing(
     raise DataError(f"{place(split, i)} has no label{read}{others}. {advice}{named}")
 
 
+def of_cell(place: Place, i: int, columns: Sequence[str]) -> Place:
+    """The k-th cell of an example in words, where its label stands in several columns."""
+
+    def cell(split: str, k: int) -> str:
+        column = "" if columns[k].isdecimal() else f", column {columns[k]!r},"
+        return f"{place(split, i)}{column}"
+
+    return cell
+
+
 def refuse_likely_numbers(count: Counter[str]) -> None:
     """Classes are not numbers that hardly ever come twice; `count` is how often each name does."""
     single = sum(often == 1 for often in count.values())

@@ -13,7 +13,7 @@ import numpy as np
 
 from tlx.errors import DataError
 from tlx_data import label_cells as cells
-from tlx_data.label_rules import Labels, Place, Written, refuse_missing
+from tlx_data.label_rules import Labels, Place, Written, of_cell, refuse_missing
 
 COARSE = 0.01
 """The greatest error of rounding, in units of the targets' spread."""
@@ -37,11 +37,11 @@ def number_labels(written: Written, place: Place, separator: str = "|") -> Label
         rows = []
         for i, row in enumerate(each):
             columns = tuple(row) if columns is None else columns
-            refuse_missing({split: list(row.values())}, lambda s, _, at=i: place(s, at))
+            refuse_missing({split: list(row.values())}, of_cell(place, i, tuple(row)))
             if tuple(row) != columns:
                 raise DataError(
-                    f"{place(split, i)} has {len(row)} numbers, while the examples before have "
-                    f"{len(columns)}. Every example has equally many."
+                    f"{place(split, i)} has another number of targets, {len(row)}, than the "
+                    f"{len(columns)} of the examples before."
                 )
             rows.append([_number(v, mark, split, i, place, name) for name, v in row.items()])
         values[split] = single_precision(np.asarray(rows, np.float64))

@@ -18,6 +18,7 @@ from tlx_data.label_rules import (
     Labels,
     Place,
     Written,
+    of_cell,
     refuse_likely_numbers,
     refuse_missing,
     refuse_unlearnt,
@@ -69,7 +70,7 @@ def _from_columns(written: Written, place: Place, names: Sequence[str] | None) -
     for split, each in written.items():
         rows = []
         for i, cell in enumerate(each):
-            refuse_missing({split: list(cell.values())}, lambda s, _, at=i: place(s, at))
+            refuse_missing({split: list(cell.values())}, of_cell(place, i, tuple(cell)))
             rows.append([_flag(cell[name], name, place, split, i) for name in classes])
         values[split] = np.asarray(rows, np.int32).reshape(len(rows), len(classes))
     return Labels(classes, values)

@@ -7,7 +7,7 @@ split that is not looked at puts test pictures into training.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from tlx.errors import DataError, did_you_mean, listed
@@ -46,58 +46,61 @@ class Chosen(NamedTuple):
     test: tuple[str, ...] = ()
 
 
-def split_columns(
-    columns: Sequence[str], taken: Sequence[str], chosen: Chosen, values: Callable[[str], set[str]]
-) -> SplitColumns:
-    """How to tell the split of a row. `taken` columns are read as something else, `values` gives
-    the different cells of a column as text. Raises DataError where a column is there that says a
-    split in words that are not known."""
+def split_columns(values: Mapping[str, set[str]], chosen: Chosen) -> SplitColumns:
+    """How to tell the split of a row. `values` are the different cells, as text, of the columns
+    that are not read as something else. Raises DataError where a column is there that says a split
+    in words that are not known."""
     if chosen.column is False:
         return SplitColumns((), lambda cells, place: "train")
     if isinstance(chosen.column, str):
         return _by_name(chosen.column, chosen, values, named=True)
-    free = [name for name in columns if name not in taken]
     named = sorted(
-        (name for name in free if _plain(name) in NAMED), key=lambda n: NAMED.index(_plain(n))
+        (name for name in values if _plain(name) in NAMED), key=lambda n: NAMED.index(_plain(n))
     )
     if chosen.val or chosen.test:
         if len(named) != 1:
             raise DataError(
                 f"val_values and test_values say what the values of a column stand for; say which "
-                f"one by split_column. The columns are {listed(columns)}."
+                f"one by split_column. The columns are {listed(values)}."
             )
         return _by_name(named[0], chosen, values, named=False)
-    in_words = [name for name in named if all(not v or meaning(v) for v in values(name))]
+    in_words = [name for name in named if all(not v or meaning(v) for v in values[name])]
+    in_words += [name for name in values if name not in named and _are_splits(values[name])]
     if in_words:
-        others = [name for name in named if name != in_words[0]]
-        notes = [
-            f"The column {other!r} is not read; {in_words[0]!r} says the split." for other in others
-        ]
-        return _by_name(in_words[0], chosen, values, named=False)._replace(notes=tuple(notes))
+        said = f"is not read; {in_words[0]!r} says the split."
+        others = dict.fromkeys(n for n in (*named, *in_words) if n != in_words[0])
+        notes = tuple(f"The column {other!r} {said}" for other in others)
+        return _by_name(in_words[0], chosen, values, named=False)._replace(notes=notes)
     if named and _plain(named[0]) != "split":
-        _ask(named[0], values(named[0]))
+        _ask(named[0], values[named[0]])
     if named:
         return _by_name(named[0], chosen, values, named=False)
-    yes = {split: [n for n in free if _plain(n) in names] for split, names in YES.items()}
-    flags = {s: n for s, found in yes.items() for n in found if _are_flags(values(n))}
+    yes = {split: [n for n in values if _plain(n) in names] for split, names in YES.items()}
+    flags = {s: n for s, found in yes.items() for n in found if _are_flags(values[n])}
     return _by_flags(flags) if flags else SplitColumns((), lambda cells, place: "train")
 
 
+def _are_splits(values: set[str]) -> bool:
+    """Whether the cells of a column of any name are the names of splits, and nothing else."""
+    meanings = {meaning(value) for value in values}
+    return "train" in meanings and len(meanings) > 1 and None not in meanings
+
+
 def _by_name(
-    column: str, chosen: Chosen, values: Callable[[str], set[str]], *, named: bool
+    column: str, chosen: Chosen, values: Mapping[str, set[str]], *, named: bool
 ) -> SplitColumns:
     said = {**dict.fromkeys(chosen.val, "val"), **dict.fromkeys(chosen.test, "test")}
-    there = values(column) if said else set()
+    there = values[column] if said else set()
     if unknown := [value for value in said if value not in there]:
         raise DataError(
             f"The column {column!r} holds no {unknown[0]!r}; it holds {listed(sorted(there)[:8])}."
         )
     split = next((s for s, names in YES.items() if _plain(column) in names), None)
-    if named and not said and split and _are_flags(values(column)):
+    if named and not said and split and _are_flags(values[column]):
         return _by_flags({split: column})
-    numbers = named and not said and all(v.lstrip("-").isdecimal() for v in values(column))
+    numbers = named and not said and all(v.lstrip("-").isdecimal() for v in values[column])
     if numbers:
-        _ask(column, values(column))
+        _ask(column, values[column])
 
     def read(cells: Mapping[str, Any], place: str) -> str:
         name = as_name(cells[column]) or ""

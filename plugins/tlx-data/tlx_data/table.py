@@ -25,6 +25,8 @@ from tlx_data.table_file import TableFile, open_table
 
 FIRST = 20
 """Rows that are looked at to tell what a column holds."""
+DIFFERENT = 200
+"""Cells of a column that are told apart to see whether they are splits."""
 
 
 class _Found(NamedTuple):
@@ -150,11 +152,17 @@ class Table:
         )
 
     def _split_columns(self, file: TableFile, columns: Columns) -> SplitColumns:
-        def values(name: str) -> set[str]:
-            return {as_name(row.cells[name]) or "" for row in file.rows([name])}
-
         chosen = Chosen(self.split_column, self.val_values, self.test_values)
-        return split_columns(file.columns, (columns.image, *columns.labels), chosen, values)
+        taken = (columns.image, *columns.labels)
+        others = [name for name in file.columns if name and name not in taken]
+        if isinstance(self.split_column, str):
+            others = [self.split_column]
+        values: dict[str, set[str]] = {name: set() for name in others}
+        for _, cells in file.rows(others) if others and self.split_column is not False else ():
+            for name, cell in cells.items():
+                if len(values[name]) < DIFFERENT:
+                    values[name].add(as_name(cell) or "")
+        return split_columns(values, chosen)
 
     def _parts(self, file: TableFile, columns: Columns, splits: SplitColumns) -> dict[str, _Part]:
         """The rows of each split, in the order of the splits."""

@@ -101,6 +101,8 @@ def _label(
         return ("label",)
     free = [name for name in free if not _says_a_split(name, cells)]
     by_name = [name for name in free if plain(name) in LABELS]
+    if [plain(name) for name in by_name] == ["y"] and any(plain(name) == "x" for name in free):
+        by_name = []  # two numbers of one point
     if len(by_name) == 1:
         return (by_name[0],)
     flags = [name for name in free if all(_is_flag(cell) for cell in cells(name))]

@@ -30,6 +30,8 @@ MARKS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 OTHER_FILES = {b"PK\x03\x04": "an Excel or zip file", b"\x1f\x8b": "compressed", b"PAR1": "parquet"}
+BATCH = 1000
+"""Rows of parquet that are read at a time; each may hold a picture."""
 LOOKED_AT = 50
 """Lines that say what divides the columns."""
 
@@ -97,7 +99,8 @@ def _text(path: str) -> TableFile:
             place = f"Line {line} of {path!r}"
             if len(cells) != len(header):
                 raise DataError(
-                    f"{place} has {len(cells)} cells, but there are {len(header)} columns. A "
+                    f"{place} has another number of cells, {len(cells)}, than the {len(header)} "
+                    f"columns. A "
                     f"{delimiter!r} within a cell needs quotes around the cell."
                 )
             yield Row(place, {name: cells[number] for name, number in numbers.items()})
@@ -170,7 +173,7 @@ def _parquet(path: str) -> TableFile:
     def rows(wanted: list[str]) -> Iterator[Row]:
         try:
             with parquet.ParquetFile(path) as file:
-                batches = file.iter_batches(columns=wanted)
+                batches = file.iter_batches(BATCH, columns=wanted)
                 every = (cells for batch in batches for cells in batch.to_pylist())
                 for number, cells in enumerate(every, 1):
                     yield Row(f"Row {number} of {path!r}", cells)
