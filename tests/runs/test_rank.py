@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import tlx
 from tlx import cli
 from tlx.errors import ConfigError, DataError
 from tlx.selection import candidates, rank_table, source_words
-from tlx.selection.ranking import pictures_of
+from tlx.selection.ranking import Scored, _ends, pictures_of
 from tlx.selection.trained_on import trained_on
 from tlx.testing import toys
 
@@ -123,6 +124,25 @@ def test_only_training_pictures_are_looked_at_and_classes_keep_their_shares(pict
     assert whole.part.name == some.part.name == "train"
     np.testing.assert_array_equal(np.bincount(some.labels), [10, 10, 10])
     assert len(whole.part) == 81  # 90 without validation
+
+
+def test_a_question_of_a_folder_is_answered_where_it_is_named(tmp_path):
+    for name in ("bus", "car", "test"):
+        (tmp_path / name).mkdir()
+        for number in range(4):
+            Image.new("RGB", (8, 8), (number, 9, 9)).save(tmp_path / name / f"{number}.png")
+    with pytest.raises(DataError, match=r"--set data\.layout=classes"):
+        pictures_of(str(tmp_path), 100)
+    found = pictures_of(str(tmp_path), 100, ["data.layout=classes"])
+    assert found.info.classes == ("bus", "car", "test")
+
+
+def test_an_interval_of_a_share_stays_one():
+    """What a probe says of 20 pictures, all right on the whole and most of them on halves."""
+    sure = Scored(0, 1.0, np.asarray([1.0, 0.9, 1.0, 0.9]), 0.1, share=True)
+    assert _ends(sure)["high"] == 1
+    assert 0.8 < _ends(sure)["low"] < 1
+    assert _ends(sure._replace(share=False))["high"] > 1
 
 
 def test_what_cannot_be_ranked_is_refused(pictures, tmp_path):

@@ -42,6 +42,10 @@ def add(verb: Callable[..., argparse.ArgumentParser]) -> None:
         help="other labelled data: how alike their task is to the target's; none if absent",
     )  # fmt: skip
     made.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="data.x=y",
+        help="options of the target's data, as in a run file, such as data.layout=classes; none if absent",
+    )  # fmt: skip
+    made.add_argument(
         "--out", metavar="DIR", help="where to write rank.json and report.html; nowhere if absent"
     )
     trusting(made)
@@ -59,6 +63,7 @@ def rank(args: argparse.Namespace) -> None:
     found = rank(
         args.target, args.sources, scores=args.score, images=args.images, resamples=args.halves,
         seed=args.seed, accuracies=accuracies, compare=args.compare, trust_code=args.trust_code,
+        sets=args.set,
     )  # fmt: skip
     if args.out:
         _write(found, Path(args.out))

@@ -58,6 +58,7 @@ def rank(
     accuracies: Mapping[str, float] | None = None,
     compare: Sequence[str] = (),
     trust_code: bool = False,
+    sets: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Rank sources for a labelled target, higher scores first; plain data, which
     `tlx.selection.rank_table` puts in words.
@@ -68,13 +69,14 @@ def rank(
     if None, and the first is the one that sources are ordered by (`probe` where none is named).
     `accuracies`: of sources on their own test data, where no run says it. `compare` names other
     data that the target is compared with, as the first source sees them. `trust_code` as for
-    `tlx.load`.
+    `tlx.load`; `sets` are options of a target that is named, such as `data.layout=classes`.
 
     Raises ConfigError for what is no source or score, DataError for labels that are no classes."""
     if images < 2 or resamples < 2:
         raise ConfigError(f"images = {images} and resamples = {resamples} are 2 or more each.")
     asking = _scores(scores)
-    on, *others = (pictures_of(data, images) for data in (target, *compare))
+    on = pictures_of(target, images, sets)
+    others = [pictures_of(data, images) for data in compare]
     found = _candidates(sources, accuracies or {}, trust_code)
     words = [SourceWords(one, on, seed) for one in found]
     samples = halves(on.labels, resamples, seed)
@@ -115,12 +117,12 @@ def similarity(
     return between_data(targets, names, probe, seed)
 
 
-def pictures_of(target: str | DataSource, images: int) -> Target:
+def pictures_of(target: str | DataSource, images: int, sets: Sequence[str] = ()) -> Target:
     """Training pictures of what a person names as data, `images` at most, every class in
     proportion; test and validation pictures are left alone."""
     source = target
     if isinstance(source, str):
-        data = configs.parse(finetune.table(source)).data
+        data = configs.parse(configs.apply_sets(finetune.table(source), sets)).data
         source = registry.build("datasets", data.name, data.options, {"label_kind": "class"})
     part, classes = splits.cut(source, seed=0).train, source.info.classes
     if not splits.are_classes(part.labels, classes):

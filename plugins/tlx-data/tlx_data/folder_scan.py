@@ -77,7 +77,7 @@ def _kind(entry: os.DirEntry[str], known: frozenset[str]) -> str:
         return ""
     if entry.is_symlink() and not os.path.exists(entry):
         return "dangling"
-    return "pictures" if picture else "others"
+    return "pictures" if picture and entry.is_file() else "others"  # a pipe would never end
 
 
 def scan(place: Path, elsewhere: frozenset[Identity] = frozenset()) -> Scan:
