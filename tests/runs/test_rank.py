@@ -155,7 +155,7 @@ def test_what_cannot_be_ranked_is_refused(pictures, tmp_path):
         tlx.rank(str(pictures), [])
     file = tmp_path / "numbers.npz"
     np.savez(file, x_train=np.zeros((9, 8, 8, 3), np.uint8), y_train=np.linspace(0, 1, 9))
-    with pytest.raises(DataError, match="one class for each picture"):
+    with pytest.raises(DataError, match="labels that are wanted are class numbers"):
         tlx.rank(str(file), source)
 
 
