@@ -43,7 +43,7 @@ def add(verb: Callable[..., argparse.ArgumentParser]) -> None:
     )  # fmt: skip
     made.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="data.x=y",
-        help="options of the target's data, as in a run file, such as data.layout=classes; none if absent",
+        help="options of the target's data, such as data.layout=classes; none if absent",
     )  # fmt: skip
     made.add_argument(
         "--out", metavar="DIR", help="where to write rank.json and report.html; nowhere if absent"
