@@ -60,17 +60,27 @@ def _keep_compiled() -> None:
 
 def _said(error: BaseException) -> tuple[str, int]:
     """The sentence that is printed for an error, and the exit code."""
-    from tlx.errors import DivergedError, HostsError, Interrupted, StudyError, TlxError
+    from tlx.devices.memory import memory_full
+    from tlx.errors import (
+        DivergedError,
+        HostsError,
+        Interrupted,
+        MemoryFullError,
+        StudyError,
+        TlxError,
+    )  # fmt: skip
 
     if isinstance(error, Interrupted):
         return str(error), INTERRUPTED
     if isinstance(error, KeyboardInterrupt):
         return "stopped.", INTERRUPTED
     if isinstance(error, TlxError):
-        failed = isinstance(error, DivergedError | HostsError | StudyError)
+        failed = isinstance(error, DivergedError | HostsError | StudyError | MemoryFullError)
         return str(error), FAILED if failed else REFUSED
     if no_device := _without_device():
         return no_device, REFUSED
+    if full := memory_full(error):
+        return full, FAILED
     kind = "" if isinstance(error, OSError) else f"internal error: {type(error).__name__}: "
     return f"{kind}{error}\nThe same command with --debug shows where it happened.", FAILED
 

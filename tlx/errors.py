@@ -63,6 +63,10 @@ class HostsError(TlxError):
     """Another process of a run is not there, or no more."""
 
 
+class MemoryFullError(TlxError):
+    """An array does not fit into the memory that there is."""
+
+
 class Interrupted(TlxError):
     """The run was asked to stop, saved itself and can be resumed."""
 

@@ -22,6 +22,7 @@ from tlx.data.domain import Domain
 from tlx.data.picture_sheet import pictures
 from tlx.data.splits import shuffled
 from tlx.devices import hosts
+from tlx.devices.memory import memory_told
 from tlx.devices.mesh import fetched
 from tlx.errors import ConfigError
 from tlx.evaluate import Answers, as_uint8, chosen, counted
@@ -47,6 +48,7 @@ from tlx.types import Event, Variables
 from tlx.weights.saved import load, save_model
 
 
+@memory_told()
 def run_one(
     config: RunConfig,
     out: Path,

@@ -108,6 +108,7 @@ def failing(monkeypatch):
         (KeyboardInterrupt(), 130, "tlx: stopped.\n"),
         (OSError(28, "No space left on device"), 1, "tlx: [Errno 28] No space left on device\n"),
         (KeyError("x"), 1, "tlx: internal error: KeyError: 'x'\n"),
+        (MemoryError(), 1, "tlx: The memory is full: there was no room for an array. Lower "),
     ],
 )
 def test_errors_are_sentences_with_a_code(failing, capsys, error, code, words):
@@ -116,7 +117,7 @@ def test_errors_are_sentences_with_a_code(failing, capsys, error, code, words):
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith(words)
-    assert ("--debug" in err) == (code == 1 and not isinstance(error, DivergedError))
+    assert ("--debug" in err) == (code == 1 and not isinstance(error, DivergedError | MemoryError))
 
 
 @pytest.mark.parametrize("arguments", [["--debug", "run", "x"], ["run", "x", "--debug"]])

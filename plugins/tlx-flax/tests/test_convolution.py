@@ -13,16 +13,21 @@ from tlx.testing.compiling import quick_jit
 
 
 # One picture in the last part; no more than a part; too wide for parts; groups.
+# Maps that lie under the window whole, or nearly.
 @pytest.mark.parametrize(
-    ("batch", "size", "cin", "stride", "groups"),
+    ("picture", "size", "cin", "stride", "groups"),
     [
-        (2, 1, 5, 1, 1), (2, 1, 5, 3, 1), (PART + 1, 3, 4, 1, 1), (2 * PART, 3, 4, 2, 1),
-        (PART, 3, 4, 1, 1), (PART + 1, 3, NARROW, 1, 1), (2, 3, 4, 2, 2), (2, 1, 4, 1, 2),
+        ((2, 9, 6), 1, 5, 1, 1), ((2, 9, 6), 1, 5, 3, 1), ((PART + 1, 9, 6), 3, 4, 1, 1),
+        ((2 * PART, 9, 6), 3, 4, 2, 1), ((PART, 9, 6), 3, 4, 1, 1),
+        ((PART + 1, 9, 6), 3, NARROW, 1, 1), ((2, 9, 6), 3, 4, 2, 2), ((2, 9, 6), 1, 4, 1, 2),
+        ((3, 2, 2), 3, 5, 1, 1), ((3, 2, 2), 3, 5, 2, 1), ((PART + 1, 2, 1), 3, 4, 1, 1),
+        ((3, 1, 1), 3, 4, 1, 1), ((3, 4, 3), 7, 3, 2, 1), ((3, 3, 3), 3, 4, 1, 2),
+        ((3, 3, 2), 3, 4, 2, 2), ((3, 2, 2), 3, 6, 1, 6),
     ],
 )  # fmt: skip
-def test_values_and_gradients_are_pytorchs(batch, size, cin, stride, groups):
+def test_values_and_gradients_are_pytorchs(picture, size, cin, stride, groups):
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(batch, 9, 6, cin)).astype(np.float32)
+    x = rng.normal(size=(*picture, cin)).astype(np.float32)
     kernel = rng.normal(size=(size, size, cin // groups, 6)).astype(np.float32)
     picture = torch.tensor(np.moveaxis(x, -1, 1).copy(), requires_grad=True)
     weight = torch.tensor(kernel.transpose(3, 2, 0, 1).copy(), requires_grad=True)
@@ -55,6 +60,14 @@ def test_the_weight_gradient_goes_in_parts_on_the_cpu(size, parts):
         assert found == ((1 + parts, 0) if size > 1 else (0, 2))
     else:
         assert found == (2, 0)
+
+
+@pytest.mark.parametrize(("side", "groups", "product"), [(2, 1, True), (3, 1, False), (3, 2, True)])
+def test_a_small_map_is_a_product_on_the_cpu(side, groups, product):
+    shapes = jnp.zeros((2, side, side, 4)), jnp.zeros((3, 3, 4 // groups, 4))
+    text = jax.jit(partial(convolution, groups=groups)).lower(*shapes).as_text()
+    on_cpu = jax.default_backend() == "cpu"
+    assert ("stablehlo.convolution" not in text) == (product and on_cpu)
 
 
 def test_it_goes_through_vmap_and_second_derivatives():
