@@ -48,8 +48,9 @@ def run(label, **changes):
     return tlx.run(table | changes)
 
 
-def test_prices_train_and_are_told_in_their_own_units(prices):
+def test_prices_train_and_are_told_in_their_own_units(prices, capsys):
     result = run("price")
+    assert "in units of their spread: price 2" in capsys.readouterr().out
     assert result["test"]["r2"] > 0.5
     assert 1000 < result["test"]["mae"] < 60_000
     model = tlx.load("runs/prices")

@@ -10,6 +10,7 @@ from importlib import metadata
 from typing import Any
 
 import jax
+import numpy as np
 
 from tlx import __version__, registry, trees
 from tlx import config as configs
@@ -17,6 +18,7 @@ from tlx.assemble import Experiment
 from tlx.data.data_check import counts_of
 from tlx.data.input_check import lost_detail, oddities
 from tlx.devices import mesh
+from tlx.errors import listed
 from tlx.planning.records import needs
 from tlx.run_file.packaged_weights import random_words
 
@@ -33,7 +35,12 @@ def described(experiment: Experiment) -> dict[str, Any]:
             "name": config.data.name,
             "classes": experiment.info.classes,
             "sizes": experiment.sizes,
-            "notes": experiment.splits.notes + _odd(experiment) + _repeated(experiment),
+            "notes": (
+                *experiment.splits.notes,
+                *_standardised(experiment),
+                *_odd(experiment),
+                *_repeated(experiment),
+            ),
             "counts": {
                 name: counts_of(part, experiment.info.classes)
                 for name, part in experiment.splits.parts.items()
@@ -88,6 +95,20 @@ def _odd(experiment: Experiment) -> tuple[str, ...]:
     """What about the pictures does not look like what the network wants."""
     look = lost_detail if experiment.report is None else oddities
     return look(experiment.splits.train, experiment.canvas, experiment.model.inputs)
+
+
+def _standardised(experiment: Experiment) -> tuple[str, ...]:
+    """What targets were divided by."""
+    options = experiment.head.options if experiment.head else {}
+    mean, std = (np.ravel(options.get(key, ())) for key in ("mean", "std"))
+    if not len(mean) or (len(mean) == len(std) and (mean == 0).all() and (std == 1).all()):
+        return ()
+    names = options.get("names") or [f"target {n}" for n in range(1, len(mean) + 1)]
+    each = [
+        f"{name} {m:.6g} ± {s:.6g}"
+        for name, m, s in zip(names, *np.broadcast_arrays(mean, std), strict=False)
+    ]
+    return (f"Targets are learnt less their mean, in units of their spread: {listed(each)}.",)
 
 
 def _repeated(experiment: Experiment) -> tuple[str, ...]:

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from datasets import ClassLabel, Dataset, Features
+from datasets import Image as HubImage
 from PIL import Image
 from pyarrow import parquet
 from tlx_data.table import Table
@@ -364,3 +366,14 @@ def test_bytes_are_never_in_a_message(home):
     with pytest.raises(DataError, match=r"900 bytes \(bytes\)") as caught:
         both.info  # noqa: B018
     assert len(str(caught.value)) < 500
+
+
+def test_a_parquet_of_datasets_keeps_its_names_of_classes(home):
+    features = Features({"image": HubImage(), "label": ClassLabel(names=["bee", "ant"])})
+    pictures = [{"bytes": (home / path).read_bytes(), "path": None} for path, _ in PAIRS]
+    rows = Dataset.from_dict({"image": pictures, "label": [1, 0, 1]}, features)
+    rows.to_parquet(str(home / "hub.parquet"))
+    source = Table(str(home / "hub.parquet"), label_kind="class")
+    assert source.info.classes == ("bee", "ant")
+    assert source.split("train").labels.tolist() == [1, 0, 1]
+    assert Table(str(home / "hub.parquet"), label_kind="number").info.classes == ()

@@ -21,8 +21,8 @@ MISSING = frozenset(
 CANONICAL = re.compile(r"0|[1-9][0-9]{0,17}")
 """A whole number from 0 as it is written without ornament."""
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
-SHOWN = 80
-"""Characters of a cell that a message quotes."""
+SHOWN, LISTED = 80, 8
+"""Characters of a cell that a message quotes, and items of a list."""
 
 
 def is_missing(cell: Any) -> bool:
@@ -39,6 +39,8 @@ def quoted(cell: Any) -> str:
     if isinstance(cell, Mapping):
         inner = ", ".join(f"{key}: {quoted(value)}" for key, value in cell.items())
         return f"{{{inner}}}"[:SHOWN]
+    if isinstance(cell, list | tuple) and len(cell) > LISTED:
+        return f"a list of {len(cell):,}"
     return repr(cell if not isinstance(cell, str) else cell[:SHOWN])[: SHOWN + 2]
 
 

@@ -120,6 +120,8 @@ class Table:
         parts = self._parts(file, columns, splits)
         left_out = _take_out_unlabelled(parts)
         names = self.class_names
+        if names is None and self.label_kind != "number":
+            names = file.classes.get(columns.labels[0])
         labels = read_labels(
             {name: part.labels for name, part in parts.items()},
             lambda name, i: parts[name].places[i],

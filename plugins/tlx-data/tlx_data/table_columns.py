@@ -148,8 +148,8 @@ def _are_pictures(cells: Sequence[Any]) -> bool:
 
 
 def _is_picture(cell: Any) -> bool:
-    if isinstance(cell, dict):
-        return "bytes" in cell
+    if isinstance(cell, dict | bytes):
+        return isinstance(cell, bytes) or "bytes" in cell
     return isinstance(cell, str) and Path(cell.strip()).suffix.lower() in endings()
 
 

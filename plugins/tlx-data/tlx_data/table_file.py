@@ -11,6 +11,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -45,11 +46,13 @@ class Row(NamedTuple):
 
 
 class TableFile(NamedTuple):
-    """The columns of a table; its rows, of some of them; and what was found out about the file."""
+    """The columns of a table; its rows, of some of them; what was found out about the file; and the
+    classes of the columns of class numbers that it names itself."""
 
     columns: list[str]
     rows: Callable[[list[str]], Iterator[Row]]
     notes: tuple[str, ...] = ()
+    classes: Mapping[str, tuple[str, ...]] = {}
 
 
 def open_table(path: str) -> TableFile:
@@ -166,7 +169,7 @@ def _parquet(path: str) -> TableFile:
         return DataError(f"The table {path!r} cannot be read as parquet: {error}")
 
     try:
-        columns = parquet.read_schema(path).names
+        schema = parquet.read_schema(path)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise damaged(error) from error
 
@@ -180,4 +183,14 @@ def _parquet(path: str) -> TableFile:
         except (pa.ArrowException, OSError, ValueError) as error:  # text that is no UTF-8, too
             raise damaged(error) from error
 
-    return TableFile(columns, rows)
+    return TableFile(schema.names, rows, classes=_hub_classes(schema.metadata or {}))
+
+
+def _hub_classes(metadata: Mapping[bytes, bytes]) -> dict[str, tuple[str, ...]]:
+    """The names of classes that the Hugging Face hub writes beside its columns of numbers."""
+    try:
+        features = json.loads(metadata[b"huggingface"])["info"]["features"]
+        named = {column: of["names"] for column, of in features.items() if "names" in of}
+        return {column: tuple(map(str, names)) for column, names in named.items()}
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        return {}
