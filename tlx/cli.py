@@ -132,7 +132,7 @@ def finetune(args: argparse.Namespace) -> None:
     from tlx.run_file import finetune
 
     chosen = {name: getattr(args, name) for name in finetune.CHOICES}
-    table = config.apply_sets(finetune.table(args.folder, **chosen), args.set)
+    table = finetune.table(args.folder, args.set, **chosen)
     _train(config.parse(table, f"tlx finetune {args.folder}"), args)
 
 

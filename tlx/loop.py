@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -21,20 +22,21 @@ from tlx.assemble import Experiment
 from tlx.checkpoint import Checkpoints, Restored
 from tlx.data.splits import Subset
 from tlx.devices import hosts, mesh
-from tlx.devices.not_finite import FACTOR, TOTAL
+from tlx.devices.not_finite import TOTAL
 from tlx.errors import CollapsedError, DivergedError, Interrupted
 from tlx.feeding.cache_store import Store
 from tlx.feeding.feed import Feed, feeding, solving
-from tlx.planning.optimizer import schedule
 from tlx.planning.plan import Planned
 from tlx.protocols import SelfSupervised, Sink
+from tlx.reporting.pace import Pace
+from tlx.reporting.reached import Reached, followed
 from tlx.run_folder import folder
 from tlx.training.another_length import going_on
-from tlx.training.best_step import ahead, entered
+from tlx.training.best_step import ahead, entered, is_solved
 from tlx.training.diverged import advice, left_out, refuse_lost, stopping
 from tlx.training.health import watch
 from tlx.training.interrupt import interruptible
-from tlx.training.logged import cut, logged
+from tlx.training.logged import cut, logged, rate
 from tlx.training.profile import Clock
 from tlx.training.split_metrics import evaluated
 from tlx.training.step_program import Arguments, StepProgram
@@ -46,7 +48,7 @@ from tlx.weights.statistics import recomputed
 class Trained(NamedTuple):
     """What training left: the best variables with their validation metrics, None where these are
     not known as the model will predict, and the costs; `skipped`: how many updates were left out,
-    where they are counted."""
+    where they are counted; `reached`: what each phase brought."""
 
     variables: Variables
     val: Mapping[str, float] | None
@@ -54,6 +56,7 @@ class Trained(NamedTuple):
     steps: int
     compile_seconds: float
     skipped: int | None = None
+    reached: Reached = MappingProxyType({})
 
 
 def train(
@@ -81,15 +84,15 @@ class _Loop:
 
     def __post_init__(self) -> None:
         experiment = self.experiment
-        self.compile_seconds = 0.0
-        self.saved = (-1, time.perf_counter())
+        self.compile_seconds, self.saved = 0.0, (-1, time.perf_counter())
         self.val: Mapping[str, float] | None = None  # of the best step, as the result has it
+        self.reached: Reached = {}
         every = experiment.config.eval_every or 1.0
         self.eval_steps = max(1, round(every * experiment.steps_per_epoch))
         self.metric, self.direction = experiment.selection
         self.watch = watch(experiment)
-        strategy = experiment.strategy
-        self.keeps = strategy.keeps if isinstance(strategy, SelfSupervised) else "best"
+        way = experiment.strategy
+        self.keeps = way.keeps if isinstance(way, SelfSupervised) else "best"
 
     def run(self, resume: bool) -> Trained:
         experiment = self.experiment
@@ -107,9 +110,10 @@ class _Loop:
             run = self._steps if planned.phase.solve is None else self._solved
             train, best = run(planned, train, best)
         self._save(train, best, force=True)
-        best_step, steps = int(train.ledger["best_step"]), int(train.step)
+        best_step = int(train.ledger["best_step"])
         skipped = int(train.ledger[TOTAL]) if TOTAL in train.ledger else None
-        return Trained(best, self.val, best_step, steps, self.compile_seconds, skipped)
+        costs = int(train.step), self.compile_seconds, skipped
+        return Trained(best, self.val, best_step, *costs, self.reached)
 
     def _start(self, resume: bool) -> tuple[TrainState, Variables]:
         """A fresh state, or the newest whole checkpoint."""
@@ -136,7 +140,7 @@ class _Loop:
         longer = going_on(self.experiment, found.step, found.meta)
         self._tell("note", found.step, text=f"Resumed at step {found.step}. {longer}".strip())
         self.saved = (found.step, time.perf_counter())
-        self.val = found.meta.get("val")
+        self.val, self.reached = found.meta.get("val"), found.meta.get("reached") or {}
         return found.tree["train"], found.tree["best"]
 
     def _solved(
@@ -194,6 +198,7 @@ class _Loop:
         waiting: list[Any] = []
         since, number = time.perf_counter(), int(train.step)
         train = mesh.placed(train, experiment.mesh)
+        pace = Pace(planned.phase.name, number, planned.stop)
         batch = self.clock.next(feed.batches)
         while number < planned.stop:
             many = len(batch["weight"])
@@ -206,6 +211,8 @@ class _Loop:
             if number < planned.stop:  # on its way to the device while that computes
                 batch = self.clock.next(feed.batches)
             waiting.append(metrics)
+            if text := pace.after(number, metrics):
+                self._tell("note", number, text=text)
             due = number % self.eval_steps == 0 or number == planned.stop
             fetching = due or sum(len(entry["loss"]) for entry in waiting) >= config.log_every
             if fetching:
@@ -251,12 +258,10 @@ class _Loop:
             return compiled
         what = f"the step of {planned.phase.name}"
         self._tell("compile", number, what=what, seconds=None)
-        begun = time.perf_counter()
         with self.clock.part("compile"):
-            compiled = step.compiled()
+            compiled, seconds = step.compiled()
         self.store.programs.keep(recipe, compiled)
         hosts.anywhere(False)  # devices that meet for the first time wait for half a minute only
-        seconds = time.perf_counter() - begun
         self.compile_seconds += seconds
         self._tell("compile", number, what=what, seconds=seconds)
         return compiled
@@ -269,7 +274,7 @@ class _Loop:
         experiment, optimizer = self.experiment, self.experiment.config.optimizer
         found = jax.tree.map(lambda *leaves: np.concatenate(leaves), *jax.device_get(waiting))
         count = len(found["loss"])
-        rate = count * experiment.config.batch_size / max(time.perf_counter() - since, 1e-9)
+        speed = count * experiment.config.batch_size / max(time.perf_counter() - since, 1e-9)
         pieces, over = cut(found, experiment.config.log_every, rest=rest)
         until = number - count
         for some in pieces:
@@ -279,10 +284,8 @@ class _Loop:
             if why := stopping(some, until):
                 raise DivergedError(f"{why} {self._advice()}")
             means = logged(some, experiment.model.head)
-            share = schedule(optimizer, jnp.int32(until - 1 - planned.start), planned.phase.steps)
-            share = float(share) * some.get("skipping", {}).get(FACTOR, [1.0])[-1]
-            told = {"learning_rate": optimizer.learning_rate * float(share), self.speed: rate}
-            self._tell("train", until, **means, **told)
+            means |= {"learning_rate": rate(optimizer, planned, some, until), self.speed: speed}
+            self._tell("train", until, **means)
         return over
 
     def _used(self, train: TrainState) -> Variables:
@@ -305,16 +308,16 @@ class _Loop:
             train = train._replace(ledger=self.watch.followed(train.ledger, metrics))
         value, loss = np.float32(metrics[self.metric]), np.float32(metrics.get("loss", np.inf))
         so_far, its_loss = np.asarray(train.ledger["best"]), np.asarray(train.ledger["best_loss"])
-        better = ahead(self.direction, value, loss, so_far, its_loss)
-        if self.keeps == "last":
-            better = bool(np.isfinite([value, loss]).all())
-        step = int(train.step)
+        step, of_solved = int(train.step), is_solved(experiment.phases, train.ledger["best_step"])
+        better = ahead(self.direction, value, loss, so_far, its_loss, of_solved=of_solved)
+        self.reached = followed(self.reached, planned, self.direction, value, loss, step)
+        better = bool(np.isfinite([value, loss]).all()) if self.keeps == "last" else better
         if better:
             self.val = measured if planned == experiment.final else None
             best = copied(Variables(train.params, train.state))
         ledger = entered(train.ledger, step, value, loss, better=better)
-        epoch = step / experiment.steps_per_epoch
-        self._tell("eval", step, split="val", metrics=metrics, best=better, epoch=epoch)
+        told = {"metrics": metrics, "best": better, "epoch": step / experiment.steps_per_epoch}
+        self._tell("eval", step, split="val", **told)
         train = train._replace(ledger=ledger)
         if self.watch is not None and (why := self.watch.verdict(ledger, metrics)):
             self._save(train, best, force=True)
@@ -336,9 +339,8 @@ class _Loop:
             if step != self.saved[0] and (force or hosts.anywhere(due)):
                 refuse_lost(train, self.experiment.variables, self._advice())
                 tree = mesh.placed({"train": train, "best": best}, self.experiment.mesh)
-                self.checkpoints.begin(
-                    step, tree, {"val": self.val, "steps": self.experiment.steps}
-                )
+                meta = {"val": self.val, "steps": self.experiment.steps, "reached": self.reached}
+                self.checkpoints.begin(step, tree, meta)
                 self.saved = (step, time.perf_counter())
             if force:
                 self.checkpoints.wait()

@@ -31,6 +31,7 @@ from tlx.feeding.feed import eval_batches
 from tlx.feeding.frozen_tables import host_batches
 from tlx.loop import Trained, train
 from tlx.protocols import Explains, Finished, Finishes, Reparametrises, Sink
+from tlx.reporting import reached
 from tlx.reporting.describe import described, device, versions
 from tlx.reporting.first_look import first_look
 from tlx.reporting.forgetting import forgotten
@@ -106,7 +107,11 @@ def run_one(
             )
             sinks.emit(Event("warning", trained.steps, {"text": text}))
             raise
-        for text in (note, clock.note()):
+        for text in (
+            note,
+            reached.words(experiment, trained.reached, trained.best_step),
+            clock.note(),
+        ):
             if text:
                 sinks.emit(Event("note", trained.steps, {"text": text}))
         hosts.once(lambda: folder.write_json(out / folder.RESULT, result))
@@ -250,6 +255,8 @@ def _result(
         **({"forgetting": kept} if kept else {}),
         "selection": list(experiment.selection),
         "best_step": trained.best_step,
+        "best_phase": reached.kept(experiment.phases, trained.best_step),
+        "reached": {name: dict(best) for name, best in trained.reached.items()},
         "steps": trained.steps,
         **({} if trained.skipped is None else {"skipped": trained.skipped}),
         "examples": experiment.sizes,

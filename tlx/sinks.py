@@ -11,7 +11,8 @@ numpy or jax scalars; a key marked ? may be absent or None.
 |         | sentences}; `backbone` {`name`, |
 |         | `parameters`}; `weights`? {`name`, `loaded` count, `initialised` [(leaf, why)], |
 |         | `skipped` [(name, why)], `sha256`?}; `trainable` and `total` parameters; `phases` |
-|         | [{`name`, `steps`, `trainable`, `norm`, `frozen_stages` count}]; `divergences` |
+|         | [{`name`, `steps`, `trainable`, `norm`, `frozen_stages` count, `solved`?}]; |
+|         | `patience`?; `random`? words, without weights; `divergences` |
 |         | [{`name`, `weight`, `words`}]; `selection`? (metric, 'max' or 'min'); `variant`? |
 |         | {`name`, `number` from 1, `of`}. A resumed run says it again |
 | `compile` | `what`; `seconds`, None when it begins (telling that is optional) |

@@ -272,7 +272,8 @@ def test_finetune_starts_from_the_source_that_ships_unless_told_otherwise(tmp_pa
         "epochs": finetune.EPOCHS,
         "data": "folder:pictures/Ants & bees",
         "backbone": finetune.BACKBONE,
-        "augmentation": finetune.AUGMENTATION,
+        "strategy": finetune.WAY,
+        "patience": finetune.PATIENCE,
     }
     assert config.parse(finetune.table("x")).weights.name == "resnet20-cifar10"
     assert config.parse(finetune.table("x", backbone="resnet50")).weights is None, "it has none"
@@ -287,6 +288,28 @@ def test_finetune_starts_from_the_source_that_ships_unless_told_otherwise(tmp_pa
     run = config.parse(table)
     assert (run.name, run.epochs, run.batch_size, run.seed) == ("n", 2.0, 8, 1)
     assert (run.backbone.name, run.strategy.name, run.optimizer.learning_rate) == ("b", "s", 0.1)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "sets", "strategy", "augmented"),
+    [
+        ({}, [], "probe_then_finetune", False),
+        ({}, ["weights.head=keep", "seed=1"], "probe_then_finetune", False),
+        ({}, ["augmentation=light"], "probe_then_finetune", True),
+        ({"weights": "none"}, [], "finetune", True),
+        ({"backbone": "resnet8"}, [], "finetune", True),
+        ({"strategy": "finetune"}, [], "finetune", True),
+        ({}, ["strategy.norm=frozen"], "finetune", True),
+        ({"strategy": "feature_transfer"}, [], "feature_transfer", True),
+        ({"strategy": "feature_transfer"}, ["strategy.solver=newton"], "feature_transfer", False),
+        ({}, ["strategy=feature_transfer", "strategy.solver=newton"], "feature_transfer", False),
+    ],
+)
+def test_finetune_solves_the_head_first_where_there_is_a_source(chosen, sets, strategy, augmented):
+    run = config.parse(finetune.table("x", sets, **chosen))
+    assert run.strategy.name == strategy
+    assert bool(run.augmentation) == augmented
+    assert (run.patience is None) == (strategy != "probe_then_finetune")
 
 
 def test_finetune_takes_other_data_too():

@@ -140,7 +140,7 @@ def test_two_that_fit_are_a_question():
     [
         ("resnet20", {}, ["as the run says", THEIRS]),
         ("resnet20", {"shortcut": "B"}, [THEIRS, "shortcut = 'A', channels = 3"]),
-        ("resnet8", {}, ["No weights are packaged for resnet8", "hf:timm/resnet18", "a file"]),
+        ("resnet8", {}, ["No weights are packaged for this", "hf:timm/resnet18", "a file"]),
     ],
 )
 def test_a_random_start_says_what_would_give_weights(backbone, options, said):

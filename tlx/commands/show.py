@@ -65,12 +65,16 @@ def costs(experiment: Experiment, planned: Planned) -> dict[str, float]:
 
 def lines(shown: Mapping[str, Any]) -> Iterator[str]:
     """The same for people."""
+    told: list[tuple[str, str]] = []
     for name, run in shown["runs"].items():
         yield name
-        label = ""
-        for what, text in headline(run):
+        label, rows = "", headline(run)
+        for what, text in rows:
+            if (what, text) in told:  # variants share most: said once
+                continue
             yield f"  {what if what != label else '':<10}  {text}"
             label = what
+        told = rows
         for phase in run["phases"]:
             rates = ", ".join(
                 f"{group} x {rate:g}" for group, rate in phase["learning_rates"].items()

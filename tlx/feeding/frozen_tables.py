@@ -202,7 +202,7 @@ def _said(kept: Mapping[str, Kept], planned: Planned, experiment: Experiment) ->
     old = sum(found.seconds for found in kept.values() if found.reused)
     folders = [found.folder.parent for found in kept.values() if found.folder]
     where = f"in {folders[0]}" if folders else "in memory"
-    epochs = planned.phase.steps * experiment.config.batch_size / len(experiment.splits.train)
+    epochs = planned.phase.steps / experiment.steps_per_epoch
     each = f"{many:,} pictures" + (f" ({views} views of each to train on)" if views > 1 else "")
     how = "was computed once" if new else "had been computed and is used again"
     took = f"{new:.2g} s" if new else f"saving {old:.2g} s"

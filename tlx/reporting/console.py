@@ -43,6 +43,8 @@ class Console:
         self._start: Mapping[str, Any] = {}
         self._train: Mapping[str, Any] = {}
         self._told: list[tuple[str, str]] = []
+        self._noted: set[tuple[str, str]] = set()
+        self._solved = False
         self._bar: Any = None
         self._compiling = False
         self._last = self._drawn = time.monotonic()
@@ -100,6 +102,7 @@ class Console:
         rows = headline(data)
         self._rows([r for r in rows if r not in self._told])  # variants share most: said once
         self._told = rows if variant else []
+        self._noted = self._noted if variant else set()
         self._say()
 
     def _total(self) -> int:
@@ -118,7 +121,9 @@ class Console:
             self._say(f"{words} {duration(float(seconds))}")
 
     def _on_phase(self, step: int, data: Mapping[str, Any]) -> None:
-        if len(self._start.get("phases", ())) > 1:
+        phases = self._start.get("phases", ())
+        self._solved = any(p.get("solved") for p in phases if p["name"] == data["name"])
+        if len(phases) > 1:
             self._say((f"  {data['name']}", "bold"))
 
     def _on_train(self, step: int, data: Mapping[str, Any]) -> None:
@@ -137,7 +142,8 @@ class Console:
         words = [self._measured(split, metric, metrics[metric]) for metric in names]
         words.insert(1, "best" if data.get("best") else "    ")
         words += [*(f"train {w}" for w in self._pace()), *self._speed()]
-        words = [self._at(step), *([] if epoch is None else [f"epoch {epoch:<4.3g}"]), *words]
+        along = [self._at(step), *([] if epoch is None else [f"epoch {epoch:<4.3g}"])]
+        words = [*(["head solved"] if self._solved else along), *words]
         while self._rich.is_terminal and sum(map(len, words)) + 3 * len(words) > self._rich.width:
             words.pop()  # one line: the last says least
         self._say("  " + "   ".join(words).rstrip())
@@ -182,10 +188,18 @@ class Console:
             self._drawn = time.monotonic()
 
     def _on_note(self, step: int, data: Mapping[str, Any]) -> None:
-        self._rows([("note", str(data["text"]))])
+        self._once(step, ("note", str(data["text"])), "")
 
     def _on_warning(self, step: int, data: Mapping[str, Any]) -> None:
-        self._rows([("warning", str(data["text"]))], "yellow")
+        self._once(step, ("warning", str(data["text"])), "yellow")
+
+    def _once(self, step: int, row: tuple[str, str], style: str) -> None:
+        """What is said before the first step is about what variants share, too."""
+        if step == 0 and self._start.get("variant"):
+            if row in self._noted:
+                return
+            self._noted.add(row)
+        self._rows([row], style)
 
     def _on_rank(self, step: int, data: Mapping[str, Any]) -> None:
         self._rows([("in short", str(data["text"])), ("written to", str(data["out"]))])
@@ -207,7 +221,7 @@ class Console:
 
     def _on_study(self, step: int, data: Mapping[str, Any]) -> None:
         self.close()
-        self._told = []
+        self._told, self._noted = [], set()
         self._say()
         self._table(comparison(data))
         self._say()

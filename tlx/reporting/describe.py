@@ -76,6 +76,7 @@ def described(experiment: Experiment) -> dict[str, Any]:
             }
             for planned in experiment.phases
         ],
+        "patience": config.patience,
         "divergences": [
             {
                 "name": term.name,

@@ -144,10 +144,13 @@ def headline(data: Mapping[str, Any]) -> list[tuple[str, str]]:
         moves = d.get("schedule", "constant")
         over = "" if moves == "constant" else f", weight schedule {moves}"
         rows.append(("divergence", f"{float(d['weight']):g} × {d['name']}{asks}{over}"))
+    patience = data.get("patience")
     for p in data["phases"]:
         n = p["frozen_stages"]
         frozen = f", first {n} stages frozen" if n > 1 else ", first stage frozen" if n else ""
         count = f"{shown('', p['steps'])} step{'s'[: p['steps'] != 1]}"
+        if patience and p is data["phases"][-1]:
+            count = f"at most {count}, until {patience} evaluations in a row bring nothing better"
         how = "solved for" if p.get("solved") else count
         text = (
             f"{p['name']}: {how}, {shown('', p['trainable'])} parameters{frozen}, batch statistics "

@@ -1,13 +1,20 @@
-"""The run file that `tlx finetune` writes for you."""
+"""The run file that `tlx finetune` writes for you.
+
+Where nothing is said of the way, the head is solved for on the source's features, and everything
+goes on from it for as long as validation gets better: the head alone is the least that one gets.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tlx import registry
 from tlx.errors import ConfigError
+from tlx.run_file.overrides import apply_sets, expanded
+from tlx.run_file.packaged_weights import NONE, completed
 
 CHOICES = ("backbone", "weights", "strategy", "epochs", "batch_size", "lr", "seed", "name")
 """What the command line may choose; everything else goes through `--set`."""
@@ -15,10 +22,17 @@ CHOICES = ("backbone", "weights", "strategy", "epochs", "batch_size", "lr", "see
 BACKBONE = "resnet20"
 """What starts, from its packaged weights, where nothing else is asked for."""
 EPOCHS = 20
+WAY = {"name": "probe_then_finetune", "solver": "newton"}
+"""From a source; a network that starts at random has no features to solve a head on."""
+PATIENCE = 4
+"""Evaluations, one an epoch, that go on without anything better than the head."""
 RATES = {"feature_transfer": 0.03}
 """Where the run file's own default would not do: a head alone has far to go on features that are
 small numbers. On ants and bees 1e-3 ends at 73.9 %, 0.03 and 0.1 at 87.6 %."""
 AUGMENTATION = "light"
+"""Where no head is solved for: that is done on pictures as they are, and a network that goes on
+from there does not have to begin with others. On 100 digits it reaches 84.8 % so, 78.0 % with
+'light', which mirrors them."""
 FILES = {
     ".npz": "npz",
     ".csv": "table",
@@ -33,6 +47,7 @@ FILES = {
 
 def table(
     folder: str,
+    sets: Sequence[str] = (),
     *,
     backbone: str | None = None,
     weights: str | None = None,
@@ -43,7 +58,8 @@ def table(
     seed: int | None = None,
     name: str | None = None,
 ) -> dict[str, Any]:
-    """The table of a run on `folder`; what is None is left to the run file's defaults.
+    """The table of a run on `folder`, with `--set` arguments; what is None is left to the run
+    file's defaults.
 
     `folder` may also be an .npz file, a table of pictures (.csv, .tsv, .parquet), tar shards (.tar)
     or any reference to a dataset (`tfds:cifar10`, `digits`), `weights` a file, a run's folder or a
@@ -57,11 +73,23 @@ def table(
         "data": _data(folder),
         "backbone": backbone or BACKBONE,
         "weights": weights,
-        "augmentation": AUGMENTATION,
         "strategy": strategy,
         "optimizer": None if rate is None else {"learning_rate": rate},
     }
-    return {key: value for key, value in chosen.items() if value is not None}
+    said = {key: value for key, value in chosen.items() if value is not None}
+    return _with_way(apply_sets(said, sets) if sets else said)
+
+
+def _with_way(table: dict[str, Any]) -> dict[str, Any]:
+    """A table with what the command adds where nothing was said of it."""
+    long = completed(expanded(table))
+    added: dict[str, Any] = {}
+    if NONE not in (long.get("weights", NONE), long.get("head")) and "strategy" not in long:
+        added = {"strategy": dict(WAY), "patience": PATIENCE}
+    way = added.get("strategy", long.get("strategy"))
+    if not (isinstance(way, Mapping) and way.get("solver") == WAY["solver"]):
+        added["augmentation"] = AUGMENTATION
+    return {**added, **table}
 
 
 def _data(folder: str) -> str:

@@ -103,7 +103,7 @@ def random_words(backbone: str, options: Mapping[str, Any]) -> str:
         own = ", ".join(f"{key} = {value!r}" for key, value in every)
         said += f"The packaged {name} was made for {made.backbone} with {own}. "
     if not found.others:
-        said += f"No weights are packaged for {backbone}. "
+        said += "No weights are packaged for this backbone. "
     return f"{said}weights (--weights) takes {SOME}."
 
 

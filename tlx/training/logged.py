@@ -6,10 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from tlx.devices.not_finite import TOTAL
+from tlx.devices.not_finite import FACTOR, TOTAL
+from tlx.planning.optimizer import schedule
+from tlx.planning.plan import Planned
 from tlx.protocols import Head
+from tlx.run_file.run_config import OptimizerConfig
 from tlx.training.diverged import out_of
 
 
@@ -27,6 +31,15 @@ def logged(found: Mapping[str, Any], head: Head | None) -> dict[str, float]:
         name, report = head.selection[0], head.report(totals)
         means |= {name: report[name]} if name in report else {}
     return means
+
+
+def rate(
+    optimizer: OptimizerConfig, planned: Planned, found: Mapping[str, Any], until: int
+) -> float:
+    """The learning rate of the last of some steps, which is the one before step `until`."""
+    share = schedule(optimizer, jnp.int32(until - 1 - planned.start), planned.phase.steps)
+    halved = found.get("skipping", {}).get(FACTOR, [1.0])[-1]
+    return optimizer.learning_rate * float(float(share) * halved)
 
 
 def cut(found: Mapping[str, Any], every: int, *, rest: bool) -> tuple[list[Any], list[Any]]:

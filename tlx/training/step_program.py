@@ -7,6 +7,7 @@ takes the first one's.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Hashable
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeAlias
@@ -48,13 +49,14 @@ class StepProgram(NamedTuple):
             return object()
         return found
 
-    def compiled(self) -> Any:
-        """Traced and compiled, before the clock of its first step runs."""
+    def compiled(self) -> tuple[Any, float]:
+        """Traced and compiled, before the clock of its first step runs, and the seconds of that."""
+        begun = time.perf_counter()
         experiment, planned = self.experiment, self.planned
         step = experiment.step.build(
             self.objective, experiment.update(planned), planned.trainable, experiment.mesh
         )
-        return step.lower(*self.arguments).compile()
+        return step.lower(*self.arguments).compile(), time.perf_counter() - begun
 
 
 def _frozen(tree: PyTree) -> Hashable:
