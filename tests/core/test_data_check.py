@@ -125,6 +125,27 @@ def test_one_class_alone(tmp_path, tiny, capsys):
         tlx.run(tiny(data=f"folder:{tmp_path / 'p'}", backbone="resnet20"), out=tmp_path / "out")
 
 
+def test_labels_that_nobody_reads_are_not_judged(folder):
+    (folder / "train" / "ant" / "0.png").write_bytes((folder / "train/bee/0.png").read_bytes())
+    assert any("two classes" in f.text for f in checked(folder).findings)
+    assert not any("two classes" in f.text for f in checked(folder, labelled=False).findings)
+    alone = {
+        name: Subset(part, np.flatnonzero(part.labels == 0))
+        for name, part in cut(
+            registry.build("datasets", "folder", {"path": str(folder)}), seed=0
+        ).parts.items()
+    }
+    assert any("one class" in f.text for f in check(alone, ("ant",)).findings)
+    assert check(alone, ("ant",), labelled=False).findings == ()
+
+
+def test_the_splits_of_a_check_are_those_that_are_asked_for(folder, capsys):
+    assert cli.main(["data", "check", str(folder), "--set", "data.val=10", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert sum(found["counts"]["val"].values()) == 10
+    assert "10 of the 24 examples" in found["notes"][0]
+
+
 def test_a_question_of_a_folder_is_answered_on_the_command_line(folder, capsys):
     (folder / "test").rename(folder / "holdout")
     assert cli.main(["data", "check", str(folder)]) == 2

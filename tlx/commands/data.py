@@ -45,8 +45,9 @@ def data(args: argparse.Namespace) -> None:
 def check(args: argparse.Namespace) -> None:
     """Read every picture and say what is wrong: unreadable, in two splits, in two classes."""
     from tlx import config
-    from tlx.data import data_check, splits, targets
+    from tlx.data import data_check, targets
     from tlx.errors import DataError
+    from tlx.planning import splitting
     from tlx.reporting.wording import aligned, as_json
     from tlx.run_file import finetune
 
@@ -54,7 +55,7 @@ def check(args: argparse.Namespace) -> None:
     written = config.apply_sets(written | ({"head": args.head} if args.head else {}), args.set)
     table = config.parse(written)
     source = targets.open_source(table.data, table.head if "head" in written else None)
-    cut, classes = splits.cut(source, seed=0), source.info.classes
+    cut, classes = splitting.cut(source, table.data), source.info.classes
     canvas, inputs = _expected(table, source.info) if args.backbone else (None, None)
     parts = cut.parts
     numbers = source.info.numbers
@@ -62,7 +63,8 @@ def check(args: argparse.Namespace) -> None:
         parts, classes, canvas=canvas, inputs=inputs, limit=args.limit, numbers=numbers
     )
     if args.json:
-        print(as_json({**found._asdict(), "findings": [f._asdict() for f in found.findings]}))
+        listed = {"findings": [f._asdict() for f in found.findings], "notes": cut.notes}
+        print(as_json(found._asdict() | listed))
     else:
         every = tuple(found.counts)
         rows: list[tuple[str, ...]] = [("", *every)]

@@ -82,25 +82,27 @@ def check(
     inputs: InputSpec | None = None,
     limit: int | None = None,
     numbers: tuple[str, ...] = (),
+    labelled: bool = True,
 ) -> Checked:
     """Look at the pictures of a run's splits, `train`, `val` and `test`, and at their labels, of
     which targets are called `numbers`; of other parts only whether they can be read. At `limit` of
     them at most, spread evenly; with `inputs` and the size (H,W) that they get, whether they look
-    as a network expects them."""
+    as a network expects them. What labels say is left out where nobody reads them, who is not
+    `labelled`."""
     total = sum(map(len, parts.values()))
     looks = [look for name, part in parts.items() for look in _looks(name, part, total, limit)]
     counts = {name: counts_of(parts[name], classes) for name in SPLITS}
     found = [
         *_unreadable(looks),
         *_shared(looks),
-        *_contradictions(looks, classes),
+        *(_contradictions(looks, classes) if labelled else ()),
         *_flat(looks),
-        *_one_sided(counts),
-        *(_alone(counts["train"]) if parts["train"].labels.ndim == 1 else ()),
+        *(_one_sided(counts) if labelled else ()),
+        *(_alone(counts["train"]) if labelled and parts["train"].labels.ndim == 1 else ()),
     ]
     own = {name: parts[name] for name in SPLITS}
     targets = {}
-    if are_targets(parts["train"].labels, classes):
+    if labelled and are_targets(parts["train"].labels, classes):
         targets = summarise_targets(own, numbers)
         found += [Finding(level, text, _few(files)) for level, text, files in
                   check_targets(own, numbers)]  # fmt: skip

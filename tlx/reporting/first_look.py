@@ -27,7 +27,8 @@ def first_look(experiment: Experiment) -> tuple[str, ...]:
     parts = experiment.splits.parts
     if domain is not None:
         parts["domain"] = domain.train
-    about = (FORM, experiment.info.fingerprint, limit, experiment.config.domain)
+    labelled = experiment.model.head is not None  # else nobody reads the labels
+    about = (FORM, experiment.info.fingerprint, limit, experiment.config.domain, labelled)
     digest = hashlib.sha256(repr(about).encode())
     for part in parts.values():
         digest.update(part.indices.tobytes())
@@ -36,7 +37,7 @@ def first_look(experiment: Experiment) -> tuple[str, ...]:
         said = [str(text) for text in json.loads(kept.read_text(encoding="utf-8"))]
     except (OSError, ValueError, TypeError, RecursionError):
         info = experiment.info
-        found = check(parts, info.classes, limit=limit, numbers=info.numbers)
+        found = check(parts, info.classes, limit=limit, numbers=info.numbers, labelled=labelled)
         broken = [finding for finding in found.findings if finding.level == "broken"]
         if broken:
             raise DataError(_refusal(broken)) from None
