@@ -89,6 +89,7 @@ class Dialect:
         ignored: globs of names that have no meaning here and need no mention.
         architectures: globs of what such a file's description calls this network, such as
             "resnet[0-9]*"; where a backbone has some, a file of another name is refused.
+        read_only: a file of this kind is never written.
     """
 
     name: str
@@ -98,6 +99,7 @@ class Dialect:
     root: str = ""
     ignored: tuple[str, ...] = ("*.num_batches_tracked",)
     architectures: tuple[str, ...] = ()
+    read_only: bool = False
 
     def leaves(self, name: str) -> tuple[tuple[str, Row], ...]:
         """The leaf paths that a tensor of this name fills, each with its row."""
@@ -113,7 +115,7 @@ class Dialect:
     def name_of(self, path: str) -> tuple[str, Row] | None:
         """The name in the file for a leaf path, with its row; None where it has none that could
         be written."""
-        for row, pattern in self._by_ours:
+        for row, pattern in () if self.read_only else self._by_ours:
             if match := pattern.fullmatch(path):
                 groups = match.groupdict()
                 numbers = {

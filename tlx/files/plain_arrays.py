@@ -31,13 +31,13 @@ def arrays(stream: BinaryIO) -> dict[str, np.ndarray]:
         for name, info in members(archive).items():
             if not name.endswith(".npy"):
                 raise Refused(f"holds {name[:80]!r}, which is no array: it is no .npz archive.")
-            found[name.removesuffix(".npy")] = _array(name, unpacked(archive, info))
+            found[name.removesuffix(".npy")] = array(name, unpacked(archive, info))
     return found
 
 
-def _array(name: str, data: bytes) -> np.ndarray:
+def array(name: str, data: bytes) -> np.ndarray:
     """The array of an `.npy` member, whose header is held against the bytes that follow it."""
-    shape, fortran, dtype, start = _header(name, data)
+    shape, fortran, dtype, start = header(name, data)
     if dtype.hasobject:
         raise Refused(
             f"holds more than plain arrays: {name[:80]!r} is pickled objects. Nothing was "
@@ -65,7 +65,7 @@ def _is_text(codes: np.ndarray) -> bool:
     return bool((codes <= 0x10FFFF).all() and not surrogate.any())
 
 
-def _header(name: str, data: bytes) -> tuple[tuple[int, ...], bool, np.dtype, int]:
+def header(name: str, data: bytes) -> tuple[tuple[int, ...], bool, np.dtype, int]:
     """Shape, whether it lies in Fortran order, type, and where the numbers begin."""
     member = io.BytesIO(data)
     readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}

@@ -125,7 +125,8 @@ def crop_pct(side: int, inputs: InputSpec) -> float:
 
 
 def _chosen(backbone: Any, name: str, wanted: str | None) -> Dialect:
-    known = backbone.dialects if isinstance(backbone, ForeignNames) else ()
+    spoken = backbone.dialects if isinstance(backbone, ForeignNames) else ()
+    known = [dialect for dialect in spoken if not dialect.read_only]
     if not known:
         raise WeightsError(
             f"The backbone {name!r} knows no names of other libraries, so there is nobody to "

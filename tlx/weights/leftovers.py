@@ -21,7 +21,7 @@ from tlx.weights.places import TREE, Place, cuts, fills_head
 BESIDE = re.compile(
     r"(heads?|fcs?|classif\w*|logits?|predict\w*|pred|project\w*|proj|proto\w*|last|output\w*|lm"
     r"|dense|linear|decod\w*|aux\w*|pooler|mask\w*|queue\w*|memory|bank|center\w*|text\w*"
-    r"|ema|swa|averaged?|teacher|student|momentum|target|optim\w*|opt|adam\w*|sgd|scheduler?"
+    r"|ema|swa|averaged?|teacher|student|momentum|target|optim\w*|opt|adam\w*|sgd|scheduler?s?"
     r"|scaler|loss\w*|criterion|metrics?|steps?|epochs?|iter\w*|rngs?|seed\w*|hyper\w*|training)\d*"
 )
 """Words in the names of what stands beside a network: heads of tasks, what pre-training alone needs

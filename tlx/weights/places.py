@@ -155,10 +155,14 @@ def _chosen(
     origin: str,
 ) -> Place:
     """The one that is meant of places that name as many leaves."""
-    first = {place.prefix: place for place in reversed(alike)}
+    first: dict[str, Place] = {}
+    for place in alike:
+        other = first.setdefault(place.prefix, place)
+        if other is not place and fits(place, tensors, wanted) > fits(other, tensors, wanted):
+            first[place.prefix] = place
     body = sum(not is_head(path) for path in wanted)
     if "" in first or len(first) == 1 or 2 * alike[0].body < body:
-        return alike[0]
+        return first.get("", first[alike[0].prefix])
     fitting = [p for p in first.values() if fits(p, tensors, wanted)] or [*first.values()]
     plain = [p for p in fitting if not is_aside(p.prefix)] or fitting
     plain.reverse()

@@ -21,7 +21,8 @@ from tlx.testing.descent import descends
 from tlx.testing.dropping import separates_modes
 from tlx.testing.stages import same_in_turn
 from tlx.testing.transfers import transfers
-from tlx.types import FeatureSpec, InputSpec
+from tlx.types import FeatureSpec, InputSpec, Variables
+from tlx.weights.matching import match
 
 KEY = jax.random.key(0)
 INPUTS = InputSpec(size=(8, 8))
@@ -147,6 +148,34 @@ def test_leaf_paths_are_attributes_and_survive_a_file(made):
     read = load(save({path: np.asarray(leaf) for path, leaf in leaves.items()}))
     back = trees.unflat({"params": params, "state": state}, read)
     jax.tree.map(np.testing.assert_array_equal, back, {"params": params, "state": state})
+
+
+def test_equinox_own_files_are_read_by_number(made, tmp_path):
+    """The module as it is made, and the pair of it and its state; each value is another one."""
+    backbone, (params, state), *_ = made
+    like = Variables({"backbone": params}, {"backbone": state})
+    module = Net(KEY)
+    arrays, rest = eqx.partition(module, eqx.is_array)
+    numbers = iter(range(1, 99))
+    told = jax.tree.map(lambda leaf: jnp.full_like(leaf, next(numbers)), arrays)
+    module = eqx.combine(told, rest)
+    pair = eqx.nn.delete_init_state(module), eqx.nn.State(module)
+    for name, tree in (("whole", module), ("pair", pair)):
+        eqx.tree_serialise_leaves(tmp_path / f"{name}.eqx", tree)
+        tensors = registry.build("weights", f"equinox:{tmp_path}/{name}.eqx").tensors()
+        found, report = match(tensors, like, backbone.dialects)
+        assert (report.dialect, report.initialised, report.skipped) == ("equinox", (), ())
+        leaves = trees.flat(found)
+        assert (leaves["params/backbone/convs/1/weight"] == module.convs[1].weight).all()
+        assert (leaves["params/backbone/norm/bias"] == module.norm.bias).all()
+        mean, var = module.norm.batch_state_index.init
+        assert (leaves["state/backbone/norm/batch_state_index/0"] == mean).all()
+        assert (leaves["state/backbone/norm/batch_state_index/1"] == var).all()
+        assert (leaves["state/backbone/order"] == module.order).all()
+    deeper = eqx.tree_at(lambda net: net.convs, module, [*module.convs, module.convs[0]])
+    eqx.tree_serialise_leaves(tmp_path / "deeper.eqx", deeper)
+    tensors = registry.build("weights", f"equinox:{tmp_path}/deeper.eqx").tensors()
+    assert match(tensors, like, backbone.dialects)[1].initialised
 
 
 def test_the_layer_tells_the_kind(made):

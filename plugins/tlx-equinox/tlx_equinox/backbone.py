@@ -46,6 +46,7 @@ from tlx.types import (
     State,
     Variables,
 )
+from tlx_equinox.leaf_numbers import numbered
 
 Types: TypeAlias = tuple[type, ...]
 
@@ -104,7 +105,14 @@ def wrap_equinox(
             "module(x, state, key=key) where it has state: let it take `*, key=None`."
         )
 
-    return replace(one, features=measured(one, Subject("Equinox module", build, advice)))
+    found = measured(one, Subject("Equinox module", build, advice))
+    return replace(one, features=found, dialects=(*dialects, *_numbers(one)))
+
+
+def _numbers(backbone: EquinoxBackbone) -> tuple[Dialect, ...]:
+    """What Equinox' own files call the leaves."""
+    parts = backbone._parts
+    return numbered(trees.flat(_bare(parts.module)), parts.params, _places(parts.module, _INDEX))
 
 
 class _Parts(NamedTuple):

@@ -13,6 +13,7 @@ from safetensors.numpy import save
 from tlx import registry
 from tlx.errors import WeightsError
 from tlx.protocols import WeightSource
+from tlx.run_file.weight_reference import reference
 
 _spec = importlib.util.spec_from_file_location(
     "hub_server", Path(__file__).with_name("hub_server.py")
@@ -231,3 +232,21 @@ def test_a_pytorch_file_where_there_is_no_safetensors(tmp_path):
         source(place).tensors()
     with pytest.raises(WeightsError, match=r"'weights\.pkl' on the hub cannot be read"):
         source(folder(place, {"weights.pkl": b"x"}), file="weights.pkl").tensors()
+
+
+def test_a_file_is_read_by_what_is_in_it(tmp_path):
+    place = folder(tmp_path / "net", {"pytorch_model.bin": FILES["model.safetensors"]})
+    same(source(place).tensors())
+    page = folder(tmp_path / "page", {"pytorch_model.bin": b"<html>sign in</html>"})
+    with pytest.raises(WeightsError, match=r"'pytorch_model\.bin' on the hub is a web page"):
+        source(page).tensors()
+
+
+def test_the_index_of_shards_as_the_file(tmp_path):
+    place = folder(tmp_path / "net", {**indexed(), "config.json": FILES["config.json"]})
+    weights = source(place / INDEX)
+    found = weights.tensors()
+    assert set(found.values) == set(WHERE)
+    assert found.origin == f"{place} ({INDEX})"
+    assert weights.classes == source(place).classes
+    assert reference(str(place / INDEX)) == f"hf:{place / INDEX}"

@@ -18,6 +18,8 @@ import numpy as np
 
 from tlx.errors import WeightsError, listed
 from tlx.protocols import WeightSource
+from tlx.run_file.weight_contents import impostor, kind
+from tlx.run_file.weight_reference import ENDINGS
 from tlx.types import InputSpec, Tensors
 from tlx_weights import hub_config, timm_config, transformers_config
 from tlx_weights.folder_digest import files_digest
@@ -30,6 +32,7 @@ FILES = (
     f"model.safetensors{INDEX}",
     "pytorch_model.bin",
     f"pytorch_model.bin{INDEX}",
+    "flax_model.msgpack",
 )
 """Where numbers are looked for, in this order."""
 CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
@@ -51,7 +54,8 @@ class Hub:
     """A WeightSource over a repository on the hub, or a local folder of the same layout.
 
     Args:
-        repo: `owner/name`, `owner/name@revision`, or an existing folder.
+        repo: `owner/name`, `owner/name@revision`, an existing folder, or the `.index.json` of
+            shards in one.
         revision: a branch, a tag or a commit.
         file: of the weights in it; where empty, `model.safetensors`, its shards or
             `pytorch_model.bin`.
@@ -104,12 +108,15 @@ class Hub:
         damaged or not what was meant."""
         found = self._found
         if not found.name.endswith(INDEX):
-            values = _reader(found.name)(str(found.file), self.sha256).tensors()
+            values = _reader(found.file, found.name)(str(found.file), self.sha256).tensors()
             return values._replace(origin=f"{self._origin} ({found.name})")
         return self._shards(found)
 
     @cached_property
     def _found(self) -> Found:
+        index = Path(self.repo).expanduser()
+        if index.name.endswith(INDEX) and index.is_file():
+            return Found(index, index.name, open_repo(str(index.parent), self.revision))
         repo = open_repo(self.repo, self.revision)
         for name in (self.file,) if self.file else FILES:
             if self.file and not _is_inside(name):
@@ -120,7 +127,9 @@ class Hub:
 
     @property
     def _origin(self) -> str:
-        return open_repo(self.repo, self.revision).origin
+        index = Path(self.repo).expanduser()
+        where = str(index.parent) if index.is_file() else self.repo
+        return open_repo(where, self.revision).origin
 
     @cached_property
     def _config(self) -> Mapping[str, Any]:
@@ -161,7 +170,7 @@ class Hub:
             if file is None:
                 raise missing(found.repo, shard)
             files[shard] = file
-            for name, tensor in _reader(shard)(str(file), "").tensors().values.items():
+            for name, tensor in _reader(file, shard)(str(file), "").tensors().values.items():
                 if names.get(name) != shard:
                     raise WeightsError(f"{where} does not say that {name!r} is in {shard}.")
                 values[name] = tensor
@@ -173,29 +182,36 @@ class Hub:
         return Tensors(values, where, files_digest(files, where, self.sha256))
 
 
-def _reader(name: str) -> Callable[[str, str], WeightSource]:
-    """What reads a file of this name: (path, sha256) to a source."""
-    suffix = Path(name).suffix
-    if suffix == ".safetensors":
-        from tlx_weights.safetensors import Safetensors
+def _reader(file: Path, name: str) -> Callable[[str, str], WeightSource]:
+    """What reads a file that is called `name` there: (path, sha256) to a source."""
+    if what := impostor(file):
+        raise WeightsError(f"{name!r} on the hub is {what}.")
+    match kind(file) or ENDINGS.get(Path(name).suffix.lower()):
+        case "safetensors":
+            from tlx_weights.safetensors import Safetensors
 
-        return Safetensors
-    if suffix in (".bin", ".pth", ".pt", ".th"):
-        from tlx_weights.torch import Torch
+            return Safetensors
+        case "torch":
+            from tlx_weights.torch import Torch
 
-        return Torch
-    if suffix == ".npz":
-        from tlx_weights.npz import Npz
+            return Torch
+        case "npz":
+            from tlx_weights.npz import Npz
 
-        return Npz
-    if suffix in (".h5", ".keras"):
-        from tlx_weights.keras_file import KerasFile
+            return Npz
+        case "keras":
+            from tlx_weights.keras_file import KerasFile
 
-        return KerasFile
-    raise WeightsError(
-        f"A file {name!r} on the hub cannot be read. Formats: .safetensors, .bin, .pth, .pt, .th, "
-        f".npz, .h5, .keras."
-    )
+            return KerasFile
+        case "flax":
+            from tlx_weights.flax_msgpack import FlaxMsgpack
+
+            return FlaxMsgpack
+        case _:
+            raise WeightsError(
+                f"A file {name!r} on the hub cannot be read. Formats: "
+                f"{listed(end for end in ENDINGS if not end.endswith('.json'))}."
+            )
 
 
 def _object(file: Path, where: str) -> Mapping[str, Any]:

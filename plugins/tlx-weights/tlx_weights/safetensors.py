@@ -12,14 +12,29 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, BinaryIO, final
 
+import ml_dtypes
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
 from tlx.errors import Refused, WeightsError
 from tlx.run_folder.model_folder import ABOUT, TENSORS, Description, describe
 from tlx.types import InputSpec, Tensors
 from tlx_weights.weight_file import existing, held, opened, replace
+
+TYPES: Mapping[str, np.dtype] = {
+    "BOOL": np.dtype("?"),
+    **{f"{kind}{8 * n}": np.dtype(f"<{kind.lower()}{n}") for kind in "IU" for n in (1, 2, 4, 8)},
+    **{f"F{8 * n}": np.dtype(f"<f{n}") for n in (2, 4, 8)},
+    "C64": np.dtype("<c8"),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
+    "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
+    "F8_E8M0": np.dtype(ml_dtypes.float8_e8m0fnu),
+    "F8_E4M3FNUZ": np.dtype(ml_dtypes.float8_e4m3fnuz),
+    "F8_E5M2FNUZ": np.dtype(ml_dtypes.float8_e5m2fnuz),
+}
+"""What the format calls types of numbers."""
 
 
 @final
@@ -52,7 +67,9 @@ class Safetensors:
         _ = self._about  # its digest is checked where there is one
         with opened(file, "safetensors file") as stream:
             _fits(stream)
-            return held(file, load_file(file))
+            with safe_open(file, framework="numpy"):
+                pass  # its header is held against its size, and its parts against each other
+            return held(file, _arrays(stream))
 
     def write(self, tensors: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
         """Write these arrays under these names, readable by PyTorch, timm and transformers;
@@ -74,6 +91,26 @@ class Safetensors:
         file = existing(self.path, ".safetensors")
         beside = file.name == TENSORS and (file.parent / ABOUT).is_file()
         return describe(file.parent) if beside else None
+
+
+def _arrays(stream: BinaryIO) -> dict[str, np.ndarray]:
+    """The arrays of a file that is sound, each read once."""
+    stream.seek(0)
+    length = int.from_bytes(stream.read(8), "little")
+    described = json.loads(stream.read(length))
+    described.pop("__metadata__", None)
+    found: dict[str, np.ndarray] = {}
+    for name, entry in described.items():
+        if entry["dtype"] not in TYPES:
+            raise Refused(
+                f"holds {name[:80]!r} as numbers of the type {entry['dtype']}, which NumPy cannot "
+                f"hold one by one. Save it as BF16 or F16."
+            )
+        begin, end = entry["data_offsets"]
+        stream.seek(8 + length + begin)
+        array = np.frombuffer(bytearray(stream.read(end - begin)), TYPES[entry["dtype"]])
+        found[name] = array.reshape(entry["shape"])
+    return found
 
 
 def _fits(stream: BinaryIO) -> None:

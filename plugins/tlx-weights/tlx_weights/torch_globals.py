@@ -1,9 +1,9 @@
 """The Python names that the pickle of a PyTorch checkpoint may hold, and the data they stand for.
 
 None of them is imported and none is called: a name stands for an entry of the table here. Tensors
-and containers become what they are. What training leaves beside them (arguments, counters, NumPy
-numbers) is known by name only and kept as an `Inert`, so that whole checkpoints can be read.
-Every other name is refused, harmless or not.
+and containers become what they are, and so do NumPy arrays. What training leaves beside them
+(arguments, counters, NumPy numbers) is known by name only and kept as an `Inert`, so that whole
+checkpoints can be read. Every other name is refused, harmless or not.
 """
 
 from __future__ import annotations
@@ -14,6 +14,13 @@ from typing import Any, NamedTuple, final
 import numpy as np
 
 from tlx.errors import Refused
+from tlx_weights.pickled_arrays import (
+    PickledArray,
+    PickledBytes,
+    PickledType,
+    from_buffer,
+    of_jax,
+)
 from tlx_weights.torch_tensors import STORAGES, TYPES, StorageType, Strided, strided
 
 KEYS = (str, bytes, int, bool, type(None))
@@ -140,13 +147,9 @@ _BESIDE_WEIGHTS = (
     "builtins.frozenset",
     "__builtin__.list",
     "builtins.list",
-    "_codecs.encode",
-    "numpy.dtype",
     "numpy.ndarray",
     "numpy.core.multiarray.scalar",
     "numpy._core.multiarray.scalar",
-    "numpy.core.multiarray._reconstruct",
-    "numpy._core.multiarray._reconstruct",
     "pathlib.PosixPath",
     "pathlib.WindowsPath",
     "torch.device",
@@ -172,6 +175,14 @@ NAMES: Mapping[str, Any] = {
     "torch.storage.UntypedStorage": StorageType(np.dtype("u1")),
     **{f"torch.{name}": StorageType(dtype) for name, dtype in STORAGES.items()},
     **{f"torch.{name}": dtype for name, dtype in TYPES.items()},
+    "_codecs.encode": Maker(PickledBytes),
+    "__builtin__.bytes": Maker(lambda: PickledBytes("")),  # as protocol 2 writes no bytes
+    "numpy.dtype": Maker(PickledType),
+    "numpy.core.multiarray._reconstruct": Maker(lambda *_: PickledArray()),
+    "numpy._core.multiarray._reconstruct": Maker(lambda *_: PickledArray()),
+    "jax._src.array._reconstruct_array": Maker(of_jax),
+    "numpy.core.numeric._frombuffer": Maker(from_buffer),
+    "numpy._core.numeric._frombuffer": Maker(from_buffer),
     **{name: _inert(name) for name in _BESIDE_WEIGHTS},
 }
 """Every Python name that is understood."""

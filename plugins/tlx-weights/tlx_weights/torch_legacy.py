@@ -2,7 +2,8 @@
 
 The pickles are a magic number, the version of the format, what the machine was like, what was
 saved, and the keys of the storages in the order in which they follow: each its number of elements
-(8 bytes) and then the elements. The format before this one, a tar archive, is refused.
+(8 bytes) and then the elements. The format before this one, a tar archive, is refused; a single
+pickle of NumPy arrays by name is read, too.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, BinaryIO
 
 from tlx.errors import Refused
 from tlx_weights.torch_pickle import load
+from tlx_weights.torch_state import has_tensors
 from tlx_weights.torch_tensors import Storage, Storages
 
 MAGIC = 0x1950A86A20F9469CFC6C
@@ -30,7 +32,10 @@ def contents(stream: BinaryIO) -> tuple[Any, Callable[[Storage], memoryview]]:
     if data[257:262] == b"ustar":
         raise Refused("has PyTorch's oldest format (a tar archive). Save it with a later PyTorch.")
     pickles = io.BytesIO(data)
-    if not _is(load(pickles, _none), MAGIC):
+    first = load(pickles, _none)
+    if type(first) is dict and pickles.tell() == size and has_tensors(first):
+        return first, _nowhere  # a pickle of NumPy arrays, which needs no storages
+    if not _is(first, MAGIC):
         raise Refused("is a pickle, but none of PyTorch's. Nothing in it was executed.")
     if not _is(load(pickles, _none), VERSION):
         raise Refused(f"has another version of PyTorch's format than {VERSION}.")
@@ -73,6 +78,10 @@ def _places(
 
 def _is(value: object, number: int) -> bool:
     return type(value) is int and value == number
+
+
+def _nowhere(storage: Storage) -> memoryview:
+    raise Refused(f"is damaged: its storage {storage.key[:80]!r} is not there.")
 
 
 def _none(reference: object) -> Any:

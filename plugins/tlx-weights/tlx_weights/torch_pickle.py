@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 from tlx.errors import Refused
+from tlx_weights.pickled_arrays import PickledArray, PickledType
 from tlx_weights.torch_globals import Inert, called, named, pairs
 
 MOST_STEPS = 5_000_000
@@ -89,8 +90,10 @@ def load(stream: BinaryIO, storage: Callable[[Any], Any]) -> Any:
                 name, arguments = stack.pop(-2), stack.pop()
                 stack.append(called(name, arguments))
             case "BUILD":
-                stack.pop()  # attributes; those of a state dict (`_metadata`) hold no numbers
-                if not isinstance(stack[-1], dict | Inert):
+                state = stack.pop()
+                if isinstance(stack[-1], PickledArray | PickledType):
+                    stack[-1].build(state)
+                elif not isinstance(stack[-1], dict | Inert):  # those of a dict hold no numbers
                     raise Refused("is damaged: it gives attributes to what can have none.")
             case "BINPERSID":
                 stack.append(storage(stack.pop()))
@@ -98,7 +101,7 @@ def load(stream: BinaryIO, storage: Callable[[Any], Any]) -> Any:
                 "INT" | "BININT" | "BININT1" | "BININT2" | "LONG" | "LONG1" | "LONG4"
                 | "FLOAT" | "BINFLOAT" | "STRING" | "BINSTRING" | "SHORT_BINSTRING"
                 | "UNICODE" | "BINUNICODE" | "SHORT_BINUNICODE" | "BINUNICODE8"
-                | "BINBYTES" | "SHORT_BINBYTES" | "BINBYTES8"
+                | "BINBYTES" | "SHORT_BINBYTES" | "BINBYTES8" | "BYTEARRAY8"
             ):  # fmt: skip
                 stack.append(argument)
             case _:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tlx.errors import Refused, did_you_mean, listed
+from tlx_weights.pickled_arrays import PickledArray
 from tlx_weights.torch_tensors import Strided
 
 WHOLE = "."
@@ -25,7 +26,7 @@ DEEPEST = 6
 SHOWN = 8
 
 
-def state_dict(tree: Any, key: str = "") -> Mapping[str, Strided]:
+def state_dict(tree: Any, key: str = "") -> Mapping[str, Strided | PickledArray]:
     """The tensors by name at `key`, a path with dots ("teacher", "model.state_dict", "." for the
     whole), or where there is only one place for them.
 
@@ -47,22 +48,31 @@ def state_dict(tree: Any, key: str = "") -> Mapping[str, Strided]:
     if len(choice) > 1:
         raise Refused(
             f"holds tensors at {len(choice)} places: {_listed(choice)}. Say which are meant, like "
-            f'key = "{choice[0][:80]}".'
+            f'key = "{choice[0][:80]}". On the command line that is --key.'
         )
     return found[choice[0]]
 
 
-def _places(tree: Any) -> dict[str, dict[str, Strided]]:
+def has_tensors(tree: Any) -> bool:
+    """Whether there are tensors by name anywhere."""
+    return bool(_places(tree))
+
+
+def _places(tree: Any) -> dict[str, dict[str, Strided | PickledArray]]:
     """Path -> tensors of every dict that has some, nearest to the top first. Each dict counts
     once, so one that holds itself does no harm."""
-    found: dict[str, dict[str, Strided]] = {}
+    found: dict[str, dict[str, Strided | PickledArray]] = {}
     waiting, seen = deque([("", tree, 0)]), {id(tree)}
     while waiting:
         path, node, depth = waiting.popleft()
         if type(node) is not dict:
             continue
         named = {name: value for name, value in node.items() if type(name) is str}
-        tensors = {name: value for name, value in named.items() if isinstance(value, Strided)}
+        tensors = {
+            name: value
+            for name, value in named.items()
+            if isinstance(value, Strided | PickledArray)
+        }
         if tensors:
             found[path or WHOLE] = tensors
         for name, value in named.items():

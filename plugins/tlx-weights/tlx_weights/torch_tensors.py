@@ -16,6 +16,7 @@ import ml_dtypes
 import numpy as np
 
 from tlx.errors import Refused
+from tlx_weights.pickled_arrays import PickledArray
 
 STORAGES: Mapping[str, np.dtype] = {
     "DoubleStorage": np.dtype("<f8"),
@@ -128,15 +129,28 @@ def strided(
 
 
 def arrays(
-    tensors: Mapping[str, Strided], raw: Callable[[Storage], bytes | memoryview], most: int
+    tensors: Mapping[str, Strided | PickledArray],
+    raw: Callable[[Storage], bytes | memoryview],
+    most: int,
 ) -> dict[str, np.ndarray]:
     """The tensors as arrays, read-only and without a copy; each storage is read once.
 
     `raw` gives all bytes of a storage. A tensor of more than `most` bytes (a stride of 0 repeats
-    numbers without end) is Refused."""
+    numbers without end) is Refused, and so are pickled arrays of more in all."""
     read: dict[str, bytes | memoryview] = {}
     found: dict[str, np.ndarray] = {}
-    for name, (storage, dtype, offset, size, strides) in tensors.items():
+    pickled: dict[int, np.ndarray] = {}
+    taken = 0
+    for name, tensor in tensors.items():
+        if isinstance(tensor, PickledArray):
+            if id(tensor) not in pickled:
+                taken += tensor.nbytes
+                if taken > most:
+                    raise Refused("is made to fill the memory: its arrays share their bytes.")
+                pickled[id(tensor)] = tensor.read()
+            found[name] = pickled[id(tensor)]
+            continue
+        storage, dtype, offset, size, strides = tensor
         bytes_of_storage = storage.total * storage.dtype.itemsize
         if math.prod(size) * dtype.itemsize > max(most, bytes_of_storage):
             raise Refused(
