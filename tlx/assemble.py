@@ -249,6 +249,7 @@ def assemble(config: RunConfig, then: Begun | None = None) -> Experiment:
     domain = second(config.domain, info, config.head) if config.domain else None
     batch_sizes.too_few(step, config.batch_size, things, parts, domain)
     refusals.divergences(terms, words, named, model, variables, info, domain)
+    label_refusals.refuse_other_units(terms, words, own_head, weights, named)
     used = sorted({t.source for t in terms if any(w.startswith("source_") for w in words[t.name])})
     numbers = {name: _copy(named[name].variables) for name in used}
 

@@ -329,8 +329,7 @@ def evaluate_run(out: Path, *, trust_code: bool = False) -> dict[str, Any]:
     """Metrics on `val` and `test` of the model that a finished run left in `out`, computed anew.
     Raises CheckpointError where the data are not those of the run any more; `trust_code` as for
     `tlx.load`."""
-    config = configs.read(out, trust_code=trust_code)
-    config = replace(config, mesh=None)  # it may be measured on fewer devices
+    config = replace(configs.read(out, trust_code=trust_code), mesh=None)  # as few as there are
     saved = load(out, trust_code=trust_code)
     experiment = assemble(config, begun(out))
     if experiment.model.head is None:
@@ -342,8 +341,9 @@ def evaluate_run(out: Path, *, trust_code: bool = False) -> dict[str, Any]:
     facts = experiment.provenance
     of_data = {name: facts.get(name, {}) for name in tables}
     provenance.verify(out, of_data, experiment.subsets, MEASURING)
-    last, parts = experiment.final, experiment.splits
+    last, parts = experiment.final, experiment.splits.parts
+    last = last._replace(model=replace(last.model, head=saved.model.head))
     return {
-        name: counted(evaluated(experiment, last, saved.variables, subset))
-        for name, subset in (("val", parts.val), ("test", parts.test))
+        name: counted(evaluated(experiment, last, saved.variables, parts[name]))
+        for name in ("val", "test")
     }

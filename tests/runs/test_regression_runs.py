@@ -39,9 +39,8 @@ def run(label, **changes):
         "data": {"name": "table", "path": "prices.csv", "label": label},
         "backbone": BACKBONE,
         "head": "regression",
-        "strategy": "feature_transfer",
-        "optimizer": {"learning_rate": 0.1},
-        "epochs": 30,
+        "strategy": {"name": "feature_transfer", "solver": "newton"},
+        "epochs": 1,
         "batch_size": 16,
         "sink": [],
     }
@@ -83,3 +82,23 @@ def test_a_head_that_does_not_fit_the_labels_leaves_no_folder(prices, tmp_path):
         with pytest.raises(ConfigError, match=f"{head!r} takes .* one class for each example"):
             run("price", head=head, data=classes)
         assert not (tmp_path / "runs/prices").exists()
+
+
+def test_outputs_in_other_units_than_the_sources_are_not_compared(prices):
+    run("price", name="source")
+    code = "return ((outputs - source_outputs) ** 2).mean()"
+    Path("gap.py").write_text(f"def gap(outputs, source_outputs):\n    {code}\n")
+    gap = {"name": "gap.py:gap", "weight": 1.0}
+    weights = "run:runs/source"
+    changes = {"weights": weights, "strategy": "finetune", "divergence": gap}
+    assert run("price", name="same", **changes)
+    with pytest.raises(
+        ConfigError, match="compares outputs in different units: the source has mean"
+    ):
+        run("age", name="other", **changes)
+    kept = {"name": weights.partition(":")[0], "path": "runs/source", "head": "keep"}
+    measured = run("price", name="kept", weights=kept)
+    head = json.loads(Path("runs/kept/model/model.json").read_text(encoding="utf-8"))["head"]
+    before = json.loads(Path("runs/source/model/model.json").read_text(encoding="utf-8"))["head"]
+    assert head == before
+    assert measured["test"]["r2"] > 0.3

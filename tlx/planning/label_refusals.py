@@ -6,6 +6,7 @@ means nothing: a regression on the numbers of classes is one.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,15 +16,19 @@ from tlx.data.splits import are_classes
 from tlx.data.targets import fitted_head, kind_of
 from tlx.errors import ConfigError, DataError, listed
 from tlx.model import Model
-from tlx.protocols import SelfSupervised, Strategy
+from tlx.objective import Term
+from tlx.protocols import KnowsHead, SelfSupervised, Strategy, WeightSource
 from tlx.run_file.run_config import Part
 from tlx.types import Batch, DataInfo, LabelKind, Variables
+from tlx.weights.sources import Source
 
 MEANS = {
     "class": "one class for each example",
     "multilabel": "0 or 1 for every class of each example",
     "number": "real numbers",
 }
+UNITS = ("mean", "std")
+"""Options of a head that say what its outputs are multiples of."""
 HEADS = {"class": "softmax", "multilabel": "multilabel", "number": "regression"}
 
 
@@ -79,3 +84,38 @@ def refuse_same(info: DataInfo, labels: np.ndarray) -> None:
             f"Every target of {info.name!r} that is trained on is {labels[0]}, so there is nothing "
             f"to learn."
         )
+
+
+def refuse_other_units(
+    terms: Sequence[Term],
+    words: Mapping[str, frozenset[str]],
+    head: Part | None,
+    weights: WeightSource | None,
+    named: Mapping[str, Source],
+) -> None:
+    """Outputs of a regression and of a source are compared in the same units. Raises ConfigError
+    with those of the source."""
+    own = {key: _numbers((head.options if head else {}).get(key)) for key in UNITS}
+    for term in terms:
+        compared = {"outputs", "source_outputs"} <= words[term.name]
+        if not compared or head is None or kind_of(head) != "number":
+            continue
+        if term.source == "source":
+            about = weights.head if isinstance(weights, KnowsHead) else None
+            theirs = {key: _numbers((about[1] if about else {}).get(key)) for key in UNITS}
+        else:
+            theirs = {k: _numbers(getattr(named[term.source].model.head, k, None)) for k in UNITS}
+        if own != theirs:
+            ours, other = (
+                ", ".join(f"{key} {list(of[key]) or 'unknown'}" for key in UNITS)
+                for of in (own, theirs)
+            )
+            raise ConfigError(
+                f"Divergence {term.name!r} compares outputs in different units: the source has "
+                f"{other}, this run {ours}. Give the [head] of this run the source's mean and std, "
+                f"or use a divergence of features or parameters."
+            )
+
+
+def _numbers(value: Any) -> tuple[float, ...]:
+    return () if value is None else tuple(np.ravel(value).tolist())
