@@ -94,7 +94,7 @@ def test_a_class_may_be_called_as_a_split_is(tmp_path):
 def test_pictures_in_a_folder_test_beside_classes_are_asked_about(tmp_path):
     """Kaggle's unlabelled pictures, or a class of that name."""
     source = tree(tmp_path, "bus/1.png", "car/2.png", "test/3.png")
-    assert "may be a class as well" in refusal(source)
+    assert "a split, but also a class" in refusal(source)
     assert Folder(source.path, layout="classes").info.splits == {"train": 3}
     assert Folder(source.path, splits={"test": "ignore"}).info.classes == ("bus", "car")
     none = tree(tmp_path / "none", "train/1.png", "test/2.png")

@@ -68,7 +68,7 @@ class Folder:
 
     path: str
     layout: Kind = "auto"
-    splits: Mapping[str, Meaning] = field(default_factory=dict)
+    splits: Mapping[str, Meaning] = field(default_factory=dict, hash=False)  # a dict has none
 
     @cached_property
     def info(self) -> DataInfo:

@@ -87,15 +87,15 @@ def _has_splits(root: Path, inside: Mapping[Path, Inside], meant: Mapping[Path, 
         return False  # a split for training or validation has labels, and these have none
     names, where = _names(unsure), f"beside {_names(beside)}" if beside else f"in {str(root)!r}"
     other = (
-        f"If it is the test split without labels, leave it out of the run by [data] splits = "
+        f"For a test split without labels, leave it out of the run by [data] splits = "
         f'{{ {_toml(unsure[0].name)} = "ignore" }} (`--set data.splits.{unsure[0].name}=ignore`).'
         if beside
         else "If not, put the pictures of each class in a folder of its own: train/CLASS/PICTURE."
     )
+    maybe = "a split, but also a class" if len(unsure) == 1 else "splits, but also classes"
     raise DataError(
-        f"{names} {where}: called like {'a split' if len(unsure) == 1 else 'splits'}, but with "
-        f"pictures and without folders of classes, so it may be a class as well. If it is, say "
-        f"{AS_CLASSES}. {other}"
+        f"{names} {where}: by the name {maybe}, holding pictures without folders of classes. For "
+        f"{'a class' if len(unsure) == 1 else 'classes'} say {AS_CLASSES}. {other}"
     )
 
 
