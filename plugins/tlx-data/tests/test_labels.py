@@ -144,5 +144,6 @@ def test_what_was_decided_is_said():
 def test_where_no_head_decides_decimal_numbers_are_targets():
     assert read(["0.5", "1"], None).classes == ()
     assert read(["0", "1"], None).classes == ("0", "1")
+    assert read([str(age) for age in range(20, 40)], None).classes == ()
     assert read([["a"], ["b", "a"]], None).values["train"].shape == (2, 2)
     assert read([{"x": 0.5, "y": 3}], None).values["train"].shape == (1, 2)

@@ -75,11 +75,16 @@ def of_cell(place: Place, i: int, columns: Sequence[str]) -> Place:
     return cell
 
 
-def refuse_likely_numbers(count: Counter[str]) -> None:
-    """Classes are not numbers that hardly ever come twice; `count` is how often each name does."""
+def are_likely_numbers(count: Counter[str]) -> bool:
+    """Whether names are numbers that hardly ever come twice; `count` is how often each does."""
     single = sum(often == 1 for often in count.values())
-    numbers = all(map(cells.is_number, count))
-    if numbers and len(count) > FEW and 2 * single > len(count):
+    return len(count) > FEW and 2 * single > len(count) and all(map(cells.is_number, count))
+
+
+def refuse_likely_numbers(count: Counter[str]) -> None:
+    """Names of classes are no numbers that hardly ever come twice."""
+    if are_likely_numbers(count):
+        single = sum(often == 1 for often in count.values())
         raise DataError(
             f"The labels are {len(count)} different numbers, such as {listed(list(count)[:4])}, "
             f"and {single} of them are those of a single example. To predict numbers, say "

@@ -7,13 +7,14 @@ reordered label trains without complaint and means nothing.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from tlx.errors import DataError, listed
 from tlx.types import LabelKind
 from tlx_data import label_cells as cells
 from tlx_data.class_labels import class_labels
-from tlx_data.label_rules import Labels, Place, Written
+from tlx_data.label_rules import Labels, Place, Written, are_likely_numbers
 from tlx_data.number_labels import number_labels
 from tlx_data.several_labels import several_labels
 
@@ -27,7 +28,8 @@ def read_labels(
     separator: str = "|",
 ) -> Labels:
     """The labels of each split as arrays; `kind` is what the head takes them for, None where nobody
-    has said it, and then decimal numbers are targets and everything else is a class.
+    has said it, and then decimal numbers, and whole ones that hardly ever come twice, are targets
+    and everything else is a class.
 
     `names` are the classes in label order; then a label may also be the number of one. Raises
     DataError, naming the example, for a label that is missing, of another kind or of no class."""
@@ -57,4 +59,5 @@ def _likely(written: Written, names: Sequence[str] | None) -> LabelKind:
     spelled = [cells.as_name(cell) or "" for cell in every]
     numbers = bool(spelled) and names is None and all(map(cells.is_number, spelled))
     whole = all(name.lstrip("+-").isdecimal() for name in spelled)
-    return "number" if numbers and not whole else "class"
+    rare = are_likely_numbers(Counter(spelled))
+    return "number" if numbers and (rare or not whole) else "class"
