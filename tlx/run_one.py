@@ -248,7 +248,7 @@ def _result(
         "test": test.metrics,
         "val": dict(val),
         **(
-            {"domain": {"name": domain.name, "test": _tested(experiment, domain, variables)}}
+            {"domain": {"name": domain.name, **_tested(experiment, domain, variables)}}
             if domain
             else {}
         ),
@@ -316,13 +316,12 @@ def _samples(experiment: Experiment, said: Answers, each: int = 12) -> list[dict
     ]
 
 
-def _tested(
-    experiment: Experiment, domain: Domain, variables: Variables
-) -> Mapping[str, float] | None:
+def _tested(experiment: Experiment, domain: Domain, variables: Variables) -> dict[str, Any]:
     """How the model does on the domain's own test pictures, where their classes are the same."""
     if domain.test is None:
-        return None
-    return evaluated(experiment, experiment.final, variables, domain.test).metrics
+        return {"test": None, "examples": 0}
+    found = evaluated(experiment, experiment.final, variables, domain.test)
+    return {"test": found.metrics, "examples": len(domain.test)}
 
 
 def evaluate_run(out: Path, *, trust_code: bool = False) -> dict[str, Any]:

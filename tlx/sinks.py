@@ -32,7 +32,8 @@ numpy or jax scalars; a key marked ? may be absent or None.
 |          | training pictures with the nearest first, |
 |          | `labels` (n,) and `nearest_labels` (n,k) or None}; `features`? {`before`, `after` |
 |          | (N,D), `labels` (N,) or None} |
-| `study` | `out`; `name`; `rows` [{`variant`, `test`, `val`?, `low`? and `high`? of `test`, |
+| `study` | `out`; `name`; `rows` [{`variant`, `domain`?, `test`, `val`?, `low`? and `high`? of |
+|         | `domain`, or else of `test`, |
 |         | any further column}] in order; `metric`? that these are; `variants` {name: result}; |
 |         | `text` one sentence that compares; `next`? sentences |
 | `sweep` | `out`; `name`; `metric`, `direction`; `axes` [{`key`, `values`, `ends`?, `log`}]; |
@@ -40,7 +41,8 @@ numpy or jax scalars; a key marked ? may be absent or None.
 |         | the metric on validation with each seed; None where one diverged; `kept`? of the |
 |         | source, where a divergence's weight is an axis, means over seeds: {`moved`, |
 |         | `agreement`?, `source`? and its `name`, `metric`, `direction`, `before`}}]; |
-|         | `chosen` {key: value}; `test` {metric: mean, `half`?, `values`}; `next`? sentences |
+|         | `chosen` {key: value}; `test` {metric: mean, `half`?, `values`}, `domain`? the same; |
+|         | `next`? sentences |
 | `audit` | `out`; `name`; `metric`, `direction`; `verdict` 'helps', 'no evidence' or 'hurts'; |
 |         | `text` sentences; `advice` sentences; `settings` [{`labels` of each class, 'all' or |
 |         | None, `verdict`, `best` arm, `gain`, `half`? of its interval, `p`, `crossed`? the |

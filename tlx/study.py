@@ -25,7 +25,7 @@ from tlx.run_folder import folder, lock
 from tlx.run_one import evaluate_run, listening, run_one
 from tlx.sinks import Sinks
 from tlx.studies.attempt import Failure, attempt, refuse
-from tlx.studies.comparison import outcome, ranked, row, sentence
+from tlx.studies.comparison import compared_on, outcome, ranked, row, sentence
 from tlx.studies.stages import rehearsed
 from tlx.types import Event
 from tlx.weights import as_loaded
@@ -200,7 +200,8 @@ def _compare(
 ) -> dict[str, Any]:
     """Tell the sinks and `result.json` how the variants did beside each other."""
     metric, direction = next(iter(results.values()))["selection"]
-    rows = [row(name, result, metric) for name, result in results.items()]
+    where = compared_on(results)
+    rows = [row(name, result, metric, where) for name, result in results.items()]
     text = sentence(results, metric, direction)
     study = {"name": config.name, "metric": metric, "text": text, "variants": dict(results)}
     if failed:

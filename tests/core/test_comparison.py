@@ -3,8 +3,9 @@
 import pytest
 
 from tlx.numerics.shares import difference, wilson
-from tlx.reporting.wording import arms, ends, points
-from tlx.studies.comparison import ranked, row, sentence
+from tlx.reporting.wording import arms, comparison, ends, points, sweep_outcome
+from tlx.studies.comparison import compared_on, outcome, ranked, row, sentence
+from tlx.studies.sweep_results import over_seeds
 
 
 def result(test, val=0.9, weights="w", count=1000):
@@ -84,3 +85,43 @@ def test_rows_and_order():
     assert ranked(results, "loss", "min", "val") == ["a", "b"]
     assert row("a", results["a"], "accuracy")["low"] < 0.8
     assert "low" not in row("a", results["a"], "loss")
+
+
+def test_where_a_domain_is_named_it_is_what_is_compared():
+    """+15 points on the domain are no '-3.0 points, cannot be told apart' of the source's test."""
+
+    def adapted(test, domain, val=0.9, name="usps"):
+        tested = {"name": name, "test": {"accuracy": domain}, "examples": 500}
+        return {**result(test, val), "domain": tested}
+
+    both = {"plain": adapted(0.93, 0.60, 0.92), "mmd": adapted(0.90, 0.75)}
+    where = compared_on(both)
+    assert where == "the test pictures of the domain usps"
+    said = sentence(both, "accuracy", "max")
+    assert said.startswith("mmd is ahead: plain 60.0 %, mmd 75.0 % on the test pictures of the")
+    assert "-15.0 points" in said
+    made = row("mmd", both["mmd"], "accuracy", where)
+    assert (made["domain"], made["test"]) == (0.75, 0.90)
+    assert (made["low"], made["high"]) == wilson(0.75, 500)
+    study = {"rows": [row(n, r, "accuracy", where) for n, r in both.items()], "metric": "accuracy"}
+    head, first, _ = comparison(study)
+    assert head[:5] == ["variant", "domain accuracy", "interval", "test accuracy", "val accuracy"]
+    assert first[1:4] == ["60.0 %", "55.6 % to 64.2 %", "93.0 %"]
+    assert "usps" in outcome({"adapt": {**both["mmd"], "selection": ["accuracy", "max"]}})
+    # Without labels there, or with domains that differ, the test split is what all have.
+    for other in (result(0.9), adapted(0.9, 0.7, name="svhn")):
+        assert compared_on({"a": both["mmd"], "b": other}) == "the test split"
+    untested = {**result(0.9), "domain": {"name": "usps", "test": None, "examples": 0}}
+    assert compared_on({"a": untested, "b": untested}) == "the test split"
+
+
+def test_a_sweep_tells_what_its_choice_does_on_the_domain():
+    tested = [{"accuracy": 0.9, "domain/accuracy": 0.7}, {"accuracy": 0.8, "domain/accuracy": 0.6}]
+    found = over_seeds(tested, "accuracy")
+    assert found["test"]["accuracy"] == pytest.approx(0.85)
+    assert found["domain"]["accuracy"] == pytest.approx(0.65)
+    assert over_seeds([{"accuracy": 0.9}], "accuracy").keys() == {"test"}
+    data = {"metric": "accuracy", "chosen": {"seed": 1}, "seeds": [0, 1], **found}
+    said = sweep_outcome(data)
+    assert "65.0 % accuracy on the domain's test pictures" in said
+    assert said.index("domain") < said.index("85.0 % accuracy on the test split")

@@ -5,7 +5,7 @@ import pytest
 
 from tlx.config import parse
 from tlx.errors import ConfigError
-from tlx.studies.audit_arms import arms, labels, rates, with_labels, with_seed
+from tlx.studies.audit_arms import arms, labels, rates, solved, warned, with_labels, with_seed
 from tlx.studies.verdict import Arm, catching_up, judged
 
 
@@ -97,6 +97,32 @@ def test_the_arms_of_runs():
     assert list(found)[3:] == ["finetune-l2_sp", "lora-l2_sp"]
     assert not found["finetune"].divergence
     assert found["lora-l2_sp"] == parse({**RUN, "strategy": "lora", "divergence": term})
+
+
+def test_feature_transfer_is_the_exact_head():
+    """A head trained at the rate of fine-tuning says nothing of the source's features."""
+    table = {**RUN, "augmentation": "light", "data": {"name": "digits", "sampling": "balanced"}}
+    found = arms(parse(table))["feature_transfer"]
+    assert solved(found)
+    assert (found.augmentation, found.data.sampling) == ((), "natural"), "it has no use for them"
+    assert not solved(arms(parse(RUN))["finetune"])
+    own = {**RUN, "strategy": {"name": "feature_transfer", "solver": "steps"}}
+    assert not solved(arms(parse(own))["feature_transfer"]), "where the run says how, it is asked"
+
+
+def test_too_few_seeds_are_said_before_they_are_trained():
+    assert "12.7 standard errors" in warned(2)
+    assert "4.3 standard errors" in warned(3)
+    assert warned(5) == ""
+
+
+@pytest.mark.parametrize(("better", "named"), [(0.3, "finetune"), (-0.3, "scratch")])
+def test_advice_names_what_was_measured(better, named):
+    table = {"scratch": arm(drawn(0.5), 0.5), "finetune": arm(drawn(0.5 + better, key=1), 0.6)}
+    (advice,) = judged(table, "accuracy", "max")["advice"]
+    value = 100 * np.mean(table[named].test)
+    assert f"take {named} ({value:.1f} %" in advice
+    assert "backbone_lr" not in advice, "nobody has tried it"
 
 
 def test_rates_lie_around_the_runs_own():

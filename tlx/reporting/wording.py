@@ -236,19 +236,21 @@ def comparison(data: Mapping[str, Any]) -> list[list[str]]:
     keys = [k for k in keys if any(r.get(k) is not None for r in rows)]
     bounded = any(r.get("low") is not None for r in rows)
     names = {"test": f"test {metric}", "val": f"val {metric}", "seconds": "time"}
+    names["domain"] = f"domain {metric}"
+    of = "domain" if "domain" in keys else "test"  # what the interval is of
     names["trainable"] = "trained parameters"
     head = [names.get(k) or str(k).replace("_", " ") for k in keys]
     if bounded:
-        head.insert(keys.index("test") + 1, "interval")
+        head.insert(keys.index(of) + 1, "interval")
     table = [head]
     for r in rows:
-        line = [shown(metric if k in ("test", "val") else k, r.get(k)) for k in keys]
+        line = [shown(metric if k in ("domain", "test", "val") else k, r.get(k)) for k in keys]
         if r.get("seconds") is not None:
             line[keys.index("seconds")] = duration(float(r["seconds"]))
         if bounded:
             low, high = r.get("low"), r.get("high")
             span = "-" if low is None else f"{shown(metric, low)} to {shown(metric, high)}"
-            line.insert(keys.index("test") + 1, span)
+            line.insert(keys.index(of) + 1, span)
         table.append(line)
     return table
 
@@ -289,12 +291,15 @@ def kept_measures(data: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 def sweep_outcome(data: Mapping[str, Any]) -> str:
     """What a sweep came to, in a sentence."""
-    metric, test, count = str(data["metric"]), data["test"], len(data["seeds"])
-    said = f"{point(data['chosen'])}: {shown(metric, test[metric])} {metric} on the test split"
-    if test["half"] is not None:
-        span = ends(metric, test[metric], test["half"])
-        said += f" (mean of {count} seeds, 95 % interval {span})"
-    return f"Validation chooses {said}."
+    metric, count = str(data["metric"]), len(data["seeds"])
+    said = []
+    for split, where in (("domain", "the domain's test pictures"), ("test", "the test split")):
+        if found := data.get(split):
+            half, mean = found["half"], found[metric]
+            sure = f" (mean of {count} seeds, 95 % interval {ends(metric, mean, half)})"
+            value = f"{shown(metric, mean)} {metric} on {where}"
+            said.append(value + ("" if half is None else sure))
+    return f"Validation chooses {point(data['chosen'])}: {', and '.join(said)}."
 
 
 def arms(setting: Mapping[str, Any]) -> list[list[str]]:

@@ -117,6 +117,8 @@ def _audited(
         names = list(audit_arms.arms(base))
         _note(sinks, f"{base.name}: {', '.join(names)}, each with {_counted(asked)} "
                      f"and {asked.seeds} seeds; writing to {to}")  # fmt: skip
+        if text := audit_arms.warned(asked.seeds):
+            sinks.emit(Event("warning", 0, {"text": text}))
         found, failed = [], {}
         for count, setting in settings:
             into = audit_arms.folder(to, count)
@@ -185,7 +187,8 @@ def _arm(
     """One arm: its learning rate, chosen with the first seed, and what every seed came to."""
     tuned = _tuned(arm, asked.rates, to, store)
     best = replace(arm.optimizer, learning_rate=tuned["rate"])
-    _note(sinks, f"{name}: {_said(tuned)}")
+    exact = audit_arms.solved(arm)
+    _note(sinks, f"{name}: {'the exact head, without a learning rate' if exact else _said(tuned)}")
     runs = []
     for number in range(asked.seeds):
         each = audit_arms.with_seed(replace(arm, optimizer=best), number, asked.resplit)
@@ -201,8 +204,8 @@ def _arm(
 def _tuned(config: RunConfig, count: int, to: Path, store: Store) -> dict[str, Any]:
     """The learning rate that validation prefers, of those that were `tried`; whether it is at an
     `edge`."""
-    tried = audit_arms.rates(config, count)
-    if count == 1:
+    tried = audit_arms.rates(config, 1 if audit_arms.solved(config) else count)
+    if len(tried) == 1:
         return {"rate": tried[0], "tried": list(tried), "edge": False}
     base = replace(config, sink=())
     axis = Axis(RATE, tried, log=True)

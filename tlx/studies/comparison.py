@@ -15,6 +15,7 @@ from typing import Any
 from tlx.errors import listed
 from tlx.numerics.shares import difference, wilson
 
+TEST = "the test split"
 Results = Mapping[str, Mapping[str, Any]]
 """Variant name -> what its `result.json` holds."""
 
@@ -26,38 +27,56 @@ def ranked(results: Results, metric: str, direction: str, split: str) -> list[st
     )
 
 
-def row(name: str, result: Mapping[str, Any], metric: str) -> dict[str, Any]:
-    """One variant in a table; `low` and `high` bound an accuracy on the test split."""
-    value = result["test"][metric]
+def compared_on(results: Results) -> str:
+    """What the variants are compared on, in words: the test split of the domain where each of them
+    was tested on the same one, since that is what a run with a [domain] is about."""
+    domains = [result.get("domain") or {} for result in results.values()]
+    names = {domain.get("name") if domain.get("test") else None for domain in domains}
+    name = names.pop() if len(names) == 1 else None
+    return TEST if name is None else f"the test pictures of the domain {name}"
+
+
+def measured(result: Mapping[str, Any], metric: str, where: str) -> tuple[float, int]:
+    """The metric where `compared_on` says, and of how many examples."""
+    if where == TEST:
+        return result["test"][metric], result["examples"]["test"]
+    return result["domain"]["test"][metric], result["domain"]["examples"]
+
+
+def row(name: str, result: Mapping[str, Any], metric: str, where: str = TEST) -> dict[str, Any]:
+    """One variant in a table; `low` and `high` bound an accuracy where variants are compared."""
+    value, count = measured(result, metric, where)
     found = {
         "variant": name,
-        "test": value,
+        **({} if where == TEST else {"domain": value}),
+        "test": result["test"][metric],
         "val": result["val"][metric],
         "trained_parameters": result["trainable_parameters"],
         "seconds": result["seconds"],
     }
     if metric == "accuracy":
-        found["low"], found["high"] = wilson(value, result["examples"]["test"])
+        found["low"], found["high"] = wilson(value, count)
     return found
 
 
 def sentence(results: Results, metric: str, direction: str) -> str:
     """What came out. The variants that are compared are chosen on validation: the best that
     starts from a source with the best that does not, or else the best two."""
-    order = ranked(results, metric, direction, "val")
+    order, where = ranked(results, metric, direction, "val"), compared_on(results)
     if len(order) == 1:  # the others failed
-        value = results[order[0]]["test"][metric]
-        return f"{order[0]} {_said(value, metric)} on the test split, with nothing beside it."
+        value, _ = measured(results[order[0]], metric, where)
+        return f"{order[0]} {_said(value, metric)} on {where}, with nothing beside it."
     from_source = [name for name in order if results[name]["weights"]]
     from_random = [name for name in order if not results[name]["weights"]]
     about_source = bool(from_source and from_random)
     first, second = (from_source[0], from_random[0]) if about_source else order[:2]
-    ours, theirs = (results[name]["test"][metric] for name in (first, second))
+    (ours, count), (theirs, _) = (
+        measured(results[name], metric, where) for name in (first, second)
+    )
     gain = ours - theirs if direction == "max" else theirs - ours
-    said = f"{first} {_said(ours, metric)}, {second} {_said(theirs, metric)} on the test split"
+    said = f"{first} {_said(ours, metric)}, {second} {_said(theirs, metric)} on {where}"
     sure = gain != 0
     if metric == "accuracy":
-        count = results[first]["examples"]["test"]
         low, high = difference(ours, count, theirs, count)
         sure = not low <= 0 <= high
         said += f", {100 * gain:+.1f} points (95 % interval {100 * low:+.1f} to {100 * high:+.1f})"
@@ -75,11 +94,12 @@ def outcome(results: Results) -> str:
     *earlier, name = results
     last = results[name]
     metric, _ = last["selection"]
-    value = last["test"][metric]
+    where = compared_on({name: last})
+    value, count = measured(last, metric, where)
     said = f"{name} ends at {'' if metric == 'accuracy' else f'a {metric} of '}"
-    said += f"{_said(value, metric)} on the test split"
+    said += f"{_said(value, metric)} on {where}"
     if metric == "accuracy":
-        low, high = (_said(end, metric) for end in wilson(value, last["examples"]["test"]))
+        low, high = (_said(end, metric) for end in wilson(value, count))
         said += f" (95 % interval {low} to {high})"
     if not earlier:
         return f"{said}. One seed."

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 
 from tlx import config as configs
 from tlx.assemble import Experiment, assemble
@@ -37,8 +36,7 @@ from tlx.run_one import finished, listening, validation
 from tlx.sinks import SWEEP, Sinks
 from tlx.studies import sampler, together
 from tlx.studies.attempt import Failure, attempt, refuse
-from tlx.studies.comparison import half_width
-from tlx.studies.sweep_results import Found, key
+from tlx.studies.sweep_results import DOMAIN, Found, key, over_seeds
 from tlx.studies.sweep_space import Axis, Point, as_set, axes, grid
 from tlx.training.split_metrics import evaluated
 from tlx.types import Event
@@ -289,7 +287,10 @@ def _alone(config: RunConfig, to: Path, store: Store) -> Outcome:
     val = validation(experiment, trained, learnt)
 
     def test() -> Mapping[str, float]:
-        return evaluated(experiment, last, variables, experiment.splits.test).metrics
+        domain = experiment.domain
+        where = {"": experiment.splits.test, DOMAIN: domain.test if domain else None}
+        every = {of: evaluated(experiment, last, variables, on) for of, on in where.items() if on}
+        return {of + name: v for of, each in every.items() for name, v in each.metrics.items()}
 
     return Outcome(val, test, lambda: forgotten(experiment, variables))
 
@@ -315,7 +316,6 @@ def _told(
 ) -> dict[str, Any]:
     """What came out, for the sinks and for `result.json`."""
     metric, direction = selection
-    values = [found[metric] for found in tested]
     result = {
         "name": asked.base.name,
         "metric": metric,
@@ -325,7 +325,7 @@ def _told(
         "points": rows,
         "chosen": best["point"],
         "val": {metric: best["mean"]},
-        "test": {metric: float(np.mean(values)), "half": half_width(values), "values": values},
+        **over_seeds(tested, metric),
         "seconds": round(seconds, 3),
         **({"failed": {name: each.text for name, each in failed.items()}} if failed else {}),
     }

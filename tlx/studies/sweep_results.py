@@ -16,6 +16,9 @@ from tlx.errors import DivergedError
 from tlx.studies.comparison import half_width
 from tlx.studies.sweep_space import Point
 
+DOMAIN = "domain/"
+"""Before the metrics that are of the domain's test pictures."""
+
 
 class Found:
     """The finished points of a sweep, by what they are; `path` holds a line for each."""
@@ -114,3 +117,14 @@ def _kept(forgotten: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def key(point: Point) -> str:
     """What a point is, as text."""
     return json.dumps(dict(point), sort_keys=True)
+
+
+def over_seeds(tested: Sequence[Mapping[str, float]], metric: str) -> dict[str, Any]:
+    """What the chosen point came to with every seed: {`test`: {metric: mean, `half`?, `values`}},
+    and the same of the `domain` where it was tested there."""
+    found = {}
+    for split, name in (("test", metric), ("domain", f"{DOMAIN}{metric}")):
+        if values := [each[name] for each in tested if name in each]:
+            mean = statistics.fmean(values)
+            found[split] = {metric: mean, "half": half_width(values), "values": values}
+    return found

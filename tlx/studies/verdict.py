@@ -15,7 +15,7 @@ import numpy as np
 
 from tlx.numerics.paired import SURE, Layout, Paired, over_seeds, paired
 from tlx.reporting.wording import in_percent, shown, size
-from tlx.studies.audit_arms import FROZEN, SCRATCH, TUNED, Labels
+from tlx.studies.audit_arms import SCRATCH, Labels
 
 HELPS, UNCLEAR, HURTS = "helps", "no evidence", "hurts"
 LEAST = 0.005
@@ -105,23 +105,15 @@ def _advice(
     arms: Mapping[str, Arm], best: str, found: Paired, layout: Layout | None, verdict: str,
     metric: str,
 ) -> list[str]:  # fmt: skip
+    values = {name: shown(metric, float(np.mean(arm.test))) for name, arm in arms.items()}
     if verdict == HURTS:
         return [
-            "Train from random weights, or look for another source: 'tlx rank' orders sources for "
-            "your data.",
-            f"To stay with this source, keep less of it: {_less_of_it(best)}.",
+            f"Of what was measured take {SCRATCH} ({values[SCRATCH]}; {best} {values[best]}), or "
+            f"look for another source: 'tlx rank' orders sources for your data."
         ]
     if verdict == HELPS:
-        return [f"Use {best}."]
+        return [f"Of what was measured take {best} ({values[best]})."]
     return [_more(arms, best, found, layout, metric)]
-
-
-def _less_of_it(best: str) -> str:
-    if best == FROZEN:
-        return "freeze fewer layers, or fine-tune all of them"
-    if best == TUNED:
-        return "a larger backbone_lr and more epochs"
-    return "smaller weights of its divergences, fewer frozen layers, a larger backbone_lr"
 
 
 def _more(

@@ -83,8 +83,9 @@ def refuse_lost(train: TrainState, start: Variables, advice: str) -> None:
 def advice(optimizer: OptimizerConfig, saved: int) -> str:
     """What to do about it, and what is left of the run; `saved`: its last step on disk, or -1."""
     leave = ', or on_nan = "skip" to go on without such updates'
+    clip = "set clip" if optimizer.clip is None else f"clip (now {optimizer.clip:g})"
     return (
-        f"Lower [optimizer] learning_rate (now {optimizer.learning_rate:g}) or set clip"
+        f"Lower [optimizer] learning_rate (now {optimizer.learning_rate:g}) or {clip}"
         f"{leave if optimizer.on_nan == 'stop' else ''}. "
         + (
             f"The last checkpoint, of step {saved}, is finite."

@@ -26,8 +26,8 @@ from tlx.weights.leftovers import claimed, leftover
 from tlx.weights.places import SAME, Place, find_place, is_head, places_of
 
 FOLDED = (
-    'batch norm is folded into the convolutions of the file: fine-tune with norm = "frozen", or '
-    "the first step puts other statistics in its place"
+    "batch norm is folded into the convolutions of the file; it is set to the identity, and a "
+    "phase in which batch statistics move puts others in its place at the first step"
 )
 
 VARIANCE = re.compile(r"state/.*\b(moving_|running_)?var(iance)?(_ema/average)?")

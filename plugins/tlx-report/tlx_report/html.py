@@ -123,7 +123,10 @@ def study_page(study: Mapping[str, Any]) -> str:
         name = str(r["variant"])
         if (Path(study["out"]) / name / "report.html").exists():
             links[name] = quote(f"{name}/report.html")
-    chart = bars(known, f"test {metric}", "bars", percent=in_percent(metric)) if known else ""
+    where = "domain" if known and all("domain" in r for r in known) else "test"
+    bars_of = [{**r, "test": r[where]} for r in known]
+    percent = in_percent(metric)
+    chart = bars(bars_of, f"{where} {metric}", "bars", percent=percent) if known else ""
     return _rendered(
         "study.html",
         title=str(study["name"]),
