@@ -226,8 +226,10 @@ def _unknown_names(table: Mapping[str, Any]) -> list[str]:
             try:
                 name = reference(name) if key == "weights" else name
                 registry.choose(_KINDS[key], name, plugins)
-            except (PluginError, WeightsError) as error:
+            except PluginError as error:
                 problems.append(f"{joined(key, str(number)) if several else key}: {error}")
+            except WeightsError:
+                continue  # a file that is there and is none has been told
     return problems
 
 
@@ -288,7 +290,12 @@ def _validated(table: Mapping[str, Any]) -> tuple[RunConfig | None, list[str]]:
     long = _named(table)
     problems = unknown_keys(long) + contradictions(long)
     known = {f.name for f in fields(RunConfig)}
-    shaped = {key: _shaped(key, value) for key, value in long.items() if key in known}
+    shaped: Table = {}
+    for key in (key for key in long if key in known):
+        try:
+            shaped[key] = _shaped(key, long[key])
+        except WeightsError as error:  # a file that is there and is none
+            problems.append(f"{key}: {error}")
     try:
         config = _adapter().validate_python(shaped)
     except ValidationError as error:

@@ -10,7 +10,8 @@ numpy or jax scalars; a key marked ? may be absent or None.
 |         | `classes` names, `sizes` {split: count}, `counts`? {split: {class: count}}, `notes`? |
 |         | sentences}; `backbone` {`name`, |
 |         | `parameters`}; `weights`? {`name`, `loaded` count, `initialised` [(leaf, why)], |
-|         | `skipped` [(name, why)], `sha256`?}; `trainable` and `total` parameters; `phases` |
+|         | `skipped` [(name, why)], `prefix`?, `sha256`?}; `trainable` and `total` |
+|         | parameters; `phases` |
 |         | [{`name`, `steps`, `trainable`, `norm`, `frozen_stages` count, `solved`?}]; |
 |         | `patience`?; `random`? words, without weights; `divergences` |
 |         | [{`name`, `weight`, `words`}]; `selection`? (metric, 'max' or 'min'); `variant`? |

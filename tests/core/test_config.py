@@ -530,6 +530,24 @@ def test_a_run_made_in_python_is_checked_too():
         configs.check(config)
 
 
+@pytest.mark.parametrize(
+    ("weights", "problems"),
+    [("w.npz", 1), ("folder", 1), ("none", 1), ("npz:w.npz", 1), ("nothing.npz", 1), ("nothing", 2),
+     ("odd.txt", 2)],
+)  # fmt: skip
+def test_a_file_of_weights_is_no_second_problem(tmp_path, monkeypatch, weights, problems):
+    monkeypatch.chdir(tmp_path)
+    for file in ("w.npz", "folder/config.json", "odd.txt"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_bytes(b"PK")
+    table = {"data": "digits", "backbone": "resnet20", "steps": "many"}
+    for typed in (weights, {"name": weights}):
+        with pytest.raises(ConfigError) as said:
+            configs.parse({**table, "weights": typed}, names=True)
+        assert "steps: " in str(said.value)
+        assert str(said.value).count("\n  weights: ") == problems - 1
+
+
 def test_a_wrong_name_is_reported_beside_a_wrong_value():
     table = {
         "name": "x", "epochs": -1, "data": "digits", "backbone": "no-such-network",

@@ -78,8 +78,9 @@ def test_of_two_networks_one_is_chosen(one, other):
         assert (variables.params["backbone"]["stem"]["kernel"] == 2).all()
         assert {tensor.part for tensor in report.skipped} == {""}
         assert report.prefix == other
-    with pytest.raises(WeightsError, match=r"behind the prefix 'encoder_p' in x\.pth"):
+    with pytest.raises(WeightsError, match=r"behind the prefix 'encoder_p' in x\.pth") as said:
         read(two, "encoder_p")
+    assert f"There are {one}, {other}." in str(said.value)
 
 
 def test_an_average_beside_the_network_is_not_a_second_one():

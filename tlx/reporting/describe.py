@@ -56,6 +56,7 @@ def described(experiment: Experiment) -> dict[str, Any]:
             "name": config.weights.name,
             "loaded": len(report.loaded),
             "dialect": report.dialect,
+            "prefix": report.prefix,
             "changed": [(leaf.path, leaf.change) for leaf in report.loaded if leaf.change],
             "initialised": [(leaf.path, leaf.why) for leaf in report.initialised],
             "skipped": [(tensor.name, tensor.why) for tensor in report.skipped],

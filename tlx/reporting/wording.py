@@ -128,6 +128,7 @@ def headline(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows.append(("backbone", f"{backbone['name']}, {shown('', backbone['parameters'])} parameters"))
     if weights:
         spoken = f" ({weights['dialect']} names)" if weights["dialect"] else ""
+        spoken += f", behind {weights['prefix']!r}" if weights.get("prefix") else ""
         count = f"{shown('', weights['loaded'])} leaves loaded{spoken}"
         rows.append(("weights", f"{weights['name']}, {count}"))
         rows += [("weights", line) for line in grouped(weights["changed"], "changed")]

@@ -120,7 +120,9 @@ def find_place(
     if prefix:
         behind = [place for place in found if place.prefix.rstrip("./") == prefix.rstrip("./")]
         if not behind:
-            known = dict.fromkeys(place.prefix for place in found if place.prefix)
+            most = max((place.body for place in found), default=0)
+            likely = (place.prefix for place in found if 2 * place.body >= most)
+            known = dict.fromkeys(filter(None, likely))
             raise WeightsError(
                 f"Nothing of this backbone stands behind the prefix {prefix!r} in {origin}."
                 f"{did_you_mean(prefix, known)} There are {listed(list(known)[:8], 'no prefixes')}."

@@ -187,6 +187,9 @@ def test_what_the_network_is_called():
     assert hub_config.architecture(RESNET) == "resnet18"
     assert hub_config.architecture({"model_type": "vit"}) == "vit"
     assert hub_config.architecture({"model_type": 3}) == ""
+    for name, wanted in (("ResNetForImageClassification", "resnet"), ("ViTModel", "vit")):
+        assert hub_config.architecture({"architectures": [name]}) == wanted
+    assert hub_config.architecture({"architectures": [3]}) == ""
 
 
 def some_pictures():

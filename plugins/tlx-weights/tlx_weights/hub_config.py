@@ -4,7 +4,7 @@ timm writes everything into `config.json`; transformers keeps the network in `co
 preprocessing in `preprocessor_config.json`. Which fields are read is listed where they are read:
 in `tlx_weights.timm_config`, `tlx_weights.transformers_config` and, of `config.json`,
 
-- `architecture` (timm) or `model_type` (transformers): what the network is called;
+- `architecture` (timm), `model_type` or `architectures` (transformers): what the network is called;
 - `label_names` and `num_classes` (timm), `id2label` (transformers): the classes of the head.
 """
 
@@ -37,6 +37,9 @@ def architecture(config: Mapping[str, Any]) -> str:
     """What the network is called, such as "resnet18" (timm) or "vit" (transformers); empty where
     the file does not say."""
     name = config.get("architecture") or config.get("model_type") or ""
+    classes = config.get("architectures")
+    if not name and isinstance(classes, list) and classes and isinstance(classes[0], str):
+        name = re.sub(r"(For[A-Z]\w*|Model|Backbone)$", "", classes[0]).lower()
     return name if isinstance(name, str) else ""
 
 
