@@ -77,6 +77,8 @@ def changed_table(draw, data, other):
             "x" * 500,
         ]
         odd += [",", '"', "\n", "train", "test", "ſ", "."]
+        odd += ["a|b", "[1, 2]", "['a']", "1,5", "NA", "True", "0", "1", "01", "3.10", "²"]
+        odd += ["split", "fold", "is_valid", "label", "class", "x", "y", "train0", "train0%2Epng"]
         match draw.randrange(4):
             case 0:
                 row[at] = draw.choice(odd)
@@ -167,6 +169,19 @@ def inputs(folder):
         home / "numbers.csv", b"image,label\ntrain0.png,0.5\ntrain1.png,1e3\n", changed_table,
         lambda path: whole(Table(str(path))),
     )  # fmt: skip
+    for kind, header, cells in (
+        ("class", "image;Label;fold", ("01;train", "1;train", "01;test")),
+        ("multilabel", "path\ttags\tis_valid", ("a|b\t0", "b\t1", "[]\t0")),
+        ("number", "image,x,y", ("1,2.5", "3,7", "1e3,0")),
+    ):
+        between = header.replace("image", "").replace("path", "")[:1]
+        lines = [header, *(f"train{i}.png{between}{cell}" for i, cell in enumerate(cells))]
+
+        def of_kind(path, kind=kind):
+            label = ("x", "y") if kind == "number" else None
+            whole(Table(str(path), label_kind=kind, label=label))
+
+        yield Input(home / f"{kind}.csv", "\n".join(lines).encode(), changed_table, of_kind)
     from pyarrow import Table as Columns
     from pyarrow import parquet
 

@@ -133,6 +133,11 @@ def test_what_means_nothing_to_the_head_is_refused_with_what_would(cells, kind, 
     assert len(str(caught.value)) < 500
 
 
+def test_nothing_separates_no_labels():
+    with pytest.raises(DataError, match="label_separator"):
+        read(["ab", "a"], "multilabel", separator="")
+
+
 def test_what_was_decided_is_said():
     assert "names of 2 classes" in read(["3.1", "3.10"], "class").notes[0]
     assert "spelled like numbers" in read(["1", "a"], "class").notes[0]

@@ -213,6 +213,7 @@ def test_a_row_that_cannot_be_used_is_named(home, row, said):
         ("list.csv", b"image,label,image\n", {}, "two columns 'image'"),
         ("list.csv", b'image,label\n"a.png,1\n', {}, "cannot be read as text with columns"),
         ("list.csv", b"image,label\n", {"split_column": "fold"}, "has no column 'fold'"),
+        ("list.csv", b"image,label,fold\n", {"split_column": "fold"}, "has no rows"),
         ("list.parquet", b"image,label\n", {}, "cannot be read as parquet"),
         ("list.xlsx", b"", {}, "ends in '.xlsx'; .csv, .tsv, .tab, .txt, .parquet, .pq are read"),
         ("other.csv", None, {}, "other.csv' does not exist"),

@@ -33,6 +33,8 @@ def read_labels(
 
     `names` are the classes in label order; then a label may also be the number of one. Raises
     DataError, naming the example, for a label that is missing, of another kind or of no class."""
+    if not separator:
+        raise DataError("label_separator is what stands between labels, and not nothing.")
     kind = kind or _likely(written, names)
     if kind == "number" and names is not None:
         raise DataError(

@@ -98,7 +98,12 @@ def _by_name(
     split = next((s for s, names in YES.items() if _plain(column) in names), None)
     if named and not said and split and _are_flags(values[column]):
         return _by_flags({split: column})
-    numbers = named and not said and all(v.lstrip("-").isdecimal() for v in values[column])
+    numbers = (
+        named
+        and not said
+        and values[column]
+        and all(v.lstrip("-").isdecimal() for v in values[column])
+    )
     if numbers:
         _ask(column, values[column])
 
