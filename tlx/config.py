@@ -37,7 +37,7 @@ from tlx.run_file.toml_file import read_table
 from tlx.run_file.weight_reference import reference
 
 _DEFAULT_NAMES = {"head": "softmax", "strategy": "finetune", "step": "jit", "optimizer": "adamw"}
-_KINDS = {
+KINDS = {
     "data": "datasets",
     "domain": "datasets",
     "backbone": "backbones",
@@ -49,6 +49,7 @@ _KINDS = {
     "step": "steps",
     "sink": "sinks",
 }
+"""Table of a run file -> the kind of plugin that it names."""
 _OF_PART = ("name", "out", *PARTS)
 """Keys that a stage or a variant does not lay over the run."""
 OFFERED = {"head": ("classes", "outputs", "names", "mean", "std"), "data": ("label_kind",)}
@@ -128,7 +129,7 @@ def stages(config: RunConfig, out: str | Path) -> tuple[tuple[str, RunConfig], .
         if number == len(config.stage) and config.variant:
             laid["variant"] = whole["variant"]
         found.append((stage.name, parse(laid, f"stage {stage.name!r}")))
-        before = {"weights": _of_run(Path(out) / stage.name)}
+        before = {"weights": _of_run(Path(out).absolute() / stage.name)}
     return tuple(found)
 
 
@@ -167,13 +168,13 @@ def check(config: RunConfig) -> None:
     problems = []
     for place, key, part in _parts(config):
         try:
-            registry.choose(_KINDS[key], part.name, plugins)
+            registry.choose(KINDS[key], part.name, plugins)
         except PluginError as error:
             problems.append(f"{place}: {error}")
     _refuse(where, problems)
     for place, key, part in _parts(config):
         try:
-            factory = registry.load(_KINDS[key], part.name)
+            factory = registry.load(KINDS[key], part.name)
         except PluginError as error:
             problems.append(f"{place}: {error}")
         else:
@@ -192,7 +193,7 @@ def _parts(config: RunConfig) -> list[tuple[str, str, Any]]:
         runs += [(f"variant.{n}", run) for n, (_, run) in enumerate(expand(runs[-1][1]))]
     found: list[tuple[str, str, Any]] = []
     for where, run in runs:
-        for key in _KINDS:
+        for key in KINDS:
             value = getattr(run, key)
             entries = (
                 [(f"{key}.{n}", part) for n, part in enumerate(value)]
@@ -221,11 +222,11 @@ def _unknown_names(table: Mapping[str, Any]) -> list[str]:
         several = isinstance(value, (list, tuple))
         for number, entry in enumerate(value if several else [value]):
             name = entry.get("name") if isinstance(entry, Mapping) else entry
-            if key not in _KINDS or not isinstance(name, str) or name == "none":
+            if key not in KINDS or not isinstance(name, str) or name == "none":
                 continue
             try:
                 name = reference(name) if key == "weights" else name
-                registry.choose(_KINDS[key], name, plugins)
+                registry.choose(KINDS[key], name, plugins)
             except PluginError as error:
                 problems.append(f"{joined(key, str(number)) if several else key}: {error}")
             except WeightsError:

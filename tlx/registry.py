@@ -24,6 +24,7 @@ from tlx.contracts import scoring
 from tlx.contracts.asking import takes
 from tlx.contracts.options import check_options as check_options
 from tlx.contracts.options import fitted_options
+from tlx.contracts.options import locates as locates
 from tlx.contracts.options import schema as schema
 from tlx.errors import ConfigError, PluginError, TlxError, did_you_mean, listed
 

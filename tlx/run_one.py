@@ -6,7 +6,7 @@ model, the result and a report. The test split is opened once, after everything 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,7 +37,7 @@ from tlx.reporting.first_look import first_look
 from tlx.reporting.forgetting import forgotten
 from tlx.reporting.gallery import gallery
 from tlx.reporting.wording import shown
-from tlx.run_folder import folder, provenance
+from tlx.run_folder import folder, locations, provenance
 from tlx.run_folder.as_before import begun
 from tlx.run_folder.membership import MEASURING
 from tlx.run_folder.model_folder import Base
@@ -324,11 +324,14 @@ def _tested(experiment: Experiment, domain: Domain, variables: Variables) -> dic
     return {"test": found.metrics, "examples": len(domain.test)}
 
 
-def evaluate_run(out: Path, *, trust_code: bool = False) -> dict[str, Any]:
+def evaluate_run(
+    out: Path, sets: Sequence[str] = (), *, trust_code: bool = False
+) -> dict[str, Any]:
     """Metrics on `val` and `test` of the model that a finished run left in `out`, computed anew.
-    Raises CheckpointError where the data are not those of the run any more; `trust_code` as for
-    `tlx.load`."""
-    config = replace(configs.read(out, trust_code=trust_code), mesh=None)  # as few as there are
+    `sets` say where its data lie now. Raises DataError where they are not there, CheckpointError
+    where they are not those of the run any more; `trust_code` as for `tlx.load`."""
+    config = replace(configs.read(out, sets, trust_code=trust_code), mesh=None)  # as few as are here
+    locations.refuse_missing(config, out)
     saved = load(out, trust_code=trust_code)
     experiment = assemble(config, begun(out))
     if experiment.model.head is None:

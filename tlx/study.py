@@ -17,11 +17,11 @@ from jax.errors import JaxRuntimeError
 from tlx import config as configs
 from tlx.config import RunConfig
 from tlx.devices import hosts
-from tlx.errors import ConfigError, TlxError
+from tlx.errors import ConfigError, TlxError, listed
 from tlx.feeding.cache_store import Store
 from tlx.protocols import Sink
 from tlx.reporting.console import Console
-from tlx.run_folder import folder, lock
+from tlx.run_folder import folder, locations, lock
 from tlx.run_one import evaluate_run, listening, run_one
 from tlx.sinks import Sinks
 from tlx.studies.attempt import Failure, attempt, refuse
@@ -30,6 +30,9 @@ from tlx.studies.stages import rehearsed
 from tlx.types import Event
 from tlx.weights import as_loaded
 
+MOVABLE = ("data", "domain", "sources", "weights", "batch_size")
+"""Tables and keys of a finished run that may be others when it is measured again; that its data
+are the same is checked."""
 One: TypeAlias = Callable[..., dict[str, Any]]
 """`run_one` with what all runs of a study share."""
 
@@ -58,6 +61,7 @@ def run(
     whole, to = config, Path(out) if out else folder.of(config)
     hosts.join(config.mesh)
     hosts.same("run file", lambda: f"{configs.dumps(whole)}{to}{resume}{overwrite}".encode())
+    whole = config = locations.absolute(config)
     console = Console() if hosts.first() else Sinks([])
     with _alone(to) as unlocked:
         begun = hosts.once(
@@ -145,16 +149,15 @@ def evaluate(
 
     `run` is a run's folder, or a run file: then the model of its run, which lies where it writes,
     or the weights as loaded where it keeps their head and has nothing to train (`epochs` or
-    `steps` is 0, or neither is there and it has not been run). `sets` change a run file. For a
-    study, the metrics of each variant or stage by name; of stages, those that have a head.
+    `steps` is 0, or neither is there and it has not been run). `sets` change a run file, or say
+    where the data of a run's folder lie now. For a study, the metrics of each variant or stage by
+    name; of stages, those that have a head.
     `trust_code` as for `tlx.load`."""
     path, trained = Path(run), partial(_trained, trust_code=trust_code)
     if path.is_dir():
-        if sets:
-            raise ConfigError(
-                f"{path} is the folder of a run, which --set cannot change. Give a run file."
-            )
-        return _each(configs.read(path, trust_code=trust_code), path, trained)
+        _refuse_changes(path, sets)
+        moved = partial(trained, sets=sets)
+        return _each(configs.read(path, sets, trust_code=trust_code), path, moved)
     config, length = as_loaded.read(path, sets)
     out = folder.of(config)
     there = any((into / folder.MODEL).is_dir() for *_, into in folder.runs(config, out))
@@ -181,8 +184,21 @@ def _each(
     return {name: measured(run, into) for name, run, into in headed or runs}
 
 
-def _trained(_: RunConfig, out: Path, *, trust_code: bool) -> dict[str, Any]:
-    return {"model": f"the model in {out}", **evaluate_run(out, trust_code=trust_code)}
+def _refuse_changes(run: Path, sets: Sequence[str]) -> None:
+    """Of a run that is there, `--set` says where things lie now, and nothing else."""
+    for text in sets:
+        if text.partition("=")[0].split(".")[0].strip() not in MOVABLE:
+            raise ConfigError(
+                f"{run} is the folder of a run, so --set can say where its data lie now, such as "
+                f"data.path=PLACE ({listed(MOVABLE)}), and cannot change what it is: {text!r}. For "
+                f"that give a run file."
+            )
+
+
+def _trained(
+    _: RunConfig, out: Path, *, trust_code: bool, sets: Sequence[str] = ()
+) -> dict[str, Any]:
+    return {"model": f"the model in {out}", **evaluate_run(out, sets, trust_code=trust_code)}
 
 
 def _leave(config: RunConfig, out: Path, study: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,6 +42,10 @@ LeafKind: TypeAlias = Literal["kernel", "bias", "norm", "embedding"]
 LabelKind: TypeAlias = Literal["class", "multilabel", "number"]
 """What the label of an example is to a head: the number of one class; 0 or 1 for every class; one
 or several real numbers."""
+LOCATION = "location"
+Location: TypeAlias = Annotated[str, LOCATION]
+"""Text of an option that says where a file or a folder lies. What a run keeps has it as an absolute
+path, so that the run is found from any folder."""
 Interpolation: TypeAlias = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 NormPolicy: TypeAlias = Literal["train", "frozen", "frozen_affine", "recompute", "stochastic"]
 """train: normalise by the batch and move the running statistics of what is not frozen;

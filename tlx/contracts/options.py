@@ -11,10 +11,12 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, final
+from pathlib import Path
+from typing import Any, final, get_args
 
 from tlx.contracts.validation import fitted, joined
 from tlx.errors import did_you_mean, listed
+from tlx.types import LOCATION, Location
 
 
 @final
@@ -30,6 +32,8 @@ class Option:
     def __str__(self) -> str:
         kind = self.annotation
         kind = kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
+        kind = kind.replace(f"Annotated[str, {LOCATION!r}]", "str")
+        kind = kind.replace("Optional[str]", "str | None")
         return f"{self.name} ({kind}{'' if self.required else f' = {self.default!r}'})"
 
 
@@ -45,6 +49,13 @@ def schema(factory: Callable[..., Any]) -> tuple[Option, ...]:
         for p in inspect.signature(factory).parameters.values()
         if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
     )
+
+
+def locates(annotation: Any) -> bool:
+    """Whether an option so annotated says where something lies, or where several things do."""
+    if annotation is Location or annotation is Path:
+        return True
+    return any(map(locates, get_args(annotation)))
 
 
 def check_options(

@@ -26,7 +26,7 @@ from tlx.files.stored_json import read_object
 from tlx.protocols import Sink
 from tlx.reporting.console import Console
 from tlx.reporting.wording import shown
-from tlx.run_folder import folder, lock
+from tlx.run_folder import folder, locations, lock
 from tlx.run_one import listening, run_one
 from tlx.sinks import AUDIT, Sinks
 from tlx.studies import audit_arms, verdict
@@ -76,6 +76,8 @@ def audit(
     audit_arms.check_counts(*asked[:3])
     base = configs.read(run, sets, trust_code=trust_code)
     audit_arms.refuse(base)
+    configs.check(base)
+    base = locations.absolute(base)
     counts: Sequence[Labels] = labels or (None,)
     settings = list(zip(counts, (audit_arms.with_labels(base, n) for n in counts), strict=True))
     for _, setting in settings:

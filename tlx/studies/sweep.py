@@ -31,7 +31,7 @@ from tlx.reporting.forgetting import forgotten
 from tlx.reporting.wording import point as worded
 from tlx.reporting.wording import shown
 from tlx.run_file.overrides import differences
-from tlx.run_folder import folder, lock
+from tlx.run_folder import folder, locations, lock
 from tlx.run_one import finished, listening, validation
 from tlx.sinks import SWEEP, Sinks
 from tlx.studies import sampler, together
@@ -109,10 +109,11 @@ def sweep(
 
     def read(point: Point) -> RunConfig:
         more = (as_set(key, value) for key, value in point.items())
-        return configs.read(run, [*sets, *more], trust_code=trust_code)
+        return locations.absolute(configs.read(run, [*sets, *more], trust_code=trust_code))
 
-    asked = Sweep(base, spaces, tuple(range(base.seed, base.seed + seeds)), read)
     configs.check(base)
+    base = locations.absolute(base)
+    asked = Sweep(base, spaces, tuple(range(base.seed, base.seed + seeds)), read)
     if trials is None:
         asked.points()
     to = Path(out) if out else Path(f"{folder.of(base)}-sweep")

@@ -20,7 +20,7 @@ import numpy as np
 from tlx.data.decode import read
 from tlx.data.picture_formats import unread_hint
 from tlx.errors import DataError, did_you_mean, listed
-from tlx.types import DataInfo
+from tlx.types import DataInfo, Location
 from tlx_data.folder_layout import Kind, Layout, Meaning, layout_of
 from tlx_data.folder_notes import notes_of
 from tlx_data.folder_scan import Listing, Scan, above, identity, joined, listing, scan
@@ -66,7 +66,7 @@ class Folder:
     `notes`. DataError where there are no class folders, a class is missing from a split, a folder
     can be read in two ways, or a picture is unreadable (when it is read)."""
 
-    path: str
+    path: Location
     layout: Kind = "auto"
     splits: Mapping[str, Meaning] = field(default_factory=dict, hash=False)  # a dict has none
 

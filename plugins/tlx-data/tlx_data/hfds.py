@@ -18,7 +18,7 @@ import numpy as np
 
 from tlx.data.decode import read
 from tlx.errors import DataError, did_you_mean, listed
-from tlx.types import DataInfo, LabelKind
+from tlx.types import DataInfo, LabelKind, Location
 from tlx_data.folder import HEAD
 from tlx_data.hfds_labels import class_names, is_list, is_unlabelled, labels_of, written_cells
 from tlx_data.label_rules import Labels
@@ -91,12 +91,12 @@ class Hfds:
     'validation' is 'val'; a split without labels is left out. DataError where the set cannot be had
     or has no such columns, and where `datasets` is not installed."""
 
-    dataset: str
+    dataset: Location
     config: str | None = None
     image: str | None = None
     label: str | tuple[str, ...] | None = None
     revision: str | None = None
-    data_dir: str | None = None
+    data_dir: Location | None = None
     class_names: tuple[str, ...] | None = None
     label_kind: LabelKind | None = None
     label_separator: str = "|"

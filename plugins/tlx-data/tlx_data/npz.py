@@ -18,7 +18,7 @@ from numpy.lib.format import MAGIC_PREFIX
 
 from tlx.errors import DataError, Refused, did_you_mean, listed
 from tlx.files.plain_arrays import arrays
-from tlx.types import DataInfo, LabelKind
+from tlx.types import DataInfo, LabelKind, Location
 from tlx_data.arrays import Arrays, fingerprint
 from tlx_data.number_labels import single_precision
 
@@ -33,7 +33,7 @@ class Npz:
     1 in several columns are classes. The file is opened on first use; DataError where it does not
     hold what it should."""
 
-    path: str
+    path: Location
     label_kind: LabelKind | None = None
 
     @cached_property

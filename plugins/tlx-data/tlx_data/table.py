@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, final
 
 from tlx.errors import DataError
-from tlx.types import DataInfo, LabelKind
+from tlx.types import DataInfo, LabelKind, Location
 from tlx_data.label_cells import as_name, is_missing, quoted
 from tlx_data.label_rules import Labels, class_list
 from tlx_data.labels import read_labels
@@ -60,11 +60,11 @@ class Table:
     table is read on first use; DataError, naming file and row, where it does not hold what it
     should."""
 
-    path: str
+    path: Location
     image: str | None = None
     label: str | tuple[str, ...] | None = None
     split_column: str | bool | None = None
-    root: str | None = None
+    root: Location | None = None
     class_names: tuple[str, ...] | None = None
     label_kind: LabelKind | None = None
     label_separator: str = "|"

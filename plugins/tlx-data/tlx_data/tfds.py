@@ -17,7 +17,7 @@ import numpy as np
 
 from tlx.data.decode import read
 from tlx.errors import DataError, did_you_mean, listed
-from tlx.types import DataInfo
+from tlx.types import DataInfo, Location
 from tlx_data import tfds_classes
 
 SPLITS = {"train": "train", "val": "validation", "test": "test"}
@@ -65,7 +65,7 @@ class Tfds:
     or has no such features."""
 
     dataset: str
-    data_dir: str | None = None
+    data_dir: Location | None = None
     image: str = "image"
     label: str = "label"
 

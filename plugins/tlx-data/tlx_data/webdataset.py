@@ -19,7 +19,7 @@ import numpy as np
 
 from tlx.data.decode import read
 from tlx.errors import DataError, listed
-from tlx.types import DataInfo, LabelKind
+from tlx.types import DataInfo, LabelKind, Location
 from tlx_data.label_rules import Labels, class_list
 from tlx_data.labels import read_labels
 from tlx_data.shard_contents import PICTURES, contents, place
@@ -75,9 +75,9 @@ class WebDataset:
     use; DataError for a shard that is missing, compressed or damaged, and for examples that lack a
     part."""
 
-    path: str
-    val_path: str | None = None
-    test_path: str | None = None
+    path: Location
+    val_path: Location | None = None
+    test_path: Location | None = None
     class_names: tuple[str, ...] | None = None
     label_kind: LabelKind | None = None
     label_separator: str = "|"

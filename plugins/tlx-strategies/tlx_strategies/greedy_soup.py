@@ -19,7 +19,7 @@ from tlx.errors import WeightsError, listed
 from tlx.model import Model
 from tlx.protocols import Finished, Phase, Strategy
 from tlx.trees import flat
-from tlx.types import Batch, Variables
+from tlx.types import Batch, Location, Variables
 from tlx.weights.saved import load
 from tlx.weights.statistics import recomputed
 from tlx_strategies.inner_strategy import inner, needs_examples, needs_whole
@@ -28,7 +28,7 @@ PARTS = ("backbone", "head")
 
 
 def greedy_soup(
-    runs: tuple[str, ...],
+    runs: tuple[Location, ...],
     of: str = "finetune",
     of_options: Mapping[str, Any] | None = None,
     trust_code: bool = False,

@@ -20,7 +20,7 @@ from tlx.errors import WeightsError, listed
 from tlx.protocols import WeightSource
 from tlx.run_file.weight_contents import impostor, kind
 from tlx.run_file.weight_reference import ENDINGS
-from tlx.types import InputSpec, Tensors
+from tlx.types import InputSpec, Location, Tensors
 from tlx_weights import hub_config, timm_config, transformers_config
 from tlx_weights.folder_digest import files_digest
 from tlx_weights.hub_config import Preprocessing
@@ -65,7 +65,7 @@ class Hub:
             default.
     """
 
-    repo: str
+    repo: Location
     revision: str = "main"
     file: str = ""
     sha256: str = ""

@@ -20,7 +20,7 @@ import numpy as np
 
 from tlx.errors import Refused
 from tlx.files.zip_members import begins_like_zip, members, unpacked
-from tlx.types import InputSpec, Tensors
+from tlx.types import InputSpec, Location, Tensors
 from tlx_weights.hdf5 import Reader
 from tlx_weights.keras_names import Layer, described, grouped, join, plain
 from tlx_weights.weight_file import existing, held, opened
@@ -50,7 +50,7 @@ class KerasFile:
         sha256: of the file, or how it begins; checked where given.
     """
 
-    path: str
+    path: Location
     sha256: str = ""
 
     @staticmethod

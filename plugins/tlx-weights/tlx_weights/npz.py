@@ -15,7 +15,7 @@ import numpy as np
 
 from tlx.errors import Refused
 from tlx.files.plain_arrays import arrays
-from tlx.types import InputSpec, Tensors
+from tlx.types import InputSpec, Location, Tensors
 from tlx_weights.weight_file import existing, held, opened
 
 KIND = ".npz archive of plain arrays"
@@ -31,7 +31,7 @@ class Npz:
         sha256: of the file, or how it begins; checked where given.
     """
 
-    path: str
+    path: Location
     sha256: str = ""
 
     @property

@@ -18,7 +18,7 @@ import numpy as np
 
 from tlx.errors import Refused, WeightsError, did_you_mean, listed
 from tlx.trees import flat, unflat
-from tlx.types import InputSpec, Tensors
+from tlx.types import InputSpec, Location, Tensors
 from tlx_weights.folder_digest import folder_digest
 
 TREE = "_METADATA"
@@ -42,7 +42,7 @@ class Orbax:
             names, or how it begins; checked where given.
     """
 
-    path: str
+    path: Location
     sha256: str = ""
 
     @staticmethod

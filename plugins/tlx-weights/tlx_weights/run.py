@@ -13,7 +13,7 @@ import numpy as np
 from tlx.files.manifest import digest
 from tlx.run_folder.model_folder import TENSORS, Description, describe, tensors
 from tlx.trees import flat
-from tlx.types import InputSpec, Tensors
+from tlx.types import InputSpec, Location, Tensors
 from tlx.weights.saved import load
 
 
@@ -28,7 +28,7 @@ class Run:
             written it. Only a model that is kept as a change to other weights needs them.
     """
 
-    path: str
+    path: Location
     trust_code: bool = False
 
     @property

@@ -19,7 +19,7 @@ from safetensors.numpy import save
 
 from tlx.errors import Refused, WeightsError
 from tlx.run_folder.model_folder import ABOUT, TENSORS, Description, describe
-from tlx.types import InputSpec, Tensors
+from tlx.types import InputSpec, Location, Tensors
 from tlx_weights.weight_file import existing, held, opened, replace
 
 TYPES: Mapping[str, np.dtype] = {
@@ -47,7 +47,7 @@ class Safetensors:
         sha256: of the file, or how it begins; checked where given.
     """
 
-    path: str
+    path: Location
     sha256: str = ""
 
     @property

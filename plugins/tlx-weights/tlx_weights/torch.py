@@ -14,7 +14,7 @@ from typing import Any, final
 import numpy as np
 
 from tlx.files.zip_members import begins_like_zip
-from tlx.types import InputSpec, Tensors
+from tlx.types import InputSpec, Location, Tensors
 from tlx_weights import torch_legacy, torch_write, torch_zip
 from tlx_weights.torch_state import state_dict
 from tlx_weights.torch_tensors import arrays
@@ -33,7 +33,7 @@ class Torch:
             file. Empty: where there is one place that holds tensors by name.
     """
 
-    path: str
+    path: Location
     sha256: str = ""
     key: str = ""
 
