@@ -23,6 +23,7 @@ from tlx.run_file.overrides import LISTS, PARTS, Table, expanded, merge
 from tlx.run_file.overrides import apply_sets as apply_sets
 from tlx.run_file.overrides import differences as _table_differences
 from tlx.run_file.packaged_weights import completed
+from tlx.run_file.portable import portable, resolved
 from tlx.run_file.run_config import OWN_KEYS, RunConfig
 from tlx.run_file.run_config import DataConfig as DataConfig
 from tlx.run_file.run_config import DivergenceConfig as DivergenceConfig
@@ -73,7 +74,7 @@ def read(path: str | Path, sets: Sequence[str] = (), *, trust_code: bool = False
             )
         near = [str(p) for p in path.parent.glob("*.toml")] if path.parent.is_dir() else []
         raise ConfigError(f"There is no run file {str(path)!r}.{did_you_mean(str(path), near)}")
-    table = read_table(path)
+    table = resolved(read_table(path), path.parent)
     if folder:
         folder_code.refuse(path, table, trust_code)
     return parse(apply_sets({"name": path.stem, **table}, sets), str(path), names=True)
@@ -144,10 +145,12 @@ def table(config: RunConfig) -> Table:
     } | {key: "none" for key in ("weights", "head") if getattr(config, key) is None}
 
 
-def dumps(config: RunConfig) -> str:
-    """The resolved run file. Raises ConfigError for options that TOML cannot hold."""
+def dumps(config: RunConfig, folder: Path | None = None) -> str:
+    """The resolved run file, for a `folder` as `tlx.run_file.portable` says. Raises ConfigError for
+    options that TOML cannot hold."""
     try:
-        return tomli_w.dumps(table(config))
+        whole = table(config)
+        return tomli_w.dumps(portable(whole, folder) if folder else whole)
     except TypeError as error:
         raise ConfigError(f"The run {config.name!r} fits in no run file: {error}.") from error
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tlx import config, registry
+from tlx.run_file.portable import portable, resolved
 from tlx.run_folder.locations import absolute, missing
 
 CODE = """
@@ -81,3 +82,20 @@ def test_every_plugin_that_reads_a_path_says_so():
             if option.name in ("path", "root", "folder", "data_dir", "repo"):
                 assert registry.locates(option.annotation), f"{plugin.reference}: {option}"
                 assert "Annotated" not in str(option)
+
+
+def test_what_lies_below_the_folder_of_the_start_is_said_from_where_it_is_written(here):
+    said = {
+        "a": f"{here}/a",
+        "b": [f"npz:{here}/b/?.npz"],
+        "c": f"{here}/code.py:net",
+        "d": "/else",
+    }
+    kept = portable(said, here / "runs/one")
+    assert kept == {
+        "a": "{here}/../../a", "b": ["npz:{here}/../../b/?.npz"], "c": "{here}/../../code.py:net",
+        "d": "/else",
+    }  # fmt: skip
+    assert resolved(kept, here / "runs/one") == said
+    assert resolved(kept, Path("/new/runs/one"))["a"] == "/new/a"
+    assert portable(said, here.parent / "elsewhere") == said, "the run itself lies elsewhere"

@@ -115,7 +115,7 @@ def adopt(out: Path, config: RunConfig) -> None:
     another's."""
     (out / RESULT).unlink(missing_ok=True)
     written = (out / RUN_FILE).with_suffix(".tmp")
-    written.write_text(configs.dumps(config), encoding="utf-8")
+    written.write_text(configs.dumps(config, out), encoding="utf-8")
     written.replace(out / RUN_FILE)
     folder_code.remember(out / RUN_FILE, configs.table(config))
 
@@ -126,7 +126,7 @@ def inside(out: Path, config: RunConfig) -> bool:
     if (out / RUN_FILE).exists():
         return True
     out.mkdir(parents=True, exist_ok=True)
-    (out / RUN_FILE).write_text(configs.dumps(config))
+    (out / RUN_FILE).write_text(configs.dumps(config, out), encoding="utf-8")
     folder_code.remember(out / RUN_FILE, configs.table(config))
     return False
 

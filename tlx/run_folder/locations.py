@@ -7,6 +7,7 @@ what it keeps names them absolutely. Which options name files, their annotations
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -122,4 +123,4 @@ def _anchored(text: str) -> str:
         there = bool(text) and place.exists()
     except (OSError, ValueError):  # what cannot be a path
         there = False
-    return str(Path.cwd() / text) if there else text
+    return os.path.abspath(text) if there else text

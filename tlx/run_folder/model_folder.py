@@ -25,11 +25,14 @@ from tlx.contracts.validation import fitted
 from tlx.errors import WeightsError, did_you_mean, listed
 from tlx.files import manifest
 from tlx.run_file import folder_code
+from tlx.run_file.portable import portable, resolved
 from tlx.trees import flat
 from tlx.types import InputSpec, Variables
 
 WHOLE, CHANGE = 1, 2
 """Formats: all numbers, or those in which a model differs from its base."""
+PLUGINS = ("backbone", "head", "base")
+"""Keys of the description in which files may be named."""
 TENSORS, ABOUT = "model.safetensors", "model.json"
 MOST_PIXELS = 2**26
 """Of a canvas, whatever a file says: memory is taken for it."""
@@ -119,6 +122,7 @@ def save_model(
     }
     if base is not None:
         about["base"] = base._asdict()
+    about |= portable({key: about[key] for key in PLUGINS if key in about}, folder)
     text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
     partial.replace(folder / TENSORS)
     manifest.write(folder / ABOUT, text)
@@ -155,6 +159,7 @@ def describe(path: Path | str) -> Description:
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         form, expected = about["format"], about["sha256"]
+        about |= resolved({key: about[key] for key in PLUGINS if key in about}, folder)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise WeightsError(f"{folder / ABOUT} is damaged or no description of a model.") from error
     if form not in (WHOLE, CHANGE):
