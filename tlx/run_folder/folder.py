@@ -18,6 +18,7 @@ from tlx.config import RunConfig
 from tlx.errors import CheckpointError, ConfigError, listed
 from tlx.files.stored_json import read_object, require
 from tlx.run_file import folder_code
+from tlx.run_folder import locations
 from tlx.run_folder.lock import LOCK
 
 RUN_FILE = "run.toml"
@@ -66,7 +67,7 @@ def claim(
             f"{out} is not the folder of a run (no {RUN_FILE}); choose another --out."
         )
     if found and resume:
-        begun = configs.read(there)
+        begun = locations.absolute(configs.read(there))
         changed = [
             path
             for path in configs.differences(begun, config)
@@ -106,7 +107,7 @@ def _starting_from(out: Path) -> str:
 
 def extends(out: Path, config: RunConfig) -> bool:
     """Whether `config` is another length for the run that left what is in `out`."""
-    begun = configs.read(out / RUN_FILE)
+    begun = locations.absolute(configs.read(out / RUN_FILE))
     return any(_below(path, LENGTH) for path in configs.differences(begun, config))
 
 
