@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from tlx import config as configs
 from tlx import registry, trees
 from tlx.assemble import Experiment, assemble
 from tlx.config import RunConfig
@@ -330,8 +329,7 @@ def evaluate_run(
     """Metrics on `val` and `test` of the model that a finished run left in `out`, computed anew.
     `sets` say where its data lie now. Raises DataError where they are not there, CheckpointError
     where they are not those of the run any more; `trust_code` as for `tlx.load`."""
-    config = replace(configs.read(out, sets, trust_code=trust_code), mesh=None)  # as few as are here
-    locations.refuse_missing(config, out)
+    config = locations.read_again(out, sets, trust_code=trust_code)
     saved = load(out, trust_code=trust_code)
     experiment = assemble(config, begun(out))
     if experiment.model.head is None:
@@ -340,8 +338,7 @@ def evaluate_run(
             f"loss is in {out / folder.RESULT}; use the model as weights of another run."
         )
     tables = ("data", "domain", provenance.CONTENT)
-    facts = experiment.provenance
-    of_data = {name: facts.get(name, {}) for name in tables}
+    of_data = {name: experiment.provenance.get(name, {}) for name in tables}
     provenance.verify(out, of_data, experiment.subsets, MEASURING)
     last, parts = experiment.final, experiment.splits.parts
     last = last._replace(model=replace(last.model, head=saved.model.head))

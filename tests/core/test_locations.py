@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from tlx import config, registry
+from tlx.errors import DataError
 from tlx.run_file.portable import portable, resolved
-from tlx.run_folder.locations import absolute, missing
+from tlx.run_folder.locations import absolute, refuse_missing
 
 CODE = """
 from tlx.types import Location
@@ -68,9 +69,10 @@ def test_patterns_stages_and_variants(here):
 
 def test_what_has_moved_is_named_with_its_option(here):
     run = absolute(parsed(data="folder:a", domain="folder:b"))
-    assert missing(run) == []
+    refuse_missing(run, Path("run"))
     Path("b").rename("c")
-    assert missing(run) == [("domain.path", f"{here}/b")]
+    with pytest.raises(DataError, match=r"run are not at .*/b any more.*domain\.path=PLACE"):
+        refuse_missing(run, Path("run"))
 
 
 def test_every_plugin_that_reads_a_path_says_so():

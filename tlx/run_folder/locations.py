@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tlx import config as configs
 from tlx import registry
 from tlx.config import KINDS, RunConfig
-from tlx.errors import PluginError
+from tlx.errors import DataError, PluginError
 from tlx.run_file.overrides import expanded
 
 _SPLIT = ("data", "domain")
@@ -32,16 +33,27 @@ def absolute(config: RunConfig) -> RunConfig:
     return configs.parse(_in_table(configs.table(config), {}))
 
 
-def missing(config: RunConfig) -> list[tuple[str, str]]:
-    """(option, place) of a run's data that are not there any more."""
+def read_again(out: Path, sets: Sequence[str], *, trust_code: bool) -> RunConfig:
+    """The run in a folder, for as few devices as there are here; `sets` say where its data lie
+    now. Raises DataError where they are not there."""
+    config = configs.read(out, sets, trust_code=trust_code)
+    refuse_missing(config, out)
+    return replace(config, mesh=None)
+
+
+def refuse_missing(config: RunConfig, out: Path) -> None:
+    """Raise DataError where data of the run in `out` are not where they were."""
     parts = [("data", config.data), *([("domain", config.domain)] if config.domain else [])]
-    options = (
-        (f"{key}.{name}", part.options.get(name))
-        for key, part in parts
-        for name in _locating(KINDS[key], part.name)
-    )
-    places = [(o, p) for o, p in options if isinstance(p, str) and Path(p).is_absolute()]
-    return [(o, p) for o, p in places if not _MAGIC.search(p) and not Path(p).exists()]
+    for key, part in parts:
+        for name in _locating(KINDS[key], part.name):
+            place = part.options.get(name)
+            if not isinstance(place, str) or _MAGIC.search(place):
+                continue
+            if Path(place).is_absolute() and not Path(place).exists():
+                raise DataError(
+                    f"The data of the run in {out} are not at {place} any more. If they have "
+                    f"moved, say where they are: --set {key}.{name}=PLACE."
+                )
 
 
 def _in_table(table: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:

@@ -95,8 +95,7 @@ def sweep(
     `tlx.studies.sweep_space`) with `seeds` seeds, choose on validation, and test what was chosen.
 
     Where an axis has ends and no count, a sampler (optuna) draws `trials` points. Writes to `out`,
-    else `runs/<name>-sweep`; returns what its `result.json` holds. `trust_code` as for `tlx.run`.
-    Raises ConfigError."""
+    else `runs/<name>-sweep`; returns its `result.json`. `trust_code` as for `tlx.run`."""
     spaces = axes(over)
     base = configs.read(run, sets, trust_code=trust_code)
     if base.stage or base.variant:
@@ -108,17 +107,17 @@ def sweep(
     sampler.check(spaces, trials)
 
     def read(point: Point) -> RunConfig:
-        more = (as_set(key, value) for key, value in point.items())
-        return locations.absolute(configs.read(run, [*sets, *more], trust_code=trust_code))
+        more = [*sets, *(as_set(key, value) for key, value in point.items())]
+        return locations.absolute(configs.read(run, more, trust_code=trust_code))
 
     configs.check(base)
-    base = locations.absolute(base)
-    asked = Sweep(base, spaces, tuple(range(base.seed, base.seed + seeds)), read)
+    numbers = tuple(range(base.seed, base.seed + seeds))
+    asked = Sweep(locations.absolute(base), spaces, numbers, read)
     if trials is None:
         asked.points()
     to = Path(out) if out else Path(f"{folder.of(base)}-sweep")
     with lock.held(to) as unlocked:
-        resume = folder.claim(to, base, resume=resume, overwrite=overwrite)
+        resume = folder.claim(to, asked.base, resume=resume, overwrite=overwrite)
         console = Console()
         if unlocked:
             console.emit(Event("warning", 0, {"text": unlocked}))
