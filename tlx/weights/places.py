@@ -167,7 +167,6 @@ def _chosen(
         return first.get("", first[alike[0].prefix])
     fitting = [p for p in first.values() if fits(p, tensors, wanted)] or [*first.values()]
     plain = [p for p in fitting if not is_aside(p.prefix)] or fitting
-    plain.reverse()
     if all(_same_numbers(tensors, plain[0].prefix, other.prefix) for other in plain[1:]):
         return plain[0]
     shown = listed(repr(place.prefix) for place in plain[:8])
