@@ -153,7 +153,7 @@ def show(args: argparse.Namespace) -> None:
     config.check(read)
     from tlx.commands import show as showing
 
-    shown = showing.show(read)
+    shown = showing.show(read, timed=args.time)
     if args.json:
         from tlx.reporting.wording import as_json
 
@@ -305,6 +305,10 @@ def parser() -> argparse.ArgumentParser:
 
     made = verb("show", show)
     add_run_file(made)
+    made.add_argument(
+        "--time", action="store_true",
+        help="compile and measure a few steps, and say how long the run takes here",
+    )  # fmt: skip
     add_sets(made)
     trusting(made)
     add_json(made)

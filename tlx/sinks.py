@@ -48,7 +48,7 @@ numpy or jax scalars; a key marked ? may be absent or None.
 |         | `text` sentences; `advice` sentences; `settings` [{`labels` of each class, 'all' or |
 |         | None, `verdict`, `best` arm, `gain`, `half`? of its interval, `p`, `crossed`? the |
 |         | interval knows examples too, `metric`, `text`?, `arms` [{`arm`, `rate`, `tried`, |
-|         | `val`, `test` means, `half`?, `values` one a seed, `gain`? and `gain_half`? |
+|         | `solved`?, `val`, `test` means, `half`?, `values` one a seed, `gain`?, `gain_half`? |
 |         | over scratch, `moved`?, `trained_parameters`, `seconds`}]}]; `seeds`; `resplit`; |
 |         | `next`? sentences |
 | `rank` | `out`; what `tlx.rank` returns: `target`; `pictures`; `classes`; `by` the score that |

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import tlx
+from tlx.commands.show import lines, show
+from tlx.config import parse
 from tlx.planning.plan import Planned
 from tlx.protocols import Phase
 from tlx.reporting.console import Console
@@ -98,3 +100,14 @@ def test_what_variants_share_is_said_once(capsys):
     assert out.count("Pictures are small.") == 1
     assert out.count("Other pictures.") == 1
     assert out.count("Stopped early.") == 2, "what happened in each is said of each"
+
+
+def test_show_measures_a_few_steps_where_it_is_asked(tiny):
+    config = parse(tiny(strategy={"name": "probe_then_finetune"}, steps=10))
+    assert not any(line.lstrip().startswith("time ") for line in lines(show(config)))
+    found = show(config, timed=True)
+    (run,) = found["runs"].values()
+    assert [phase["seconds_a_step"] > 0 for phase in run["phases"]] == [True, True]
+    told = [line for line in lines(found) if line.lstrip().startswith("time ")]
+    assert len(told) == 2
+    assert "probe: about " in told[0]

@@ -6,9 +6,12 @@ the divergence, so they count the source's forward pass and the gradient it asks
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
+
+import jax
 
 from tlx import config as configs
 from tlx.assemble import Experiment
@@ -17,24 +20,30 @@ from tlx.feeding.feed import streams
 from tlx.objective import Term
 from tlx.planning.plan import Planned
 from tlx.reporting.describe import described
-from tlx.reporting.wording import headline
+from tlx.reporting.wording import duration, headline
 from tlx.run_folder import folder
 from tlx.studies.stages import rehearsed
 from tlx.training.train_state import fresh_state
 
+TIMED = 3
+"""Steps that are measured."""
 
-def show(config: RunConfig) -> dict[str, Any]:
-    """Plain data about the run, or about each stage or variant by name."""
+
+def show(config: RunConfig, *, timed: bool = False) -> dict[str, Any]:
+    """Plain data about the run, or about each stage or variant by name; `timed`: a few steps of
+    each phase are compiled and measured, too."""
     configs.check(config)
     runs = rehearsed(config, folder.of(config))
-    return {"name": config.name, "runs": {name: _shown(found) for name, found in runs}}
+    return {"name": config.name, "runs": {name: _shown(found, timed) for name, found in runs}}
 
 
-def _shown(experiment: Experiment) -> dict[str, Any]:
+def _shown(experiment: Experiment, timed: bool) -> dict[str, Any]:
     about = described(experiment)
     about.pop("config")
     for planned, phase in zip(experiment.phases, about["phases"], strict=True):
         phase |= {"learning_rates": dict(planned.phase.lr), "cost": costs(experiment, planned)}
+        if timed and planned.phase.solve is None:
+            phase["seconds_a_step"] = measured(experiment, planned)
     return about | {"steps": experiment.steps, "canvas": experiment.canvas}
 
 
@@ -63,6 +72,23 @@ def costs(experiment: Experiment, planned: Planned) -> dict[str, float]:
     return found
 
 
+def measured(experiment: Experiment, planned: Planned) -> float:
+    """Seconds that a step of a phase takes on this machine, of a few after the first."""
+    with streams(experiment, 0, {}) as batches:
+        batch = next(batches)
+    state, constants = fresh_state(experiment, planned), experiment.constants
+    step = experiment.step.build(
+        experiment.objective(planned), experiment.update(planned), planned.trainable,
+        experiment.mesh,
+    )  # fmt: skip
+    compiled = step.lower(state, constants, batch).compile()
+    begun = 0.0
+    for number in range(1 + TIMED):  # the first is not like the rest
+        state, _ = jax.block_until_ready(compiled(state, constants, batch))
+        begun = begun if number else time.perf_counter()
+    return (time.perf_counter() - begun) / TIMED
+
+
 def lines(shown: Mapping[str, Any]) -> Iterator[str]:
     """The same for people."""
     told: list[tuple[str, str]] = []
@@ -79,6 +105,12 @@ def lines(shown: Mapping[str, Any]) -> Iterator[str]:
             rates = ", ".join(
                 f"{group} x {rate:g}" for group, rate in phase["learning_rates"].items()
             )
+            if each := phase.get("seconds_a_step"):
+                whole = duration(each * phase["steps"])
+                yield (
+                    f"  {'time':<10}  {phase['name']}: about {whole} here for its steps "
+                    f"({each:.2g} s each), without validation"
+                )
             cost = phase["cost"]
             if not cost:
                 continue

@@ -321,7 +321,8 @@ def arms(setting: Mapping[str, Any]) -> list[list[str]]:
         values = [shown(metric, row["test"]), *span, gain, shown(metric, row["val"])]
         moved = "" if row.get("moved") is None else shown("accuracy", row["moved"])
         costs = [moved, shown("", row["trained_parameters"]), duration(float(row["seconds"]))]
-        table.append([row["arm"], *values, f"{row['rate']:g}", *costs])
+        rate = "exact head" if row.get("solved") else f"{row['rate']:g}"
+        table.append([row["arm"], *values, rate, *costs])
     return table
 
 

@@ -208,7 +208,8 @@ def _tuned(config: RunConfig, count: int, to: Path, store: Store) -> dict[str, A
     `edge`."""
     tried = audit_arms.rates(config, 1 if audit_arms.solved(config) else count)
     if len(tried) == 1:
-        return {"rate": tried[0], "tried": list(tried), "edge": False}
+        of_solved = {"solved": True} if audit_arms.solved(config) else {}
+        return {"rate": tried[0], "tried": list(tried), "edge": False, **of_solved}
     base = replace(config, sink=())
     axis = Axis(RATE, tried, log=True)
 
