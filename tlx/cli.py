@@ -60,6 +60,7 @@ def _keep_compiled() -> None:
 
 def _said(error: BaseException) -> tuple[str, int]:
     """The sentence that is printed for an error, and the exit code."""
+    from tlx.boundary import in_a_file
     from tlx.devices.memory import memory_full
     from tlx.errors import (
         DivergedError,
@@ -81,6 +82,8 @@ def _said(error: BaseException) -> tuple[str, int]:
         return no_device, REFUSED
     if full := memory_full(error):
         return full, FAILED
+    if in_file := in_a_file(error):
+        return in_file, REFUSED
     kind = "" if isinstance(error, OSError) else f"internal error: {type(error).__name__}: "
     return f"{kind}{error}\nThe same command with --debug shows where it happened.", FAILED
 

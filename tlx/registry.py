@@ -19,14 +19,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, final
 
-from tlx import quantities
-from tlx.contracts import scoring
+from tlx import protocols, quantities
+from tlx.contracts import outside, scoring
 from tlx.contracts.asking import takes
+from tlx.contracts.calls import calling
 from tlx.contracts.options import check_options as check_options
 from tlx.contracts.options import fitted_options
 from tlx.contracts.options import locates as locates
 from tlx.contracts.options import schema as schema
-from tlx.errors import ConfigError, PluginError, TlxError, did_you_mean, listed
+from tlx.errors import ConfigError, ContractError, PluginError, TlxError, did_you_mean, listed
 
 Factory = Callable[..., Any]
 
@@ -43,9 +44,25 @@ SINGULAR = {
     "scores": "score",
 }
 KINDS = tuple(SINGULAR)
+PROMISES: Mapping[str, type] = {
+    "backbones": protocols.Backbone,
+    "heads": protocols.Head,
+    "strategies": protocols.Strategy,
+    "divergences": protocols.Divergence,
+    "steps": protocols.Step,
+    "datasets": outside.DataSource,
+    "augmentations": outside.Augmentation,
+    "weights": outside.WeightSource,
+    "sinks": outside.Sink,
+    "scores": outside.Score,
+}
 WORDS = {"divergences": quantities.MEANING, "scores": scoring.MEANING}
 """Kinds of which a bare function of words is a plugin, too, and not a factory."""
 
+_PLAIN = (bool, int, float, str, bytes, list)
+"""What no plugin is."""
+FILE_MODULE = "tlx_file_"
+"""How the names begin of modules that are files of a user."""
 _FILE = re.compile(r"(?P<file>.+\.py):(?P<object>[A-Za-z_][\w.]*)")
 
 
@@ -192,11 +209,24 @@ def build(
     if problems:
         raise ConfigError(f"The options of the {noun} are wrong:\n  " + "\n  ".join(problems))
     offered = {o.name: given[o.name] for o in schema(factory) if o.name in given}
-    try:
-        return factory(**(offered | fitting))
-    except ValueError as error:
-        at = f"{where}: " if where else ""
-        raise ConfigError(f"{at}the {noun} refused its options: {error}") from error
+    at = f"{where}: " if where else ""
+    with calling(f"{at}the {noun}" if at else f"The {noun}", factory):
+        try:
+            made = factory(**(offered | fitting))
+        except ValueError as error:
+            raise ConfigError(f"{at}the {noun} refused its options: {error}") from error
+    if made is None or isinstance(made, _PLAIN):
+        raise ContractError(
+            f"{at}{'the' if at else 'The'} {noun} is made as a {type(made).__name__}, which has "
+            f"no {listed(_promised(kind))}. Does its factory return it?"
+        )
+    return made
+
+
+def _promised(kind: str) -> tuple[str, ...]:
+    """What a plugin of a kind has, as the contracts say."""
+    names = vars(PROMISES[kind])
+    return tuple(name for name in names if name == "__call__" or not name.startswith("_"))
 
 
 def status(kind: str | None = None, *, imported: bool = True) -> tuple[tuple[Plugin, str], ...]:
@@ -260,7 +290,7 @@ def _from_file(kind: str, reference: str) -> Any:
     path = Path(match["file"]).resolve()
     # One module per content, so that two references share it and an edited file is read again.
     stamp = path.stat()
-    name = f"tlx_file_{abs(hash((path, stamp.st_mtime_ns, stamp.st_size))):x}_{path.stem}"
+    name = f"{FILE_MODULE}{abs(hash((path, stamp.st_mtime_ns, stamp.st_size))):x}_{path.stem}"
     try:
         if name not in sys.modules:
             module = ModuleType(name)

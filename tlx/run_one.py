@@ -16,12 +16,12 @@ import numpy as np
 
 from tlx import registry, trees
 from tlx.assemble import Experiment, assemble
+from tlx.boundary import told
 from tlx.config import RunConfig
 from tlx.data.domain import Domain
 from tlx.data.picture_sheet import pictures
 from tlx.data.splits import shuffled
 from tlx.devices import hosts
-from tlx.devices.memory import memory_told
 from tlx.devices.mesh import fetched
 from tlx.errors import ConfigError
 from tlx.evaluate import Answers, as_uint8, chosen, counted
@@ -48,7 +48,7 @@ from tlx.types import Event, Variables
 from tlx.weights.saved import load, save_model
 
 
-@memory_told()
+@told()
 def run_one(
     config: RunConfig,
     out: Path,

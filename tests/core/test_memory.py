@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tlx.devices.memory import memory_full, memory_told
+from tlx.boundary import told
+from tlx.devices.memory import memory_full
 from tlx.errors import MemoryFullError
 
 
@@ -32,7 +33,7 @@ def by_python():
 def test_who_is_out_of_memory_says_so(fill, said):
     if fill is by_jax and jax.default_backend() != "cpu":
         pytest.skip("another device words it with its allocator")
-    with pytest.raises(MemoryFullError, match=said), memory_told():
+    with pytest.raises(MemoryFullError, match=said), told():
         fill()
 
 
@@ -43,5 +44,5 @@ def test_what_a_gpu_says_is_read():
 
 def test_other_errors_stay_what_they_are():
     assert memory_full(RuntimeError("INVALID_ARGUMENT: no")) is None
-    with pytest.raises(KeyError), memory_told():
+    with pytest.raises(KeyError), told():
         raise KeyError("x")

@@ -6,10 +6,6 @@ jax, numpy and Python say it each in its own words.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from tlx.errors import MemoryFullError
 
 _BYTES = re.compile(r"(?:allocate|allocating) ([\d.,]+) ?(bytes|[KMGT]?i?B)", re.IGNORECASE)
 _SHAPE = re.compile(r"shape (\([\d, ]*\))(?: and data type (\w+))?")
@@ -29,17 +25,6 @@ def memory_full(error: BaseException) -> str | None:
     many = f" of {_size(size[1], size[2])}" if size else ""
     form = f" with the shape {shape[1]}{f' of {shape[2]}' if shape[2] else ''}" if shape else ""
     return f"The memory is full: there was no room for an array{many}{form}. {_LOWER}"
-
-
-@contextmanager
-def memory_told() -> Iterator[None]:
-    """Raise MemoryFullError in place of what jax, numpy and Python raise."""
-    try:
-        yield
-    except Exception as error:
-        if sentence := memory_full(error):
-            raise MemoryFullError(sentence) from error
-        raise
 
 
 def _size(number: str, unit: str) -> str:
