@@ -178,7 +178,7 @@ class Table:
                 raise DataError(
                     f"{place} lists the picture {quoted(cells[columns.image])}, which is listed "
                     f"already ({first}). A picture stands in one row, so that training and test "
-                    f"cannot share it."
+                    f"cannot share it; several labels of it stand there together, as 'a|b'."
                 )
             part.pictures.append(here)
             part.labels.append(_label(cells, columns.labels))
