@@ -17,7 +17,7 @@ from types import ModuleType
 
 from tlx.devices.memory import memory_full
 from tlx.errors import ContractError, MemoryFullError, TlxError
-from tlx.registry import FILE_MODULE
+from tlx.files.python_file import FILE_MODULE
 
 
 @contextmanager

@@ -194,6 +194,8 @@ def plugins(args: argparse.Namespace) -> None:
         titles = ("kind", "name", "distribution", "version", "status")
         cells = ((p.kind, p.name, p.distribution, p.version, status) for p, status, _ in rows)
         print(aligned([titles, *cells]))
+    for note in registry.damage():
+        print(f"note: {note}", file=sys.stderr)
     broken = [why for _, why in found if why]
     if args.check and broken:
         raise PluginError("\n  ".join([f"{len(broken)} of {len(found)} are broken:", *broken]))

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from types import ModuleType
 from typing import Any, final
 
 from tlx import protocols, quantities
@@ -28,6 +27,8 @@ from tlx.contracts.options import fitted_options
 from tlx.contracts.options import locates as locates
 from tlx.contracts.options import schema as schema
 from tlx.errors import ConfigError, ContractError, PluginError, TlxError, did_you_mean, listed
+from tlx.files.distributions import claims, normal
+from tlx.files.python_file import module_of
 
 Factory = Callable[..., Any]
 
@@ -61,8 +62,6 @@ WORDS = {"divergences": quantities.MEANING, "scores": scoring.MEANING}
 
 _PLAIN = (bool, int, float, str, bytes, list)
 """What no plugin is."""
-FILE_MODULE = "tlx_file_"
-"""How the names begin of modules that are files of a user."""
 _FILE = re.compile(r"(?P<file>.+\.py):(?P<object>[A-Za-z_][\w.]*)")
 
 
@@ -86,14 +85,14 @@ class Plugin:
 def find(kind: str | None = None) -> tuple[Plugin, ...]:
     """Every installed plugin (of one kind), by kind and name, from metadata alone.
 
-    The same claim seen twice (a distribution installed twice) counts once. Raises PluginError
+    A distribution that is installed twice counts once. Raises PluginError
     for a kind that does not exist."""
     if kind is not None and kind not in SINGULAR:
         raise PluginError(
             f"There is no kind of plugin {kind!r}.{did_you_mean(kind, KINDS)} "
             f"Kinds: {listed(KINDS)}."
         )
-    every = _claims(tuple(map(_last_change, sys.path)))
+    every, _ = _read(tuple(map(_last_change, sys.path)))
     return tuple(plugin for plugin in every if kind in (None, plugin.kind))
 
 
@@ -105,25 +104,28 @@ def _last_change(folder: str) -> tuple[str, int]:
         return folder, 0
 
 
+def damage() -> tuple[str, ...]:
+    """What is wrong with installed distributions and is no plugin's fault alone: files that cannot
+    be read, and groups that nearly are ours."""
+    return _read(tuple(map(_last_change, sys.path)))[1]
+
+
 @functools.lru_cache(maxsize=1)
-def _claims(_: tuple[tuple[str, int], ...]) -> tuple[Plugin, ...]:
-    """Every plugin; a run asks hundreds of times, and the metadata is read for the first."""
-    found: dict[tuple[str, str, str], Plugin] = {}
-    seen: set[str] = set()
-    for dist in metadata.distributions():
-        # Reading one file is cheap; parsing the metadata of every distribution is not.
-        if "[tlx." not in (dist.read_text("entry_points.txt") or ""):
-            continue
-        name, version = dist.name, dist.version  # each parses it anew
-        if _normal(name) in seen:
-            continue
-        seen.add(_normal(name))
-        for point in dist.entry_points:
-            group = point.group.removeprefix("tlx.")
-            if group in KINDS and group != point.group:
-                claim = Plugin(group, point.name, point.value, name, version)
-                found.setdefault((group, point.name, point.value), claim)
-    return tuple(sorted(found.values(), key=lambda p: (KINDS.index(p.kind), p.name, p.reference)))
+def _read(_: tuple[tuple[str, int], ...]) -> tuple[tuple[Plugin, ...], tuple[str, ...]]:
+    """Every plugin, and what is wrong; a run asks hundreds of times, and the metadata is read for
+    the first."""
+    found, wrong = claims("tlx")
+    ours = {f"tlx.{kind}": kind for kind in KINDS}
+    plugins = [Plugin(ours[c.group], *c[1:]) for c in found if c.group in ours]
+    for claim in found:
+        near = did_you_mean(claim.group, ours)
+        if claim.group not in ours and (near or claim.group.startswith("tlx.")):
+            wrong.append(
+                f"{claim.distribution} {claim.version} has {claim.name!r} in a group that nobody "
+                f"reads, [{claim.group}].{near}"
+            )
+    order = sorted(plugins, key=lambda p: (KINDS.index(p.kind), p.name, p.reference))
+    return tuple(order), tuple(wrong)
 
 
 def choose(kind: str, reference: str, plugins: Iterable[Plugin] | None = None) -> Plugin | None:
@@ -143,9 +145,9 @@ def choose(kind: str, reference: str, plugins: Iterable[Plugin] | None = None) -
         raise PluginError(f"Name the object in the file for a {noun}: '{reference}:Object'.")
     every = tuple(p for p in (find(kind) if plugins is None else plugins) if p.kind == kind)
     distribution, _, name = _split(reference)[0].rpartition("/")
-    owner = _normal(distribution)
-    claims = [p for p in every if p.name == name and owner in ("", _normal(p.distribution))]
-    if not claims:
+    owner = normal(distribution)
+    those = [p for p in every if p.name == name and owner in ("", normal(p.distribution))]
+    if not those:
         known = [p.reference if distribution else p.name for p in every]
         wanted = f"{distribution}/{name}" if distribution else name
         nor = ", and no file of weights is called so" if kind == "weights" else ""
@@ -153,13 +155,13 @@ def choose(kind: str, reference: str, plugins: Iterable[Plugin] | None = None) -
             f"No {noun} {wanted!r} is installed{nor}.{did_you_mean(wanted, known)} "
             f"Installed {kind}: {listed(sorted(set(known)))}."
         )
-    if len(claims) > 1:
+    if len(those) > 1:
         raise PluginError(
-            f"The {noun} {name!r} is claimed by {len(claims)} distributions: "
-            f"{listed(f'{p.distribution} {p.version} ({p.value})' for p in claims)}. "
-            f"Write {' or '.join(repr(p.reference) for p in claims)} to choose."
+            f"The {noun} {name!r} is claimed by {len(those)} distributions: "
+            f"{listed(f'{p.distribution} {p.version} ({p.value})' for p in those)}. "
+            f"Write {' or '.join(repr(p.reference) for p in those)} to choose."
         )
-    return claims[0]
+    return those[0]
 
 
 def is_file(reference: str) -> bool:
@@ -257,11 +259,6 @@ def _split(reference: str) -> tuple[str, str | None]:
     return scheme, rest if colon else None
 
 
-def _normal(distribution: str) -> str:
-    """Distribution names are equal whatever their case and separators."""
-    return re.sub(r"[-_.]+", "-", distribution).lower()
-
-
 def _factory(kind: str, thing: Any, reference: str) -> Factory:
     if not callable(thing):
         raise PluginError(
@@ -288,20 +285,8 @@ def _from_file(kind: str, reference: str) -> Any:
     match = _FILE.fullmatch(reference)
     assert match, "`choose` returns None for such references alone"
     path = Path(match["file"]).resolve()
-    # One module per content, so that two references share it and an edited file is read again.
-    stamp = path.stat()
-    name = f"{FILE_MODULE}{abs(hash((path, stamp.st_mtime_ns, stamp.st_size))):x}_{path.stem}"
     try:
-        if name not in sys.modules:
-            module = ModuleType(name)
-            module.__file__ = str(path)
-            sys.modules[name] = module  # dataclasses look their own module up while it is read
-            try:
-                exec(compile(path.read_bytes(), path, "exec", dont_inherit=True), vars(module))
-            except BaseException:
-                del sys.modules[name]
-                raise
-        thing = sys.modules[name]
+        thing = module_of(path)
         for part in match["object"].split("."):
             if not hasattr(thing, part):
                 public = [n for n in vars(thing) if not n.startswith("_")]

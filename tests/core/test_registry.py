@@ -65,7 +65,11 @@ def test_the_same_claim_twice_counts_once(install):
     install("a", {"sinks": {"log": "mod:Log"}})
     install("a", {"sinks": {"log": "mod:Log"}}, version="0.9", place="older")
     install("a-copy", {"sinks": {"log": "mod:Log"}}, place="copy")
-    assert [(p.distribution, p.version) for p in registry.find()] == [("a", "1.0")]
+    found = [(p.distribution, p.version) for p in registry.find()]
+    assert sorted(found) == [("a", "1.0"), ("a-copy", "1.0")]
+    assert registry.choose("sinks", "a-copy/log").distribution == "a-copy"
+    with pytest.raises(PluginError, match="claimed by 2 distributions"):
+        registry.choose("sinks", "log")
 
 
 def test_an_older_copy_further_down_the_path_is_not_seen(install):
@@ -216,3 +220,31 @@ def test_options_that_only_python_has_pass():
     assert check_options(factory, {"thing": Thing(), "call": print}) == []
     (problem,) = check_options(factory, {"thing": 3})
     assert problem.startswith("thing: should be an instance of")
+
+
+def test_a_damaged_distribution_harms_no_other_and_is_named(install, heads):
+    for number, text in enumerate(
+        [b"[tlx.heads]\ng = \xff:D\n", b"[tlx.heads]\nnothing\na = b:C\n"]
+    ):
+        site = install(f"bad{number}", {}, place=f"bad{number}")
+        (site / f"bad{number}-1.0.dist-info/entry_points.txt").write_bytes(text)
+    site = install("bare", {"heads": {"x": "bare:D"}}, place="bare")
+    (site / "bare-1.0.dist-info/METADATA").unlink()
+    install("typo", {"divergence": {"mine": "typo:D"}})
+    assert [p.reference for p in registry.find()] == ["bad1/a", "tlx-fake/linear", "bare/x"]
+    said = " ".join(registry.damage())
+    for words in ("bad0-1.0.dist-info", "no 'name = module:object': nothing", "bare-1.0.dist-info"):
+        assert words in said
+    assert "'mine' in a group that nobody reads, [tlx.divergence]. Did you mean 'tlx.div" in said
+
+
+def test_a_helper_beside_a_file_is_its_own(tmp_path):
+    path = list(sys.path)
+    for name, value in (("a", 1), ("b", 2)):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "helper.py").write_text(f"VALUE = {value}")
+        (folder / "net.py").write_text("from helper import VALUE\ndef made(): return VALUE")
+    assert [registry.build("heads", f"{tmp_path}/{n}/net.py:made") for n in "ab"] == [1, 2]
+    assert sys.path == path
+    assert "helper" not in sys.modules

@@ -55,6 +55,7 @@ def diagnosed() -> Diagnosis:
     test = self_test()
     seconds = time.perf_counter() - begun
     broken = tuple(why for _, why in registry.status(None, imported=True) if why)
+    broken += registry.damage()
     return Diagnosis(
         describe.versions() | {"system": platform.platform()},
         tuple(_device(each) for each in jax.devices()),
