@@ -245,6 +245,6 @@ def test_a_helper_beside_a_file_is_its_own(tmp_path):
         folder.mkdir()
         (folder / "helper.py").write_text(f"VALUE = {value}")
         (folder / "net.py").write_text("from helper import VALUE\ndef made(): return VALUE")
-    assert [registry.build("heads", f"{tmp_path}/{n}/net.py:made") for n in "ab"] == [1, 2]
+    assert [registry.load("heads", f"{tmp_path}/{n}/net.py:made")() for n in "ab"] == [1, 2]
     assert sys.path == path
     assert "helper" not in sys.modules

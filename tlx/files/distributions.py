@@ -74,7 +74,8 @@ def _entries(text: str, word: str, whose: str) -> Iterator[tuple[str, str, str] 
 def _identity(dist: metadata.Distribution) -> tuple[str, str, list[str]]:
     """(name, version, what is wrong), from its folder's name where it does not say them."""
     try:
-        name, version = dist.metadata.get("Name"), dist.metadata.get("Version")
+        about: Any = dist.metadata
+        name, version = about.get("Name"), about.get("Version")
     except Exception:  # whatever a garbled file makes of the parser
         name = version = None
     if name and version:
