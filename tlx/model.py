@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from tlx.contracts.calls import has_returned
 from tlx.data import mixing
 from tlx.devices.precision import lowered, raised
 from tlx.devices.rematerialised import in_one_piece, rematerialised
@@ -117,6 +118,8 @@ class Model:
                 body.params, body.state, x, rng=for_backbone, mode="eval"
             )
             top = self.head.init(for_head, features)
+            fine = isinstance(top, Variables)
+            has_returned("`init` of the head", self.head.init, top, fine, "tlx.types.Variables")
             params["head"], state["head"] = top.params, top.state
         return Variables(params, state)
 
@@ -217,9 +220,12 @@ class Model:
         """The head's outputs for features, and the head's state; (None, {}) without a head."""
         if self.head is None:
             return None, {}
-        return self.head.apply(
+        made = self.head.apply(
             params["head"], state["head"], features, size=size, rng=rng, mode=mode
         )
+        fine = isinstance(made, tuple) and len(made) == 2
+        has_returned("`apply` of the head", self.head.apply, made, fine, "(outputs, state)")
+        return made
 
     def forward(
         self, params: Params, state: State, batch: Batch, *, rng: Array, mode: Mode

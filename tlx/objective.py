@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from tlx.contracts.calls import calling, where
+from tlx.contracts.calls import calling, has_returned, where
 from tlx.data.mixing import judged, mixed
 from tlx.devices.rows import fetched
 from tlx.errors import ContractError
@@ -267,7 +267,10 @@ def augmented(augmentations: tuple[Augmentation | Mixes, ...], batch: Batch, rng
             changed = dict(mixed(change, changed, key))
         else:
             keys = jax.random.split(key, len(changed["image"]))
-            changed["image"] = jax.vmap(change)(keys, changed["image"])
+            with calling("The augmentation", change):
+                image = jax.vmap(change)(keys, changed["image"])
+            has_returned("The augmentation", change, image, isinstance(image, Array), "a picture")
+            changed["image"] = image
     if "domain" in batch:
         key = jax.random.fold_in(rng, len(augmentations))
         changed["domain"] = augmented(augmentations, batch["domain"], key)

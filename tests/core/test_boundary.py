@@ -5,6 +5,7 @@ import pytest
 import tlx
 from tlx import registry
 from tlx.boundary import told
+from tlx.contracts.calls import has_returned
 from tlx.errors import ContractError, TlxError
 
 HEAD = """
@@ -62,3 +63,11 @@ def test_a_run_ends_with_such_a_sentence(tmp_path):
     }  # fmt: skip
     with pytest.raises(TlxError, match=r"mine\.py.*line 5.*ZeroDivisionError"):
         tlx.run(config, out=tmp_path / "out")
+
+
+def test_what_a_plugin_returns_is_held_against_its_contract():
+    with pytest.raises(
+        ContractError, match=r"`init` of the head \(.*\) has to .*, not a list of 2"
+    ):
+        has_returned("`init` of the head", head, [1, 2], False, "tlx.types.Variables")
+    has_returned("`init` of the head", head, [1, 2], True, "tlx.types.Variables")

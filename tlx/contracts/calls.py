@@ -45,6 +45,16 @@ def calling(who: str, thing: Any, given: Mapping[str, Any] | None = None) -> Ite
         raise ContractError(f"{who} {_failed(error, thing, given or {})}") from error
 
 
+def has_returned(what: str, thing: Any, value: Any, good: bool, wanted: str) -> None:
+    """Raise ContractError unless `good`: `what` ("`phases` of the strategy") of a plugin has
+    returned `value`, and `wanted` is what it has to be."""
+    if not good:
+        many = f" of {len(value)}" if isinstance(value, tuple | list) else ""
+        raise ContractError(
+            f"{what}{where(thing)} has to return {wanted}, not a {type(value).__name__}{many}."
+        )
+
+
 def where(thing: Any) -> str:
     """` (FILE, line N)` of a plugin, a method or a function; '' where there is no source."""
     code = _code(thing)

@@ -15,8 +15,10 @@ from typing import Any, NamedTuple, final
 
 import numpy as np
 
+from tlx.contracts.calls import has_returned
 from tlx.errors import ConfigError, DataError, listed
 from tlx.protocols import DataSource, Labelled, Named, Noted, Split
+from tlx.types import DataInfo
 
 NAMES = 5
 """How many files are listed."""
@@ -99,6 +101,7 @@ def cut(
     Raises ConfigError where an option contradicts the source, DataError where the source has too
     few examples or labels that are no class."""
     info = source.info
+    has_returned("`info` of the data", source, info, isinstance(info, DataInfo), "a DataInfo")
     notes = list(source.notes) if isinstance(source, Noted) else []
     without = without or {}
     found = {

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 
 from tlx import trees
+from tlx.contracts.calls import has_returned
 from tlx.errors import ConfigError, listed
 from tlx.model import MOVING, Model
 from tlx.protocols import Phase, Reparametrises, Staged, Strategy
@@ -44,7 +45,12 @@ def plan(strategy: Strategy, model: Model, params: Params, steps: int) -> tuple[
     planned = []
     start = 0
     changed = reparametrised(strategy, params)
-    for phase in strategy.phases(model, steps):
+    phases = strategy.phases(model, steps)
+    fine = isinstance(phases, tuple | list) and all(isinstance(one, Phase) for one in phases)
+    has_returned(
+        "`phases` of the strategy", strategy.phases, phases, fine, "phases (tlx.protocols.Phase)"
+    )
+    for phase in phases:
         if phase.steps > 0:
             planned.append(_planned(phase, model, params, start, changed))
         start += phase.steps

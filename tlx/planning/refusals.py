@@ -13,6 +13,7 @@ import numpy as np
 from jax import Array
 
 from tlx import trees
+from tlx.contracts.calls import has_returned
 from tlx.data.data_check import ONE_CLASS
 from tlx.data.domain import Domain
 from tlx.data.splits import Splits, are_classes
@@ -39,7 +40,15 @@ def features(model: Model) -> None:
     if model.head is None:
         return
     known = [spec.name for spec in model.backbone.features]
-    for name in model.head.needs:
+    needs = model.head.needs
+    has_returned(
+        "`needs` of the head",
+        model.head,
+        needs,
+        isinstance(needs, tuple | list),
+        "names of features",
+    )
+    for name in needs:
         if name not in known:
             raise ConfigError(
                 f"The head reads the feature {name!r}, which the backbone does not have."
