@@ -27,6 +27,9 @@ from tlx.reporting.wording import (
 )
 from tlx.types import Event
 
+ROWS = 40
+"""Evaluations of a run that get a row each."""
+
 
 @final
 class Console:
@@ -45,6 +48,7 @@ class Console:
         self._told: list[tuple[str, str]] = []
         self._noted: set[tuple[str, str]] = set()
         self._solved = False
+        self._evaluated, self._part, self._passed = 0, 0, ""
         self._bar: Any = None
         self._compiling = False
         self._last = self._drawn = time.monotonic()
@@ -92,6 +96,7 @@ class Console:
 
     def _on_start(self, step: int, data: Mapping[str, Any]) -> None:
         self.close()
+        self._evaluated, self._part, self._passed = 0, 0, ""
         self._start, self._train, variant = data, {}, data.get("variant")
         if variant:
             self._say()
@@ -146,7 +151,22 @@ class Console:
         words = [*(["head solved"] if self._solved else along), *words]
         while self._rich.is_terminal and sum(map(len, words)) + 3 * len(words) > self._rich.width:
             words.pop()  # one line: the last says least
-        self._say("  " + "   ".join(words).rstrip())
+        self._show("  " + "   ".join(words).rstrip(), step, bool(data.get("best")))
+
+    def _show(self, row: str, step: int, best: bool) -> None:
+        """Print the row of an evaluation. Of more than ROWS in a run only some are, and the best
+        of those between."""
+        total, gap = self._total(), max(step - self._evaluated, 1)
+        part = step * ROWS // (2 * total) if total > ROWS * gap and step < total else -1
+        self._evaluated = step
+        if part >= 0 and part == self._part:
+            self._passed = row if best else self._passed
+            return
+        self._part = part
+        if self._passed and not best:
+            self._say(self._passed)
+        self._passed = ""
+        self._say(row)
 
     def _measured(self, split: str, metric: str, value: Any) -> str:
         """A metric of a split, with the interval that so many examples leave."""
@@ -206,6 +226,8 @@ class Console:
 
     def _on_finish(self, step: int, data: Mapping[str, Any]) -> None:
         self.close()
+        if self._passed:  # a run that stopped early
+            self._say(self._passed)
         result, table = data["result"], results(data["result"])
         self._say()
         if len(table) > 1:
