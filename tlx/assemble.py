@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from tlx import registry, trees
+from tlx.backbones.shortened import stages_of
 from tlx.config import RunConfig
 from tlx.data import targets
 from tlx.data.domain import Domain, second
@@ -25,19 +26,20 @@ from tlx.data.splits import Splits
 from tlx.devices import hosts
 from tlx.devices import mesh as meshes
 from tlx.errors import ConfigError
-from tlx.model import Model
+from tlx.model import Model, input_shape
 from tlx.objective import Objective, Term
 from tlx.planning import (
     batch_sizes,
     dense_labels,
     label_refusals,
     preparations,
+    reading,
     records,
     refusals,
     splitting,
     traced_terms,
 )
-from tlx.planning.optimizer import transform
+from tlx.planning.optimizer import hyperparameters, transform
 from tlx.planning.plan import Planned, plan
 from tlx.protocols import (
     Augmentation,
@@ -59,7 +61,8 @@ from tlx.run_folder.provenance import CONTENT, of_beginning, of_content, of_data
 from tlx.stream import evaluation
 from tlx.types import Batch, Constants, DataInfo, LoadReport, Network, Params, Variables
 from tlx.weights import sources
-from tlx.weights.initial import Initial
+from tlx.weights.ending import ending, lacking, needed
+from tlx.weights.initial import Initial, with_part
 
 
 class Experiment(NamedTuple):
@@ -184,7 +187,28 @@ class Experiment(NamedTuple):
 
 def assemble(config: RunConfig, then: Begun | None = None) -> Experiment:
     """Build and check everything that `config` names; `then`: what a run that goes on, or is
-    measured again, wrote down of its data."""
+    measured again, wrote down of its data. The network ends at the last stage that anybody reads
+    or names."""
+    whole, sample, lacks = _assembled(config, then, None)
+    batch = batch_sizes.shapes(whole.step, config.batch_size, sample, whole.domain is not None)
+    ends = reading.read(
+        whole.model, map(whole.objective, whole.phases), whole.variables, whole.constants, batch
+    )  # fmt: skip
+    every = len(stages_of(whole.model.backbone))
+    if ends == every and not lacks:
+        return whole
+    try:
+        return _assembled(config, then, ends)[0]
+    except ConfigError:  # somebody names a stage, or a feature, that lies above
+        return _assembled(config, then, every)[0]
+
+
+def _assembled(
+    config: RunConfig, then: Begun | None, ends: int | None
+) -> tuple[Experiment, Batch, bool]:
+    """With the first `ends` stages of the network; with all of them where that is None, of which a
+    file of weights may then lack those that the head does not need. Also a batch of two, and
+    whether it lacks them."""
     mesh = meshes.mesh_of(config.mesh, config.batch_size)
     backbone = registry.build("backbones", config.backbone.name, config.backbone.options)
     strategy: Strategy = registry.build("strategies", config.strategy.name, config.strategy.options)
@@ -230,18 +254,25 @@ def assemble(config: RunConfig, then: Begun | None = None) -> Experiment:
 
     root = jax.random.key(config.seed)
     initial = Initial(model, jax.random.fold_in(root, 0), sample)
+    shape = input_shape(inputs, sample)
+    end = ending(model, needed(model, shape) if ends is None else ends, shape)
     label_refusals.refuse_shapes(strategy, model, initial.shapes, sample)
     report, named = None, sources.others({**config.sources, **brought.sources}, head_of)
     if config.weights and weights:
         heads = {"source_outputs", "source_head_outputs"}
         asks = any(words[term.name] & heads for term in terms if term.source == "source")
-        loaded = sources.load(config.weights, weights, initial, head_of if asks else None)
+        own = head_of if asks else None
+        loaded = sources.load(config.weights, weights, initial, own, end.unread)
         variables, report = loaded.variables, loaded.report
         named["source"] = loaded.source
     else:
         variables = initial.filled(initial.shapes)
+    lacks = lacking(end, report)
+    if ends is not None:
+        model, variables, report = end.model(model), end.variables(variables), end.report(report)
+        named = {name: end.source(source) for name, source in named.items()}
     own = strategy.init(jax.random.fold_in(root, 1), model, sample)
-    variables = _with(variables, "strategy", own)
+    variables = with_part(variables, "strategy", own)
     if isinstance(strategy, Averages):
         began = strategy.begin(variables.params, variables.state)
         variables = Variables(variables.params, jax.tree.map(jnp.copy, began))
@@ -264,20 +295,14 @@ def assemble(config: RunConfig, then: Begun | None = None) -> Experiment:
         other = Network(named[term.source].model, numbers[term.source]) if compares else None
         if isinstance(term.divergence, Learns):
             own = preparations.init(term, model, other, sample, key)
-            variables = _with(variables, f"divergence/{term.name}", own)
+            variables = with_part(variables, f"divergence/{term.name}", own)
         if isinstance(term.divergence, Prepares):
             found = preparations.prepare(term, model, variables, other, every(), key)
             prepared[term.name] = hosts.agreed(found)
 
     steps = config.steps or max(1, round((config.epochs or 0) * _steps_per_epoch(parts, config)))
-    hyper = {
-        "learning_rate": jnp.float32(config.optimizer.learning_rate),
-        "weight_decay": jnp.float32(config.optimizer.weight_decay),
-        "divergence": {
-            term.name: jnp.float32(part.weight) for term, part in zip(terms, asked, strict=True)
-        },
-        "steps": jnp.float32(steps),
-    }
+    weighted = {term.name: part.weight for term, part in zip(terms, asked, strict=True)}
+    hyper = hyperparameters(config, weighted, steps)
     training = replace(model, precision=config.precision)
     phases = plan(strategy, training, variables.params, steps)
     refusals.modes(model, phases)
@@ -308,11 +333,12 @@ def assemble(config: RunConfig, then: Begun | None = None) -> Experiment:
     hosts.same("data and weights", lambda: of_beginning(
         info.fingerprint, parts, (experiment.variables, experiment.constants.sources)
     ))  # fmt: skip
-    return experiment._replace(
+    placed = experiment._replace(
         variables=meshes.placed(variables, mesh),
         constants=meshes.placed(constants, mesh),
         mesh=mesh,
     )
+    return placed, sample, lacks
 
 
 @lru_cache(maxsize=4)
@@ -322,14 +348,6 @@ def _effective(strategy: Reparametrises) -> Callable[[Params], Params]:
 
 def _steps_per_epoch(parts: Splits, config: RunConfig) -> int:
     return max(1, math.ceil(len(parts.train) / config.batch_size))
-
-
-def _with(variables: Variables, key: str, own: Variables) -> Variables:
-    params = (
-        {**variables.params, key: own.params} if jax.tree.leaves(own.params) else variables.params
-    )
-    state = {**variables.state, key: own.state} if jax.tree.leaves(own.state) else variables.state
-    return Variables(params, state)
 
 
 def _copy(variables: Variables) -> Variables:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, final
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.ad_checkpoint import checkpoint_name
 
 from tlx.contracts.calls import has_returned
 from tlx.data import mixing
@@ -57,6 +58,11 @@ MOVING: Mapping[NormPolicy, Mode] = {
 """The mode in which what is not frozen trains."""
 
 
+FEATURE, MASKED = "tlx/feature/", "tlx/masked/"
+"""How the names begin that features have in a traced program, so that it can be seen which of them
+somebody reads (`tlx.planning.reading`)."""
+
+
 class Prefix(NamedTuple):
     """What the frozen stages say of a batch: the carry for the next stage (None where there is no
     next), as it computes on it, and the features that arose in them, float32."""
@@ -81,6 +87,12 @@ def pictures(spec: InputSpec, image: Array) -> Array:
     if spec.order == "bgr":
         x = x[..., ::-1]
     return (x - jnp.asarray(spec.mean, x.dtype)) / jnp.asarray(spec.std, x.dtype)
+
+
+def input_shape(spec: InputSpec, batch: Batch) -> tuple[int, ...]:
+    """(1,H,W,C) of what a network gets of pictures like the batch's."""
+    image = jax.ShapeDtypeStruct((1, *batch["image"].shape[1:]), batch["image"].dtype)
+    return jax.eval_shape(partial(pictures, spec), image).shape
 
 
 @final
@@ -138,13 +150,14 @@ class Model:
         own, stats = lowered(params["backbone"], self.precision), state["backbone"]
         moving: Mode = MOVING[self.norm] if mode == "train" else mode
         if self.frozen == 0 or (mode == "eval" and prefix is None):
-            return self._run(own, stats, self._fed(image), start=0, rng=rng, mode=moving)
+            features, stats = self._run(own, stats, self._fed(image), start=0, rng=rng, mode=moving)
+            return _marked(features, FEATURE), stats
         below = self.prefix(params, state, image, rng=rng) if prefix is None else prefix
         carry, features = jax.lax.stop_gradient((below.carry, below.features))
         if self.frozen < self.depth:
             upper, stats = self._run(own, stats, carry, start=self.frozen, rng=rng, mode=moving)
             features = {**features, **upper}
-        return features, stats
+        return _marked(features, FEATURE), stats
 
     def _run(
         self, params: Params, state: State, carry: PyTree, *, start: int, rng: Array, mode: Mode
@@ -192,7 +205,7 @@ class Model:
         run = partial(self.backbone.apply_visible, count=count, mode=moving)
         run = in_one_piece(run) if self.remat and mode != "eval" else run
         features, stats = run(own, stats, self._fed(image), visible, rng=rng)
-        return raised(features, self.precision), stats
+        return _marked(raised(features, self.precision), MASKED), stats
 
     def prefix(self, params: Params, state: State, image: Array, *, rng: Array) -> Prefix:
         """What the frozen stages say of raw pictures, in mode 'eval'."""
@@ -248,6 +261,11 @@ class Model:
     def with_frozen(self, frozen: int, norm: NormPolicy) -> Model:
         """The same model with another frozen prefix and batch-norm policy."""
         return replace(self, frozen=frozen, norm=norm)
+
+
+def _marked(features: Features, kind: str) -> Features:
+    """The same, under names that a traced program keeps."""
+    return {name: checkpoint_name(feature, f"{kind}{name}") for name, feature in features.items()}
 
 
 def pooled(feature: Array) -> Array:

@@ -16,6 +16,7 @@ import numpy as np
 
 from tlx import registry, trees
 from tlx.assemble import Experiment, assemble
+from tlx.backbones.shortened import ends_at
 from tlx.boundary import told
 from tlx.config import RunConfig
 from tlx.data.domain import Domain
@@ -197,6 +198,7 @@ def _save(experiment: Experiment, learnt: Variables, out: Path) -> None:
             variables=saved,
             base=base,
             same=same,
+            stages=ends_at(experiment.model.backbone),
         )
 
     hosts.once(write)

@@ -58,6 +58,7 @@ def test_what_is_written_is_what_is_read(tmp_path):
             (8, 9),
             ("ant", "biene"),
             None,
+            None,
         )
     assert sorted(tensors(folder)) == [
         "params/backbone/half",

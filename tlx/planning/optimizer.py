@@ -6,6 +6,7 @@ grid of them runs in one compiled program. The schedule restarts with every phas
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from tlx.config import OptimizerConfig
+from tlx.config import OptimizerConfig, RunConfig
 from tlx.types import PyTree
 
 
@@ -42,6 +43,16 @@ def schedule(config: OptimizerConfig, step: Array, steps: int) -> Array:
             return ramp * (1 - along)
         case "constant":
             return ramp
+
+
+def hyperparameters(config: RunConfig, weights: Mapping[str, float], steps: int) -> dict[str, Any]:
+    """What a step takes as arguments; `weights` of divergences by name."""
+    return {
+        "learning_rate": jnp.float32(config.optimizer.learning_rate),
+        "weight_decay": jnp.float32(config.optimizer.weight_decay),
+        "divergence": {name: jnp.float32(weight) for name, weight in weights.items()},
+        "steps": jnp.float32(steps),
+    }
 
 
 def transform(

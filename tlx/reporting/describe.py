@@ -15,6 +15,7 @@ import numpy as np
 from tlx import __version__, registry, trees
 from tlx import config as configs
 from tlx.assemble import Experiment
+from tlx.backbones.shortened import left_out
 from tlx.data.data_check import counts_of
 from tlx.data.input_check import lost_detail, oddities
 from tlx.devices import mesh
@@ -49,6 +50,7 @@ def described(experiment: Experiment) -> dict[str, Any]:
         "backbone": {
             "name": config.backbone.name,
             "parameters": trees.count(experiment.variables.params["backbone"]),
+            "left_out": left_out(experiment.model.backbone),
         },
         "weights": report
         and config.weights

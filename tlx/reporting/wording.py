@@ -126,6 +126,8 @@ def headline(data: Mapping[str, Any]) -> list[tuple[str, str]]:
         pictures = shown("", domain["pictures"])
         rows.append(("domain", f"{domain['name']} · {pictures} pictures without labels"))
     rows.append(("backbone", f"{backbone['name']}, {shown('', backbone['parameters'])} parameters"))
+    if unread := backbone.get("left_out"):
+        rows.append(("backbone", f"{listed(unread)} left out: nobody reads what comes of it"))
     if weights:
         spoken = f" ({weights['dialect']} names)" if weights["dialect"] else ""
         spoken += f", behind {weights['prefix']!r}" if weights.get("prefix") else ""

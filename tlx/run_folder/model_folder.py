@@ -74,6 +74,7 @@ class Description(NamedTuple):
     canvas: tuple[int, int]
     classes: tuple[str, ...]
     base: Base | None = None
+    stages: int | None = None
 
     @property
     def plugins(self) -> tuple[Any, ...]:
@@ -92,10 +93,12 @@ def save_model(
     variables: Variables,
     base: Base | None = None,
     same: frozenset[str] = frozenset(),
+    stages: int | None = None,
 ) -> None:
     """Write the two files. Only backbone and head are kept: what served the training (a strategy's
     average, a divergence's regressor) has no part in a prediction. With a `base`, the strategy's
-    parameters are kept, too, and the leaves that are the `same` there are not.
+    parameters are kept, too, and the leaves that are the `same` there are not. `stages`: so many of
+    the backbone's, where the network ends before its last.
 
     Each file is replaced as a whole, the description last; a crash in between leaves a
     digest that does not match, which `load` reports."""
@@ -120,6 +123,8 @@ def save_model(
         "classes": classes,
         "sha256": manifest.digest(partial),
     }
+    if stages is not None:
+        about["stages"] = stages
     if base is not None:
         about["base"] = base._asdict()
     about |= portable({key: about[key] for key in PLUGINS if key in about}, folder)
@@ -213,6 +218,7 @@ def _description(folder: Path, about: Mapping[str, Any]) -> Description:
         inputs=_inputs(about["inputs"]),
         canvas=_sides(about["canvas"], "canvas"),
         classes=_as(tuple[str, ...], about["classes"], "classes"),
+        stages=_as(int | None, about.get("stages"), "stages"),
         base=base and Base(
             _as(tuple[str, dict[str, Any]], base["weights"], "base.weights"),
             _as(str, base["sha256"], "base.sha256"),

@@ -14,6 +14,7 @@ import numpy as np
 
 from tlx import config as configs
 from tlx.assemble import Experiment, assemble
+from tlx.backbones.shortened import ends_at
 from tlx.config import RunConfig
 from tlx.errors import ConfigError, TlxError
 from tlx.run_folder import folder
@@ -70,4 +71,5 @@ def _stand_in(experiment: Experiment, out: Path) -> None:
         canvas=experiment.canvas,
         classes=experiment.info.classes,
         variables=experiment.used(experiment.variables),
+        stages=ends_at(experiment.model.backbone),
     )

@@ -22,12 +22,13 @@ from tlx.data.splits import Subset
 from tlx.data.targets import fitted_head, head_over, kept_options, open_source
 from tlx.errors import ConfigError, DataError, listed
 from tlx.evaluate import counted, evaluate, evaluator
-from tlx.model import Model
+from tlx.model import Model, input_shape
 from tlx.protocols import DataSource
 from tlx.run_file.toml_file import read_table
 from tlx.stream import evaluation
 from tlx.types import Batch, Constants, Forward, Params, State
 from tlx.weights import sources
+from tlx.weights.ending import ending, needed
 from tlx.weights.initial import Initial
 
 BATCH = 64
@@ -68,7 +69,9 @@ def measure(config: RunConfig) -> dict[str, Any]:
     size = canvas(data.info, inputs)
     picture = {"image": jnp.zeros((1, *size, 3), jnp.uint8)}
     initial = Initial(model, jax.random.key(config.seed), picture)
-    loaded = sources.load(config.weights, weights, initial)
+    shape = input_shape(inputs, picture)
+    end = ending(model, needed(model, shape), shape)  # the rest may be lacking
+    loaded = sources.load(config.weights, weights, initial, None, end.unread)
     totals = evaluator(model, supervised)
     said = weights.input or config.weights.input
     unsaid = "" if said else "; the file does not say how it wants pictures, so they are "

@@ -60,3 +60,12 @@ def backbone_leaves(backbone: Backbone) -> dict[str, Any]:
 @lru_cache(maxsize=4)
 def _init(model: Model) -> Any:
     return jax.jit(model.init)  # so that it is traced once, for every run of the same network
+
+
+def with_part(variables: Variables, key: str, own: Variables) -> Variables:
+    """The numbers with those of another part beside them, if it has any."""
+    params = (
+        {**variables.params, key: own.params} if jax.tree.leaves(own.params) else variables.params
+    )
+    state = {**variables.state, key: own.state} if jax.tree.leaves(own.state) else variables.state
+    return Variables(params, state)

@@ -21,17 +21,24 @@ SHOWN = 8
 
 
 def refuse_others(
-    config: WeightsConfig, source: WeightSource, report: LoadReport, dialects: Sequence[Dialect]
+    config: WeightsConfig,
+    source: WeightSource,
+    report: LoadReport,
+    dialects: Sequence[Dialect],
+    unread: frozenset[str] = frozenset(),
 ) -> None:
     """Raise WeightsError where leaves of the backbone (or of the head, where that is kept) are not
     in the file, where tensors of the file's network have no leaf, unless a glob of `allow` covers
     them, and where the file states an architecture that is not the backbone's; ConfigError for a
-    glob of `allow` that covers nothing there is."""
+    glob of `allow` that covers nothing there is. Leaves that nobody reads (`unread`) may be
+    lacking."""
     parts = ("backbone", "head") if config.head == "keep" else ("backbone",)
     lacking = [
         (leaf.path, leaf.why)
         for leaf in report.initialised
-        if trees.part(leaf.path) in parts and not _covered(leaf.path, config)
+        if trees.part(leaf.path) in parts
+        and leaf.path not in unread
+        and not _covered(leaf.path, config)
     ]
     left = [
         (tensor.name, tensor.why)

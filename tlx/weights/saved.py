@@ -6,8 +6,13 @@ evaluated: the same reading, the same canvas, the same normalisation, the same f
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+=======
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+>>>>>>> 61cd7e8 (A network ends at the last stage that anybody reads: what lies above is neither run nor counted, compared or saved, and a file of weights may lack it)
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -18,12 +23,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from tlx import registry
+from tlx.backbones.shortened import shortened
 from tlx.backbones.wrapping import nested
 from tlx.data import decode
 from tlx.data.given_pictures import Given, Pictures, each_picture, read_pixels
 from tlx.devices.compiled import compiled
 from tlx.errors import DataError, TlxError, TrustError, WeightsError, did_you_mean
-from tlx.model import Model
+from tlx.model import Model, input_shape
 from tlx.protocols import ForeignNames
 from tlx.run_file import folder_code
 from tlx.run_folder.model_folder import ABOUT, TENSORS, Description, describe, tensors
@@ -52,6 +58,9 @@ def load(path: Path | str, *, precision: Precision = "float32", trust_code: bool
     model = Model(backbone, head, about.inputs, precision=precision)
     batch = {"image": jax.ShapeDtypeStruct((1, *about.canvas, 3), jnp.uint8)}
     try:
+        if about.stages is not None:
+            body = shortened(backbone, about.stages, input_shape(model.inputs, batch))
+            model = replace(model, backbone=body)
         like = jax.eval_shape(model.init, jax.random.key(0), batch)
     except TlxError:
         raise

@@ -60,18 +60,19 @@ def load(
     source: WeightSource,
     initial: Initial,
     own_head: HeadOf | None = None,
+    unread: frozenset[str] = frozenset(),
 ) -> Loaded:
     """The leaves of the file, and initial numbers for the rest.
 
     The head is new unless `[weights] head = "keep"`. With `own_head`, the source keeps its head
-    even if it is over other classes. WeightsError where the file is of another network, see
-    `refuse_others`."""
+    even if it is over other classes; leaves `unread` by anybody may be lacking. WeightsError where
+    the file is of another network, see `refuse_others`."""
     model, like = initial.model, initial.shapes
     dialects, tensors = foreign_names(model.backbone), source.tensors()
     found, report = match(tensors, like, dialects, config.prefix)
     if isinstance(source, Noted):
         report = report._replace(notes=(*source.notes, *report.notes))
-    refuse_others(config, source, report, dialects)
+    refuse_others(config, source, report, dialects, unread)
     with_head = "head" in found.params and not any(
         trees.part(leaf.path) == "head" for leaf in report.initialised
     )

@@ -1,0 +1,88 @@
+"""Everything that a run is assembled of, for a network that ends before its last stages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import NamedTuple
+
+from tlx.backbones.shortened import Shortened, features_by_stage, shortened, stages_of
+from tlx.model import Model
+from tlx.types import LoadReport, Variables
+from tlx.weights.sources import Source
+
+
+class Ending(NamedTuple):
+    """Where a network ends; nothing changes where `body` is None."""
+
+    body: Shortened | None
+
+    @property
+    def unread(self) -> frozenset[str]:
+        """Paths of the leaves of a model that lie above."""
+        if self.body is None:
+            return frozenset()
+        named = (("params", self.body.params), ("state", self.body.state))
+        return frozenset(f"{top}/backbone/{path}" for top, tree in named for path in tree.gone)
+
+    def model(self, model: Model) -> Model:
+        """A model that ends there, if it is of the same backbone."""
+        same = self.body is not None and model.backbone == self.body.whole
+        return replace(model, backbone=self.body) if same else model
+
+    def variables(self, variables: Variables) -> Variables:
+        """The numbers of such a model."""
+        if self.body is None:
+            return variables
+        params, state = variables.params["backbone"], variables.state["backbone"]
+        body = self.body.cut(Variables(params, state))
+        return Variables(
+            {**variables.params, "backbone": body.params},
+            {**variables.state, "backbone": body.state},
+        )
+
+    def source(self, source: Source) -> Source:
+        """A source that ends there, if it is of the same backbone."""
+        model = self.model(source.model)
+        if model is source.model:
+            return source
+        return source._replace(model=model, variables=self.variables(source.variables))
+
+    def report(self, report: LoadReport | None) -> LoadReport | None:
+        """What was loaded, without what lies above."""
+        if report is None:
+            return None
+        unread = self.unread
+        return report._replace(
+            loaded=tuple(leaf for leaf in report.loaded if leaf.path not in unread),
+            initialised=tuple(leaf for leaf in report.initialised if leaf.path not in unread),
+        )
+
+
+def ending(model: Model, stages: int, shape: tuple[int, ...]) -> Ending:
+    """The end of a model after so many stages, for inputs of a shape (B,H,W,C)."""
+    if stages == len(stages_of(model.backbone)):
+        return Ending(None)
+    return Ending(shortened(model.backbone, stages, shape))
+
+
+def lacking(end: Ending, report: LoadReport | None) -> bool:
+    """Whether a file gave something of a backbone, and not what lies above its end."""
+    unread = end.unread
+    return report is not None and any(leaf.path in unread for leaf in report.initialised)
+
+
+def needed(model: Model, shape: tuple[int, ...]) -> int:
+    """How many stages the head of a model needs, for inputs of a shape (B,H,W,C); all where there
+    is no head, or no stages."""
+    depth, features = len(stages_of(model.backbone)), model.backbone.features
+    if not depth or model.head is None or features[-1].name in model.head.needs:
+        return depth
+    return stages_with(model, shape, model.head.needs)
+
+
+def stages_with(model: Model, shape: tuple[int, ...], names: Iterable[str]) -> int:
+    """How many stages there are up to the last in which one of these features arises."""
+    wanted = set(names)
+    arise = features_by_stage(model.backbone, shape)
+    return max((n for n, some in enumerate(arise, start=1) if wanted & some), default=len(arise))
