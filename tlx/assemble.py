@@ -49,7 +49,6 @@ from tlx.protocols import (
     Learns,
     Mixes,
     Prepares,
-    Records,
     Reparametrises,
     Step,
     Strategy,
@@ -317,13 +316,8 @@ def _assembled(
         augmentations, Constants(numbers, prepared, {}, hyper), steps, domain, head=own_head,
     )  # fmt: skip
     dense_labels.refuse(experiment, sample)
-    recorded = {
-        term.name: records.record(
-            experiment.objective(phases[0]), term, variables, experiment.constants, every()
-        )
-        for term in terms
-        if isinstance(term.divergence, Records)
-    }
+    first = experiment.objective(phases[0])
+    recorded = records.every_record(first, variables, experiment.constants, every)
     constants = experiment.constants._replace(recorded=hosts.agreed(recorded))
     traced_terms.check(
         [(planned, experiment.objective(planned)) for planned in phases],

@@ -261,7 +261,7 @@ def _result(
         "steps": trained.steps,
         **({} if trained.skipped is None else {"skipped": trained.skipped}),
         "examples": experiment.sizes,
-        **({"left_out": left_out} if (left_out := _left_out(experiment)) else {}),
+        **({"left_out": left_out} if (left_out := parts.unreadable) else {}),
         "weights": config.weights.name if config.weights else None,
         "weights_sha256": experiment.report.sha256 if experiment.report else None,
         "trainable_parameters": experiment.trainable,
@@ -285,12 +285,6 @@ def _result(
         ),
     }
     return result, data, said
-
-
-def _left_out(experiment: Experiment) -> list[str]:
-    """The pictures that could not be read, by name."""
-    parts = experiment.splits.left_out.values()
-    return [part.called(number) for part in parts for number in range(len(part))]
 
 
 def _pictures(experiment: Experiment, said: Answers | None) -> dict[str, Any]:

@@ -72,6 +72,11 @@ class Splits(NamedTuple):
         """The three by name."""
         return {"train": self.train, "val": self.val, "test": self.test}
 
+    @property
+    def unreadable(self) -> list[str]:
+        """What was left out, by name."""
+        return [part.called(n) for part in self.left_out.values() for n in range(len(part))]
+
 
 def shuffled(count: int, key: str) -> np.ndarray:
     """A random order of 0..count-1, the same for the same key with every version of numpy: of its

@@ -6,7 +6,7 @@ starts from. A step finds those of its batch by the examples' numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -35,6 +35,20 @@ def needs(term: Term) -> frozenset[str]:
             f"example. Words for `record`: {listed(sorted(PER_EXAMPLE))}."
         )
     return term.words | words
+
+
+def every_record(
+    objective: Objective,
+    variables: Variables,
+    constants: Constants,
+    batches: Callable[[], Iterable[Batch]],
+) -> dict[str, Any]:
+    """`record` of every divergence that wants to know something beforehand, by its name."""
+    return {
+        term.name: record(objective, term, variables, constants, batches())
+        for term in objective.terms
+        if isinstance(term.divergence, Records)
+    }
 
 
 def record(

@@ -6,13 +6,8 @@ evaluated: the same reading, the same canvas, the same normalisation, the same f
 
 from __future__ import annotations
 
-<<<<<<< HEAD
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-=======
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
->>>>>>> 61cd7e8 (A network ends at the last stage that anybody reads: what lies above is neither run nor counted, compared or saved, and a file of weights may lack it)
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
