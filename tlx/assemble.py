@@ -37,6 +37,7 @@ from tlx.planning import (
     records,
     refusals,
     splitting,
+    traced_passes,
     traced_terms,
 )
 from tlx.planning.optimizer import hyperparameters, transform
@@ -270,11 +271,8 @@ def _assembled(
     if ends is not None:
         model, variables, report = end.model(model), end.variables(variables), end.report(report)
         named = {name: end.source(source) for name, source in named.items()}
-    own = strategy.init(jax.random.fold_in(root, 1), model, sample)
-    variables = with_part(variables, "strategy", own)
-    if isinstance(strategy, Averages):
-        began = strategy.begin(variables.params, variables.state)
-        variables = Variables(variables.params, jax.tree.map(jnp.copy, began))
+    key = jax.random.fold_in(root, 1)
+    variables = preparations.begun(config.strategy.name, strategy, model, variables, sample, key)
 
     domain = second(config.domain, info, config.head) if config.domain else None
     batch_sizes.too_few(step, config.batch_size, things, parts, domain)
@@ -319,11 +317,13 @@ def _assembled(
     first = experiment.objective(phases[0])
     recorded = records.every_record(first, variables, experiment.constants, every)
     constants = experiment.constants._replace(recorded=hosts.agreed(recorded))
-    traced_terms.check(
-        [(planned, experiment.objective(planned)) for planned in phases],
-        variables, constants,
-        batch_sizes.shapes(step, config.batch_size, sample, domain is not None),
-    )  # fmt: skip
+    shown = batch_sizes.shapes(step, config.batch_size, sample, domain is not None)
+    passes = traced_passes.Passes(
+        config.strategy.name, variables, shown, constants, config.cache_gb > 0
+    )
+    minimised = [(planned, experiment.objective(planned)) for planned in phases]
+    traced_passes.check(minimised, passes)
+    traced_terms.check(minimised, passes)
     hosts.same("data and weights", lambda: of_beginning(
         info.fingerprint, parts, (experiment.variables, experiment.constants.sources)
     ))  # fmt: skip

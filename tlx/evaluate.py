@@ -14,10 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tlx.contracts.calls import called, where
 from tlx.devices.compiled import compiled
 from tlx.devices.mesh import fetched
+from tlx.errors import ContractError, listed
 from tlx.model import Model
-from tlx.protocols import ForwardFn
+from tlx.protocols import ForwardFn, Head
 from tlx.types import Batch, Constants, Forward, Params, State, Variables
 
 Totals = Mapping[str, Any]
@@ -102,8 +104,21 @@ def metrics_of(model: Model, total: Totals) -> dict[str, float]:
     """Metrics out of the totals of all batches."""
     metrics = {"loss": float(total["loss_sum"] / total["examples"])}
     if "measure" in total and model.head is not None:
-        metrics = {**model.head.report(total["measure"]), **metrics}
+        metrics = {**reported(model.head, total["measure"]), **metrics}
     return metrics
+
+
+def reported(head: Head, totals: Mapping[str, Any]) -> Mapping[str, float]:
+    """What a head reports of summed measures. Raises ContractError where it fails, or leaves out
+    the metric that it selects by."""
+    with called(head, "head", "report", {"totals": totals}):
+        found = head.report(totals)
+    if head.selection[0] not in found:
+        raise ContractError(
+            f"`report` of the head {type(head).__name__}{where(head.report)} has to give the "
+            f"metric {head.selection[0]!r}, which `selection` names; it gives {listed(found)}."
+        )
+    return found
 
 
 def counted(found: Evaluated) -> dict[str, float | int]:

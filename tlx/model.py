@@ -10,6 +10,7 @@ The body may compute in bfloat16 (`tlx.devices.precision`); the head is given fl
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple, final
@@ -19,10 +20,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.ad_checkpoint import checkpoint_name
 
-from tlx.contracts.calls import has_returned
+from tlx.contracts.calls import called, has_returned, where
 from tlx.data import mixing
 from tlx.devices.precision import lowered, raised
 from tlx.devices.rematerialised import in_one_piece, rematerialised
+from tlx.errors import ContractError
 from tlx.protocols import Backbone, Head, Maskable, Staged
 from tlx.types import (
     Batch,
@@ -123,13 +125,16 @@ class Model:
         """Fresh variables for pictures shaped like the batch's."""
         for_backbone, for_head = jax.random.split(rng)
         x = pictures(self.inputs, batch["image"])
-        body = self.backbone.init(for_backbone, x)
+        with self._backbone("init"):
+            body = self.backbone.init(for_backbone, x)
         params, state = {"backbone": body.params}, {"backbone": body.state}
         if self.head is not None:
-            features, _ = self.backbone.apply(
-                body.params, body.state, x, rng=for_backbone, mode="eval"
-            )
-            top = self.head.init(for_head, features)
+            with self._backbone("apply"):
+                features, _ = self.backbone.apply(
+                    body.params, body.state, x, rng=for_backbone, mode="eval"
+                )
+            with called(self.head, "head", "init", {"features": features}):
+                top = self.head.init(for_head, features)
             fine = isinstance(top, Variables)
             has_returned("`init` of the head", self.head.init, top, fine, "tlx.types.Variables")
             params["head"], state["head"] = top.params, top.state
@@ -164,17 +169,24 @@ class Model:
     ) -> tuple[Features, State]:
         """The stages from `start` on, of parameters and a carry that the body computes on."""
         backbone = self.backbone
-        if self.remat and mode != "eval":
-            found = rematerialised(backbone, params, state, carry, start=start, rng=rng, mode=mode)
-        elif start == 0:
-            found = backbone.apply(params, state, carry, rng=rng, mode=mode)
-        else:
-            assert isinstance(backbone, Staged)
-            _, *found = backbone.apply_stages(
-                params, state, carry, start=start, stop=self.depth, rng=rng, mode=mode
-            )
-        features, state = found
+        with self._backbone("apply"):
+            if self.remat and mode != "eval":
+                found = rematerialised(
+                    backbone, params, state, carry, start=start, rng=rng, mode=mode
+                )
+            elif start == 0:
+                found = backbone.apply(params, state, carry, rng=rng, mode=mode)
+            else:
+                assert isinstance(backbone, Staged)
+                _, *found = backbone.apply_stages(
+                    params, state, carry, start=start, stop=self.depth, rng=rng, mode=mode
+                )
+            features, state = found
         return raised(features, self.precision), state
+
+    def _backbone(self, member: str) -> AbstractContextManager[None]:
+        """What goes wrong inside is a sentence about the backbone."""
+        return called(self.backbone, "backbone", member)
 
     def _fed(self, image: Array) -> Array:
         """Raw pictures as the body computes on them."""
@@ -212,12 +224,14 @@ class Model:
         x = self._fed(image)
         own, stats = lowered(params["backbone"], self.precision), state["backbone"]
         if self.frozen == self.depth:
-            features, _ = self.backbone.apply(own, stats, x, rng=rng, mode="eval")
+            with self._backbone("apply"):
+                features, _ = self.backbone.apply(own, stats, x, rng=rng, mode="eval")
             return Prefix(None, raised(features, self.precision))
         assert isinstance(self.backbone, Staged)
-        carry, features, _ = self.backbone.apply_stages(
-            own, stats, x, start=0, stop=self.frozen, rng=rng, mode="eval"
-        )
+        with self._backbone("apply_stages"):
+            carry, features, _ = self.backbone.apply_stages(
+                own, stats, x, start=0, stop=self.frozen, rng=rng, mode="eval"
+            )
         return Prefix(carry, raised(features, self.precision))
 
     def answer(
@@ -233,12 +247,22 @@ class Model:
         """The head's outputs for features, and the head's state; (None, {}) without a head."""
         if self.head is None:
             return None, {}
-        made = self.head.apply(
-            params["head"], state["head"], features, size=size, rng=rng, mode=mode
-        )
+        with called(self.head, "head", "apply", {"features": features, "params": params["head"]}):
+            made = self.head.apply(
+                params["head"], state["head"], features, size=size, rng=rng, mode=mode
+            )
         fine = isinstance(made, tuple) and len(made) == 2
         has_returned("`apply` of the head", self.head.apply, made, fine, "(outputs, state)")
-        return made
+        outputs, top = made
+        count = next(iter(features.values())).shape[0]
+        for leaf in jax.tree.leaves(outputs):
+            if not jnp.ndim(leaf) or leaf.shape[0] != count:
+                raise ContractError(
+                    f"`apply` of the head {type(self.head).__name__}{where(self.head.apply)} has "
+                    f"to return an output for each of the {count} examples, and it returns "
+                    f"{leaf.dtype}{list(leaf.shape)}."
+                )
+        return outputs, top
 
     def forward(
         self, params: Params, state: State, batch: Batch, *, rng: Array, mode: Mode

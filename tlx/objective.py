@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from tlx.contracts.calls import calling, has_returned, where
+from tlx.contracts.calls import calling, where
 from tlx.data.mixing import judged, mixed
 from tlx.devices.rows import fetched
 from tlx.errors import ContractError
@@ -267,10 +267,7 @@ def augmented(augmentations: tuple[Augmentation | Mixes, ...], batch: Batch, rng
             changed = dict(mixed(change, changed, key))
         else:
             keys = jax.random.split(key, len(changed["image"]))
-            with calling("The augmentation", change):
-                image = jax.vmap(change)(keys, changed["image"])
-            has_returned("The augmentation", change, image, isinstance(image, Array), "a picture")
-            changed["image"] = image
+            changed["image"] = _changed(change, keys, changed["image"])
     if "domain" in batch:
         key = jax.random.fold_in(rng, len(augmentations))
         changed["domain"] = augmented(augmentations, batch["domain"], key)
@@ -284,8 +281,24 @@ def altered(
     with a number. Float 0..1."""
     image = _floats(image)
     for number, change in enumerate(augmentations):
-        image = jax.vmap(change)(keys(number), image)
+        image = _changed(change, keys(number), image)
     return image
+
+
+def _changed(change: Augmentation, keys: Array, image: Array) -> Array:
+    """Pictures (B,H,W,C) after one augmentation. Raises ContractError where it fails, or gives
+    anything but floats of the same shape."""
+    who = f"The augmentation {type(change).__name__}"
+    with calling(who, change):
+        found = jax.vmap(change)(keys, image)
+    shape, dtype = getattr(found, "shape", None), getattr(found, "dtype", None)
+    if shape != image.shape or dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+        seen = f"a {type(found).__name__}" if shape is None else f"{dtype}{list(shape[1:])}"
+        raise ContractError(
+            f"{who}{where(change)} has to return a picture of floats like the one that it was "
+            f"given, {list(image.shape[1:])}, and it returns {seen}."
+        )
+    return found
 
 
 def _floats(image: Array) -> Array:

@@ -45,6 +45,11 @@ PER_EXAMPLE = frozenset(
 )
 """What `record` may ask for: words whose values belong to single examples, and `prepared`."""
 
+OF_FEATURES = frozenset(
+    {"features", "source_features", "source_outputs", "source_head_outputs", "domain_features"}
+)
+"""Words that may read a feature which the head does not need."""
+
 
 def asked(divergence: Callable[..., Any], name: str | None = None) -> frozenset[str]:
     """The words that a divergence asks for. Raises ContractError as `tlx.contracts.asking` does."""

@@ -19,6 +19,7 @@ from tlx.assemble import Experiment, assemble
 from tlx.backbones.shortened import ends_at
 from tlx.boundary import told
 from tlx.config import RunConfig
+from tlx.contracts.calls import calling
 from tlx.data.domain import Domain
 from tlx.data.picture_sheet import pictures
 from tlx.data.splits import shuffled
@@ -30,6 +31,7 @@ from tlx.feeding.cache_store import Store
 from tlx.feeding.feed import eval_batches
 from tlx.feeding.frozen_tables import host_batches
 from tlx.loop import Trained, train
+from tlx.planning import returned
 from tlx.protocols import Explains, Finished, Finishes, Reparametrises, Sink
 from tlx.reporting import reached
 from tlx.reporting.describe import described, device, versions
@@ -87,7 +89,9 @@ def run_one(
         for text in oddities:
             sinks.emit(Event("warning", 0, {"text": text}))
         if isinstance(experiment.strategy, Explains):
-            for text in experiment.strategy.notes(experiment.model):
+            with calling(f"`notes` of the strategy {config.strategy.name!r}", experiment.strategy):
+                notes = experiment.strategy.notes(experiment.model)
+            for text in notes:
                 sinks.emit(Event("note", 0, {"text": text}))
         trained = train(experiment, out, sinks, resume=resume, store=store, clock=clock)
         with clock.part("evaluation"):
@@ -151,13 +155,17 @@ def finished(experiment: Experiment, variables: Variables) -> Finished:
         found = evaluated(experiment, last, experiment.used(candidate), parts.val)
         return found.metrics[metric] * (1 if direction == "max" else -1)
 
-    return experiment.strategy.finish(
-        model=last.model,
-        start=experiment.variables,
-        variables=variables,
-        batches=lambda: eval_batches(experiment, parts.train),
-        score=score,
-    )
+    finish = experiment.strategy.finish
+    who = f"`finish` of the strategy {experiment.config.strategy.name!r}"
+    with calling(who, finish):
+        found = finish(
+            model=last.model,
+            start=experiment.variables,
+            variables=variables,
+            batches=lambda: eval_batches(experiment, parts.train),
+            score=score,
+        )
+    return returned.finished(found, variables, who, finish)
 
 
 def validation(experiment: Experiment, trained: Trained, learnt: Variables) -> Mapping[str, float]:

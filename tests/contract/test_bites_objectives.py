@@ -176,6 +176,29 @@ def thawed(model, params, state, batch, constants, *, rng, mode, progress):
     return model.with_frozen(0, "train").forward(params, state, batch, rng=rng, mode=mode)
 
 
+def own_outputs(model, params, state, batch, constants, *, rng, mode, progress):
+    """Tested with a parameter that is no part of the model."""
+    found = model.forward(params, state, batch, rng=rng, mode=mode)
+    outputs = found.outputs + params["strategy"]["w"]
+    return found._replace(outputs=outputs, loss=model.head.loss(outputs, batch))
+
+
+def greedy_loss(model, params, state, batch, constants, *, rng, mode, progress):
+    """On whatever features there are."""
+    found = model.forward(params, state, batch, rng=rng, mode=mode)
+    each = [jnp.abs(f).reshape(len(f), -1).mean(1) for f in found.features.values()]
+    return found._replace(loss=found.loss + sum(each))
+
+
+def half_used(model, params, state, batch, constants, *, rng, mode, progress):
+    found = model.forward(params, state, batch, rng=rng, mode=mode)
+    return found._replace(loss=found.loss + jnp.sum((params["strategy"]["w"] - 1) ** 2))
+
+
+def head_alone(path):
+    return "frozen" if part(path) == "backbone" else part(path)
+
+
 def short(model, steps):
     return strategy().phases(model, steps - (steps > 50))
 
@@ -207,7 +230,9 @@ STRATEGIES = {
     "eval_is_still": lambda: forward_with(noisy_eval),
     "same_key_same_numbers": lambda: forward_with(noisy_train),
     "adds_up": lambda: forward_with(crowded),
-    "gradient": lambda: strategy(own=Variables({"unused": jnp.ones(2)}, {})),
+    "gradient": lambda: forward_with(
+        lambda found, rng, mode: found._replace(loss=jnp.mean(found.features["pooled"] ** 2, -1))
+    ),
     "frozen_statistics": lambda: strategy(thawed, norm="frozen"),
     "finish": lambda: altered(
         SimpleNamespace(), init=strategy().init, phases=strategy().phases, finish=unfinished
@@ -221,6 +246,11 @@ STRATEGIES = {
         phases=strategy().phases,
         begin=lambda params, state: state,
         after_update=meddling,
+    ),
+    "tested_is_saved": lambda: strategy(own_outputs, own=Variables({"w": jnp.ones(3)}, {})),
+    "reads_what_is_kept": lambda: strategy(greedy_loss, group=head_alone, norm="frozen"),
+    "every_leaf_learns": lambda: strategy(
+        half_used, own=Variables({"w": jnp.zeros(2), "unused": jnp.ones(2)}, {})
     ),
     "draw": lambda: altered(
         SimpleNamespace(), init=strategy().init, phases=strategy().phases, draw=glaring

@@ -1,6 +1,8 @@
 """What a plugin raises, or returns wrongly, is a sentence that names it, before the first step."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,8 @@ from tlx.assemble import assemble
 from tlx.config import parse
 from tlx.contracts.calls import calling, where
 from tlx.errors import ConfigError, ContractError, TlxError
+from tlx.evaluate import reported
+from tlx.types import Variables
 
 
 def size(features):
@@ -277,3 +281,91 @@ def test_where_a_plugin_is_defined():
     assert where(size) == f" ({__file__}, line {line})"
     assert f"{Path(__file__).name}, line" in where(Prepares())
     assert where(len) == ""
+
+
+@dataclass(frozen=True)
+class Head:
+    """A linear head, wrong in one `piece`."""
+
+    piece: str
+    classes: int = 3
+    needs: ClassVar[tuple[str, ...]] = ("pooled",)
+    selection: ClassVar[tuple[str, str]] = ("accuracy", "max")
+
+    def init(self, rng, features):
+        wide = features["poled" if self.piece == "init" else "pooled"].shape[-1]
+        return Variables({"kernel": jnp.zeros((wide, self.classes))}, {})
+
+    def apply(self, params, state, features, *, size, rng, mode):
+        found = features["pooled"] @ params["kernel"]
+        return (found.sum(0) if self.piece == "apply" else found), state
+
+    def loss(self, outputs, batch):
+        found = jnp.square(outputs).sum(-1)
+        return found.mean() if self.piece == "loss" else found
+
+    def predict(self, outputs):
+        return outputs if self.piece == "predict" else {"class": outputs.argmax(-1)}
+
+    def measure(self, outputs, batch):
+        if self.piece == "measure":
+            raise ValueError("not measured")
+        return {"n": batch["weight"].sum()}
+
+    def report(self, totals):
+        return {} if self.piece == "report" else {"accuracy": float(totals["n"])}
+
+
+@pytest.mark.parametrize(
+    ("piece", "match"),
+    [
+        ("init", r"`init` of the head Head reads features\['poled'\] .* Did you mean 'pooled'"),
+        ("apply", r"`apply` of the head Head .* an output for each of the .* returns float32\[3\]"),
+        ("loss", r"`loss` of the head Head .* each of the 10 examples, and it returns float32\[\]"),
+        ("predict", r"`predict` of the head Head .* a mapping of arrays by name"),
+        ("measure", r"`measure` of the head Head fails .*ValueError: not measured\."),
+    ],
+)
+def test_a_head_that_does_not_what_it_should(tiny, piece, match):
+    head = {"name": f"{__file__}:Head", "piece": piece}
+    with pytest.raises(ContractError, match=match) as caught:
+        assemble(parse(tiny(head=head)))
+    assert __file__ in str(caught.value)
+
+
+def test_a_report_without_the_metric_that_decides():
+    assert reported(Head(""), {"n": 2.0}) == {"accuracy": 2.0}
+    with pytest.raises(ContractError, match=r"has to give the metric 'accuracy'.* it gives none"):
+        reported(Head("report"), {})
+    with pytest.raises(ContractError, match=r"`report` of the head Head reads totals\['n'\]"):
+        reported(Head(""), {"m": 2.0})
+
+
+@dataclass(frozen=True)
+class Change:
+    """An augmentation, wrong in one way."""
+
+    way: str
+
+    def __call__(self, rng, image):
+        if self.way == "branch":
+            return image if image.mean() > 0 else -image
+        if self.way == "nothing":
+            return None
+        return image.mean(-1) if self.way == "grey" else (image * 255).astype(jnp.uint8)
+
+
+@pytest.mark.parametrize(
+    ("way", "match"),
+    [
+        ("branch", "The augmentation Change asks a traced array for its value"),
+        ("nothing", "The augmentation Change .* a picture of floats"),
+        ("grey", r"like the one that it was given, \[8, 8, 3\], and it returns float32\[8, 8\]"),
+        ("bytes", r"and it returns uint8\[8, 8, 3\]"),
+    ],
+)
+def test_an_augmentation_that_does_not_what_it_should(tiny, way, match):
+    change = {"name": f"{__file__}:Change", "way": way}
+    with pytest.raises(ContractError, match=match) as caught:
+        assemble(parse(tiny(augmentation=[change])))
+    assert __file__ in str(caught.value)

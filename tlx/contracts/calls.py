@@ -11,7 +11,7 @@ import functools
 import inspect
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -55,6 +55,14 @@ def has_returned(what: str, thing: Any, value: Any, good: bool, wanted: str) -> 
         )
 
 
+def called(
+    thing: Any, noun: str, member: str, given: Mapping[str, Any] | None = None
+) -> AbstractContextManager[None]:
+    """`calling` a member of a thing that goes by its class: "`apply` of the head Softmax"."""
+    who = f"`{member}` of the {noun} {type(thing).__name__}"
+    return calling(who, getattr(thing, member, thing), given)
+
+
 def where(thing: Any) -> str:
     """` (FILE, line N)` of a plugin, a method or a function; '' where there is no source."""
     code = _code(thing)
@@ -73,14 +81,23 @@ def _failed(error: BaseException, thing: Any, given: Mapping[str, Any]) -> str:
         )
     if isinstance(error, SystemExit):
         return f"ends the program (SystemExit: {said}){place}. It has to return, or to raise."
-    if isinstance(error, KeyError) and error.args and isinstance(key := error.args[0], str):
-        for word, value in given.items():
-            if isinstance(value, Mapping) and key not in value:
-                return (
-                    f"reads {word}[{key!r}]{place}, which there is not."
-                    f"{did_you_mean(key, map(str, value))} `{word}` has: {listed(map(str, value))}."
-                )
+    key = error.args[0] if isinstance(error, KeyError) and error.args else None
+    if isinstance(key, str) and (word := _lacking(key, given)):
+        known = [str(name) for name in given[word]]
+        return (
+            f"reads {word}[{key!r}]{place}, which there is not.{did_you_mean(key, known)} "
+            f"`{word}` has: {listed(known)}."
+        )
     return f"fails{place}: {kind}{f': {said}' if said else ''}".rstrip(".") + "."
+
+
+def _lacking(key: str, given: Mapping[str, Any]) -> str:
+    """The mapping that was asked for a key: the only one that does not have it, or the one that has
+    a name like it; '' where that is not clear."""
+    lack = [word for word, value in given.items() if isinstance(value, Mapping)]
+    lack = [word for word in lack if key not in given[word]]
+    near = [word for word in lack if did_you_mean(key, map(str, given[word]))]
+    return next((found[0] for found in (lack, near) if len(found) == 1), "")
 
 
 def _raised_at(error: BaseException, thing: Any) -> str:

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from tlx.contracts.calls import called, where
+from tlx.errors import ContractError
 from tlx.protocols import Head, Mixes
 from tlx.types import Batch, PyTree
 
@@ -23,7 +25,8 @@ def mixed(change: Mixes, batch: Batch, rng: Array) -> Batch:
     for_partners, for_pictures = jax.random.split(rng)
     partner = partners(for_partners, batch["weight"])
     keys = jax.random.split(for_pictures, len(partner))
-    image, share = jax.vmap(change.mix)(keys, batch["image"], batch["image"][partner])
+    with called(change, "augmentation", "mix"):
+        image, share = jax.vmap(change.mix)(keys, batch["image"], batch["image"][partner])
     labels = {"label_b": batch["label"][partner]} if "label" in batch else {}
     return {**batch, "image": image, "share": share, **labels}
 
@@ -41,11 +44,26 @@ def partners(rng: Array, weight: Array) -> Array:
 
 def loss(head: Head, outputs: PyTree, batch: Batch) -> Array:
     """(B,) the head's loss; where pictures are mixed, that for both labels by their shares."""
-    own = head.loss(outputs, batch)
+    own = _loss(head, outputs, batch)
     if "share" not in batch:
         return own
-    other = head.loss(outputs, {**batch, "label": batch["label_b"]})
+    other = _loss(head, outputs, {**batch, "label": batch["label_b"]})
     return batch["share"] * own + (1 - batch["share"]) * other
+
+
+def _loss(head: Head, outputs: PyTree, batch: Batch) -> Array:
+    """(B,) the head's loss. Raises ContractError where it fails, or gives anything else."""
+    with called(head, "head", "loss", {"batch": batch}):
+        found = head.loss(outputs, batch)
+    shape, dtype = getattr(found, "shape", None), getattr(found, "dtype", None)
+    if shape != batch["weight"].shape or dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+        seen = f"{dtype}{list(shape)}" if shape is not None else f"a {type(found).__name__}"
+        raise ContractError(
+            f"`loss` of the head {type(head).__name__}{where(head.loss)} has to return one "
+            f"floating number for each of the {len(batch['weight'])} examples, and it returns "
+            f"{seen}."
+        )
+    return found
 
 
 def judged(batch: Batch) -> Batch:

@@ -25,13 +25,10 @@ from tlx.objective import Objective
 from tlx.planning import batch_sizes
 from tlx.planning.plan import Planned
 from tlx.protocols import Augmentation
+from tlx.quantities import OF_FEATURES
 from tlx.stream import WHOLE, evaluation
 from tlx.types import Variables
 
-OF_FEATURES = frozenset(
-    {"features", "source_features", "source_outputs", "source_head_outputs", "domain_features"}
-)
-"""Words that may read a feature which the head does not need."""
 GB = 2**30
 
 

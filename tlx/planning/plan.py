@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import jax
 
 from tlx import trees
-from tlx.contracts.calls import has_returned
-from tlx.errors import ConfigError, listed
+from tlx.contracts.calls import calling, has_returned, where
+from tlx.errors import ConfigError, ContractError, listed
 from tlx.model import MOVING, Model
+from tlx.planning import returned
 from tlx.protocols import Phase, Reparametrises, Staged, Strategy
 from tlx.types import Params, PyTree
 
@@ -45,12 +46,7 @@ def plan(strategy: Strategy, model: Model, params: Params, steps: int) -> tuple[
     planned = []
     start = 0
     changed = reparametrised(strategy, params)
-    phases = strategy.phases(model, steps)
-    fine = isinstance(phases, tuple | list) and all(isinstance(one, Phase) for one in phases)
-    has_returned(
-        "`phases` of the strategy", strategy.phases, phases, fine, "phases (tlx.protocols.Phase)"
-    )
-    for phase in phases:
+    for phase in _phases(strategy, model, steps):
         if phase.steps > 0:
             planned.append(_planned(phase, model, params, start, changed))
         start += phase.steps
@@ -64,15 +60,42 @@ def reparametrised(strategy: Strategy, params: Params) -> frozenset[str]:
     come out of the strategy's `effective` as something else than what went in."""
     if not isinstance(strategy, Reparametrises):
         return frozenset()
-    traced = jax.make_jaxpr(strategy.effective)(params).jaxpr
+    who = f"`effective` of the strategy {type(strategy).__name__}"
+    with calling(who, strategy.effective, {"params": params}):
+        closed, shapes = jax.make_jaxpr(strategy.effective, return_shape=True)(params)
+    returned.alike(shapes, params, who, strategy.effective)
+    traced = closed.jaxpr
     pairs = zip(trees.flat(params), traced.invars, traced.outvars, strict=True)
     return frozenset(path for path, into, out in pairs if into is not out)
+
+
+def _phases(strategy: Strategy, model: Model, steps: int) -> tuple[Phase, ...]:
+    """The strategy's phases. Raises ContractError where it fails, or returns anything else."""
+    who = f"`phases` of the strategy {type(strategy).__name__}"
+    with calling(who, strategy.phases):
+        found = strategy.phases(model, steps)
+    fine = isinstance(found, tuple | list) and all(isinstance(one, Phase) for one in found)
+    has_returned(who, strategy.phases, found, fine, "phases (tlx.protocols.Phase)")
+    return tuple(found)
+
+
+def _groups(phase: Phase, params: Params) -> PyTree:
+    """The name of every leaf's group. Raises ContractError for what is no name."""
+    with calling(f"The `group` of phase {phase.name!r}", phase.group):
+        names = {path: phase.group(path) for path in trees.flat(params)}
+    for path, name in names.items():
+        if not isinstance(name, str):
+            raise ContractError(
+                f"In phase {phase.name!r}{where(phase.group)} the group of {path!r} is a name, and "
+                f"it is {name!r}. The group 'frozen' does not move."
+            )
+    return trees.unflat(params, names)
 
 
 def _planned(
     phase: Phase, model: Model, params: Params, start: int, changed: frozenset[str]
 ) -> Planned:
-    group = trees.groups(params, phase.group)
+    group = _groups(phase, params)
     if phase.norm == "frozen_affine":
         group = {**group, "backbone": _without_norms(model, group["backbone"])}
     present = set(jax.tree.leaves(group))

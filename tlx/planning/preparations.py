@@ -1,20 +1,23 @@
-"""What a divergence has before the first step: numbers of its own, and what it prepares.
+"""What plugins have before the first step: numbers of their own, and what they prepare.
 
-Both are calls into a plugin, made once while a run is assembled.
+Each is a call into a plugin, made once while a run is assembled.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+import jax
+import jax.numpy as jnp
 from jax import Array
 
 from tlx.contracts.calls import calling
 from tlx.model import Model
 from tlx.objective import Term
 from tlx.planning import returned
-from tlx.protocols import Learns, Prepares
+from tlx.protocols import Averages, Learns, Prepares, Strategy
 from tlx.types import Batch, Network, PyTree, Variables
+from tlx.weights.initial import with_part
 
 
 def init(term: Term, model: Model, source: Network | None, batch: Batch, rng: Array) -> Variables:
@@ -42,3 +45,20 @@ def prepare(
             model=model, variables=variables, source=source, batches=batches, rng=rng
         )
     return returned.arrays(found, who, divergence.prepare)
+
+
+def begun(
+    name: str, strategy: Strategy, model: Model, variables: Variables, batch: Batch, rng: Array
+) -> Variables:
+    """The variables with the strategy's own, as it begins. Raises ContractError where it fails."""
+    who = f"`init` of the strategy {name!r}"
+    with calling(who, strategy.init):
+        own = strategy.init(rng, model, batch)
+    variables = with_part(variables, "strategy", returned.variables(own, who, strategy.init))
+    if not isinstance(strategy, Averages):
+        return variables
+    who = f"`begin` of the strategy {name!r}"
+    with calling(who, strategy.begin):
+        began = strategy.begin(variables.params, variables.state)
+    returned.arrays(began, who, strategy.begin)
+    return Variables(variables.params, jax.tree.map(jnp.copy, began))

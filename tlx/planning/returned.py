@@ -16,6 +16,7 @@ import numpy as np
 from tlx import trees
 from tlx.contracts.calls import where
 from tlx.errors import ContractError
+from tlx.protocols import Finished
 from tlx.types import PyTree, Variables
 
 
@@ -51,6 +52,17 @@ def rows(found: Any, count: int, who: str, thing: Any) -> Mapping[str, Any]:
             f"for every example, and it returns {described(found)}."
         )
     leading(arrays(found, who, thing), count, who, thing)
+    return found
+
+
+def finished(found: Any, like: Variables, who: str, thing: Any) -> Finished:
+    """`found` if it is `Finished` with variables of the form of `like`. ContractError else."""
+    if not isinstance(found, Finished):
+        raise ContractError(
+            f"{who}{where(thing)} has to return tlx.protocols.Finished, and it returns "
+            f"{described(found)}."
+        )
+    alike(tuple(found.variables), tuple(like), who, thing)
     return found
 
 

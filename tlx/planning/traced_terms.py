@@ -20,24 +20,20 @@ from tlx.errors import ConfigError, ContractError, listed
 from tlx.objective import Objective, Term
 from tlx.planning.plan import Planned
 from tlx.planning.refusals import MOVED_BY
-from tlx.types import Batch, Constants, PyTree, Variables
+from tlx.planning.traced_passes import Passes
+from tlx.types import PyTree
 
 
-def check(
-    phases: Sequence[tuple[Planned, Objective]],
-    variables: Variables,
-    constants: Constants,
-    batch: Batch,
-) -> None:
+def check(phases: Sequence[tuple[Planned, Objective]], given: Passes) -> None:
     """Raises ContractError for a divergence that fails, that returns anything but one floating
     number, or that is the same whatever the model does; ConfigError for one that depends on nothing
-    that moves in any phase. `batch` and the others may be `jax.ShapeDtypeStruct`."""
+    that moves in any phase."""
     phases = [(planned, objective) for planned, objective in phases if not planned.phase.solve]
     terms = phases[0][1].terms if phases else ()
     moved: set[str] = set()
     for planned, objective in _distinct(phases):
         trainable = _trainable(planned, phases)
-        shapes, reached = _words(objective, trainable, variables, batch, constants)
+        shapes, reached = _words(objective, trainable, given)
         for term in terms:
             if term.name not in moved and _moves(term, shapes[term.name], reached[term.name]):
                 moved.add(term.name)
@@ -72,9 +68,7 @@ def _trainable(planned: Planned, phases: Sequence[tuple[Planned, Objective]]) ->
 def _words(
     objective: Objective,
     trainable: PyTree,
-    variables: Variables,
-    batch: Batch,
-    constants: Constants,
+    given: Passes,
 ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """Of each term its words as shapes, and for each of their leaves whether what moves reaches
     it."""
@@ -85,7 +79,7 @@ def _words(
 
     key = jax.eval_shape(lambda: jax.random.key(0))
     done = jax.ShapeDtypeStruct((), jnp.float32)
-    reached, shapes = flows(seen, *variables, batch, constants, key, done)
+    reached, shapes = flows(seen, *given.variables, given.batch, given.constants, key, done)
     flat = enumerate(trees.flat(trainable).items())
     moving = {
         number for number, (path, moves) in flat if moves and not path.startswith("divergence/")

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from tlx.assemble import Experiment
+from tlx.contracts.calls import called
 from tlx.devices import mesh
 from tlx.evaluate import as_uint8
 from tlx.feeding.feed import eval_batches
@@ -41,7 +42,8 @@ def _drawn(experiment: Experiment, variables: Variables) -> dict[str, Any]:
     batch = mesh.alone(next(iter(eval_batches(experiment, experiment.splits.val))), experiment.mesh)
     variables = mesh.alone(variables, experiment.mesh)
     few = jax.tree.map(lambda leaf: leaf[: min(DRAWN, int(batch["weight"].sum()))], batch)
-    found = strategy.draw(model, variables, few, rng=jax.random.key(0))
+    with called(strategy, "strategy", "draw"):
+        found = strategy.draw(model, variables, few, rng=jax.random.key(0))
     return {"drawn": {title: as_uint8(pictures) for title, pictures in found.items()}}
 
 

@@ -40,6 +40,9 @@ from tlx.testing.claims import (
     fail,
 )
 from tlx.testing.compiling import quick_jit
+from tlx.testing.tested_models import check_every_leaf_learns as check_every_leaf_learns
+from tlx.testing.tested_models import check_reads_what_is_kept as check_reads_what_is_kept
+from tlx.testing.tested_models import check_tested_is_saved as check_tested_is_saved
 from tlx.testing.world import BATCH, constants, world
 from tlx.types import Forward, Mode, PyTree, Variables
 

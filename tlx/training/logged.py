@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tlx.devices.not_finite import FACTOR, TOTAL
+from tlx.evaluate import reported
 from tlx.planning.optimizer import schedule
 from tlx.planning.plan import Planned
 from tlx.protocols import Head
@@ -28,7 +29,7 @@ def logged(found: Mapping[str, Any], head: Head | None) -> dict[str, float]:
         means[TOTAL] = int(found["skipping"][TOTAL][-1])
     if head is not None and "measure" in found and taken.any():
         totals = jax.tree.map(lambda leaf: np.sum(leaf[taken], axis=0), found["measure"])
-        name, report = head.selection[0], head.report(totals)
+        name, report = head.selection[0], reported(head, totals)
         means |= {name: report[name]} if name in report else {}
     return means
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from tlx.errors import ConfigError
+from tlx_divergences.not_below import not_below_zero
 
 
 def log_probabilities(logits: Any, divergence: str, whose: str, temperature: float = 1.0) -> Array:
@@ -48,7 +49,7 @@ def log_probability_pair(
 
 def kl_divergence(log_p: Array, log_q: Array) -> Array:
     """KL(p ‖ q) = Σ_c p_c (log p_c − log q_c) in nats, (B,...) from log-probabilities (B,...,C)."""
-    return jnp.sum(jnp.exp(log_p) * (log_p - log_q), -1)
+    return not_below_zero(jnp.sum(jnp.exp(log_p) * (log_p - log_q), -1))
 
 
 def require_temperature(temperature: float) -> None:

@@ -16,6 +16,7 @@ from jax import Array
 
 from tlx.errors import ConfigError
 from tlx.types import Features
+from tlx_divergences.not_below import not_below_zero
 from tlx_divergences.samples import samples
 from tlx_divergences.squared_distances import squared_distances
 
@@ -73,14 +74,14 @@ class MMD:
         biased = self.estimator == "biased"
         here, there = samples(features, domain_features, self.feature, "mmd", self.smallest_batch)
         both = jnp.concatenate([here, there])
-        both = both - jax.lax.stop_gradient(both.mean(0))
         distances = squared_distances(both, both)
         kernel = jnp.mean(jnp.exp(-distances / (2 * self._variances(distances))[:, None, None]), 0)
         n, m = len(here), len(there)
         own = kernel if biased else kernel * (1 - np.eye(n + m, dtype=kernel.dtype))
         pairs_here, pairs_there = (n * n, m * m) if biased else (n * (n - 1), m * (m - 1))
         within = own[:n, :n].sum() / pairs_here + own[n:, n:].sum() / pairs_there
-        return within - 2 * kernel[:n, n:].mean()
+        found = within - 2 * kernel[:n, n:].mean()
+        return not_below_zero(found) if biased else found
 
     def _variances(self, distances: Array) -> Array:
         """(kernels,) σ² for the squared distances (N,N) of all points."""

@@ -16,6 +16,7 @@ from jax import Array
 
 from tlx.errors import ConfigError
 from tlx.types import Features
+from tlx_divergences.not_below import not_below_zero
 from tlx_divergences.samples import samples
 from tlx_divergences.squared_distances import squared_distances
 
@@ -29,7 +30,7 @@ class Sinkhorn:
 
     OT_ε is the minimum of ⟨P, c⟩ + ε KL(P ‖ a ⊗ b) over the plans P between the two, with the cost
     c = ‖s − t‖², so the value has the unit of a squared feature: W₂² for a small ε, ‖mean s −
-    mean t‖² for a large one. 0 at equal samples, 0 or more at convergence. The potentials are
+    mean t‖² for a large one. 0 at equal samples, 0 or more. The potentials are
     iterated by ott-jax in the log domain, averaged as in Feydy et al., section 3, and the gradient
     goes through the cost alone (envelope theorem). A plan belongs to the whole batch: the value
     does not add up over micro-batches.
@@ -66,8 +67,6 @@ class Sinkhorn:
             from ott.solvers.linear.acceleration import Momentum
             from ott.tools.sinkhorn_divergence import sinkhorn_divergence
         here, there = samples(features, domain_features, self.feature, "sinkhorn")
-        centre = jax.lax.stop_gradient(jnp.concatenate([here, there]).mean(0))
-        here, there = here - centre, there - centre
         across = squared_distances(here, there)
         # Points that all coincide cost nothing at any ε above 0.
         tiny = jnp.finfo(across.dtype).tiny ** 0.5
@@ -88,4 +87,4 @@ class Sinkhorn:
                 "momentum": Momentum(start=0, value=0.5),
             },
         )
-        return value
+        return not_below_zero(value)

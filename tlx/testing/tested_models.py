@@ -1,0 +1,112 @@
+"""Whether a strategy trains what it says, and tests what is saved: checks of `strategies`.
+
+A model is saved as backbone and head, and behind frozen stages a batch may bring what they say in
+place of pictures: of that only what the head needs. None of this shows in a loss that goes down.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tlx import trees
+from tlx.contracts.calls import calling
+from tlx.model import Prefix
+from tlx.protocols import Reparametrises
+from tlx.testing.claims import NotApplicable, claim, claim_close
+from tlx.testing.compiling import quick_jit
+from tlx.testing.world import constants
+
+if TYPE_CHECKING:
+    from tlx.testing.strategies import Subject
+
+
+def check_tested_is_saved(subject: Subject) -> None:
+    """The outputs of every phase in mode 'eval' are those of backbone and head by themselves, so
+    that what is tested is what a saved model predicts."""
+    if subject.model.head is None:
+        raise NotApplicable("Without a head nothing is predicted.")
+    params, state = subject.variables
+    params = {**params, "strategy": _elsewhere(params.get("strategy", {}))}
+    if isinstance(subject.thing, Reparametrises):
+        params = subject.thing.effective(params)
+    for planned in subject.phases:
+
+        def both(params: Any, state: Any, planned: Any = planned) -> Any:
+            here, key = subject.here, jax.random.key(3)
+            fed = planned.phase.forward(
+                planned.model, params, state, here.batch, constants(here),
+                rng=key, mode="eval", progress=jnp.float32(0.5),
+            )  # fmt: skip
+            own = subject.model.forward(params, state, here.batch, rng=key, mode="eval")
+            return fed.outputs, own.outputs
+
+        tested, saved = quick_jit(both)(params, state)
+        where = f"The outputs of phase {planned.phase.name!r} beside those of backbone and head"
+        claim_close(tested, saved, where)
+
+
+def check_reads_what_is_kept(subject: Subject) -> None:
+    """Behind frozen stages the loss of a phase is the same where a batch brings only those features
+    that the head needs."""
+    model, here = subject.model, subject.here
+    frozen = [planned for planned in subject.phases if planned.model.frozen]
+    if model.head is None or not frozen:
+        raise NotApplicable("It freezes no stage in front of a head.")
+    needs, key = model.head.needs, jax.random.key(3)
+    params, state = subject.variables
+    features, _ = model.features(params, state, here.batch["image"], rng=key, mode="eval")
+    for planned in frozen:
+        whole = planned.model.with_frozen(model.depth, planned.phase.norm)
+
+        def loss(features: Any, planned: Any = planned, whole: Any = whole) -> Any:
+            own = params
+            if isinstance(subject.thing, Reparametrises):
+                own = subject.thing.effective(params)
+            return planned.phase.forward(
+                whole, own, state, {**here.batch, "prefix": Prefix(None, features)},
+                constants(here), rng=key, mode="train", progress=jnp.float32(0.5),
+            ).loss  # fmt: skip
+
+        where = f"The loss of phase {planned.phase.name!r} with the features that the head needs"
+        with calling(where, planned.phase.forward):
+            few = quick_jit(loss)({name: features[name] for name in needs})
+        claim_close(few, quick_jit(loss)(features), f"{where}, beside that with all of them")
+
+
+def check_every_leaf_learns(subject: Subject) -> None:
+    """Each of its own leaves that moves in some phase has a gradient there or in another one."""
+    params, state = subject.variables
+    if "strategy" not in params:
+        raise NotApplicable("It has no parameters of its own.")
+    params = {**params, "strategy": _elsewhere(params["strategy"])}
+    moving: set[str] = set()
+    learns: set[str] = set()
+    for planned in subject.phases:
+        slope = quick_jit(jax.grad(subject.loss(planned, "train"), has_aux=True))
+        found, _ = slope(params, state, jax.random.key(3))
+        for path, leaf in trees.flat(found).items():
+            if path.startswith("strategy/") and planned.phase.group(path) != "frozen":
+                moving.add(path)
+                learns |= {path} if np.any(np.asarray(leaf)) else set()
+    still = sorted(moving - learns)
+    claim(
+        not still,
+        f"The loss of no phase depends on {still}; what does not learn belongs in the group "
+        f"'frozen', or is left out.",
+    )
+
+
+def _elsewhere(tree: Any) -> Any:
+    """Other numbers near these: what begins at 0 may hide the gradient of something else."""
+
+    def moved(leaf: Any) -> Any:
+        leaf = jnp.asarray(leaf)
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            return leaf
+        return leaf + 0.1 * jax.random.normal(jax.random.key(leaf.size), leaf.shape, leaf.dtype)
+
+    return jax.tree.map(moved, tree)
