@@ -19,7 +19,7 @@ from tlx.assemble import Experiment, assemble
 from tlx.backbones.shortened import ends_at
 from tlx.boundary import told
 from tlx.config import RunConfig
-from tlx.contracts.calls import calling
+from tlx.contracts.calls import called
 from tlx.data.domain import Domain
 from tlx.data.picture_sheet import pictures
 from tlx.data.splits import shuffled
@@ -31,8 +31,8 @@ from tlx.feeding.cache_store import Store
 from tlx.feeding.feed import eval_batches
 from tlx.feeding.frozen_tables import host_batches
 from tlx.loop import Trained, train
-from tlx.planning import returned
-from tlx.protocols import Explains, Finished, Finishes, Reparametrises, Sink
+from tlx.planning import preparations, returned
+from tlx.protocols import Finished, Finishes, Reparametrises, Sink
 from tlx.reporting import reached
 from tlx.reporting.describe import described, device, versions
 from tlx.reporting.first_look import first_look
@@ -88,11 +88,8 @@ def run_one(
         )
         for text in oddities:
             sinks.emit(Event("warning", 0, {"text": text}))
-        if isinstance(experiment.strategy, Explains):
-            with calling(f"`notes` of the strategy {config.strategy.name!r}", experiment.strategy):
-                notes = experiment.strategy.notes(experiment.model)
-            for text in notes:
-                sinks.emit(Event("note", 0, {"text": text}))
+        for text in preparations.notes(experiment.strategy, experiment.model):
+            sinks.emit(Event("note", 0, {"text": text}))
         trained = train(experiment, out, sinks, resume=resume, store=store, clock=clock)
         with clock.part("evaluation"):
             learnt, note = finished(experiment, trained.variables)
@@ -148,24 +145,18 @@ def finished(experiment: Experiment, variables: Variables) -> Finished:
     """What the strategy makes of the best step's variables after training."""
     if not isinstance(experiment.strategy, Finishes):
         return Finished(variables)
-    last, parts = experiment.final, experiment.splits
-    metric, direction = experiment.selection
+    last, parts, (metric, direction) = experiment.final, experiment.splits, experiment.selection
 
     def score(candidate: Variables) -> float:
         found = evaluated(experiment, last, experiment.used(candidate), parts.val)
         return found.metrics[metric] * (1 if direction == "max" else -1)
 
-    finish = experiment.strategy.finish
-    who = f"`finish` of the strategy {experiment.config.strategy.name!r}"
-    with calling(who, finish):
-        found = finish(
-            model=last.model,
-            start=experiment.variables,
-            variables=variables,
+    with called(experiment.strategy, "strategy", "finish"):
+        found = experiment.strategy.finish(
+            model=last.model, start=experiment.variables, variables=variables, score=score,
             batches=lambda: eval_batches(experiment, parts.train),
-            score=score,
-        )
-    return returned.finished(found, variables, who, finish)
+        )  # fmt: skip
+    return returned.finished(found, variables, experiment.strategy)
 
 
 def validation(experiment: Experiment, trained: Trained, learnt: Variables) -> Mapping[str, float]:

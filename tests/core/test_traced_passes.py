@@ -90,7 +90,7 @@ def integer_loss(found, model, params, state, batch, shift, mode):
 
 
 def fails(found, model, params, state, batch, shift, mode):
-    return found._replace(loss=found.loss + params["strategy"]["shfit"].sum())
+    return found._replace(loss=found.loss + params["strategy"]["shifts"].sum())
 
 
 def fails_in_eval(found, model, params, state, batch, shift, mode):
@@ -134,7 +134,7 @@ def test_what_is_sound_goes_through(tiny):
         ("integer_loss", {}, r"and it returns int32\[10\]"),
         ("of_a_tuple", {}, "has to return tlx.types.Forward, and it returns a tuple"),
         ("less_state", {}, "has to keep the form of what it was given: 'backbone/"),
-        ("fails", {}, r"fails .*KeyError: 'shfit'"),
+        ("fails", {}, r"fails .*KeyError: 'shifts'"),
         ("fails_in_eval", {}, "fails .*RuntimeError: only in training"),
     ],
 )  # fmt: skip

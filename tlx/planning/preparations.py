@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from tlx.contracts.calls import calling
+from tlx.contracts.calls import called, calling
 from tlx.model import Model
 from tlx.objective import Term
 from tlx.planning import returned
-from tlx.protocols import Averages, Learns, Prepares, Strategy
+from tlx.protocols import Averages, Explains, Learns, Prepares, Strategy
 from tlx.types import Batch, Network, PyTree, Variables
 from tlx.weights.initial import with_part
 
@@ -62,3 +62,11 @@ def begun(
         began = strategy.begin(variables.params, variables.state)
     returned.arrays(began, who, strategy.begin)
     return Variables(variables.params, jax.tree.map(jnp.copy, began))
+
+
+def notes(strategy: Strategy, model: Model) -> tuple[str, ...]:
+    """What a strategy has to say of how it treats a model."""
+    if not isinstance(strategy, Explains):
+        return ()
+    with called(strategy, "strategy", "notes"):
+        return tuple(strategy.notes(model))

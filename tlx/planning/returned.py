@@ -16,7 +16,7 @@ import numpy as np
 from tlx import trees
 from tlx.contracts.calls import where
 from tlx.errors import ContractError
-from tlx.protocols import Finished
+from tlx.protocols import Finished, Finishes
 from tlx.types import PyTree, Variables
 
 
@@ -55,8 +55,9 @@ def rows(found: Any, count: int, who: str, thing: Any) -> Mapping[str, Any]:
     return found
 
 
-def finished(found: Any, like: Variables, who: str, thing: Any) -> Finished:
+def finished(found: Any, like: Variables, strategy: Finishes) -> Finished:
     """`found` if it is `Finished` with variables of the form of `like`. ContractError else."""
+    who, thing = f"`finish` of the strategy {type(strategy).__name__}", strategy.finish
     if not isinstance(found, Finished):
         raise ContractError(
             f"{who}{where(thing)} has to return tlx.protocols.Finished, and it returns "
