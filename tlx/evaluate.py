@@ -72,7 +72,8 @@ def _totals(model: Model, passed: Forward, batch: Batch) -> Totals:
         "examples": jnp.sum(weight),
     }
     if model.head is not None and passed.outputs is not None:
-        found["measure"] = model.head.measure(passed.outputs, batch)
+        with called(model.head, "head", "measure", {"batch": batch}):
+            found["measure"] = model.head.measure(passed.outputs, batch)
     return found
 
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from tlx.contracts.calls import calling, where
+from tlx.contracts.calls import called, calling, where
 from tlx.data.mixing import judged, mixed
 from tlx.devices.rows import fetched
 from tlx.errors import ContractError
@@ -111,9 +111,9 @@ class Objective:
             loss = loss + weighted
         metrics["loss"] = loss
         if self.model.head is not None and forward.outputs is not None:
-            metrics["measure"] = jax.lax.stop_gradient(
-                self.model.head.measure(forward.outputs, judged(seen.batch))
-            )
+            with called(self.model.head, "head", "measure", {"batch": seen.batch}):
+                measured = self.model.head.measure(forward.outputs, judged(seen.batch))
+            metrics["measure"] = jax.lax.stop_gradient(measured)
         return loss, (forward.state, metrics)
 
     def seen(

@@ -284,7 +284,7 @@ def test_where_a_plugin_is_defined():
 
 
 @dataclass(frozen=True)
-class Head:
+class Slipping:
     """A linear head, wrong in one `piece`."""
 
     piece: str
@@ -319,26 +319,32 @@ class Head:
 @pytest.mark.parametrize(
     ("piece", "match"),
     [
-        ("init", r"`init` of the head Head reads features\['poled'\] .* Did you mean 'pooled'"),
-        ("apply", r"`apply` of the head Head .* an output for each of the .* returns float32\[3\]"),
-        ("loss", r"`loss` of the head Head .* each of the 10 examples, and it returns float32\[\]"),
-        ("predict", r"`predict` of the head Head .* a mapping of arrays by name"),
-        ("measure", r"`measure` of the head Head fails .*ValueError: not measured\."),
+        ("init", r"`init` of the head Slipping reads features\['poled'\] .* Did you mean 'pooled'"),
+        (
+            "apply",
+            r"`apply` of the head Slipping .* an output for each of the .* returns float32\[3\]",
+        ),
+        (
+            "loss",
+            r"`loss` of the head Slipping .* each of the .* examples, and it returns float32\[\]",
+        ),
+        ("predict", r"`predict` of the head Slipping .* a mapping of arrays by name"),
+        ("measure", r"`measure` of the head Slipping fails .*ValueError: not measured\."),
     ],
 )
 def test_a_head_that_does_not_what_it_should(tiny, piece, match):
-    head = {"name": f"{__file__}:Head", "piece": piece}
+    head = {"name": f"{__file__}:Slipping", "piece": piece}
     with pytest.raises(ContractError, match=match) as caught:
         assemble(parse(tiny(head=head)))
     assert __file__ in str(caught.value)
 
 
 def test_a_report_without_the_metric_that_decides():
-    assert reported(Head(""), {"n": 2.0}) == {"accuracy": 2.0}
+    assert reported(Slipping(""), {"n": 2.0}) == {"accuracy": 2.0}
     with pytest.raises(ContractError, match=r"has to give the metric 'accuracy'.* it gives none"):
-        reported(Head("report"), {})
-    with pytest.raises(ContractError, match=r"`report` of the head Head reads totals\['n'\]"):
-        reported(Head(""), {"m": 2.0})
+        reported(Slipping("report"), {})
+    with pytest.raises(ContractError, match=r"`report` of the head Slipping reads totals\['n'\]"):
+        reported(Slipping(""), {"m": 2.0})
 
 
 @dataclass(frozen=True)
