@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from tlx.contracts.calls import called
 from tlx.data.splits import are_classes
 from tlx.data.targets import fitted_head, kind_of
 from tlx.errors import ConfigError, DataError, listed
@@ -72,7 +73,8 @@ def refuse_shapes(strategy: Strategy, model: Model, shapes: Variables, batch: Ba
         key = jax.random.key(0)
         passed = model.forward(*variables, batch, rng=key, mode="eval")
         assert model.head is not None
-        return model.head.measure(passed.outputs, batch)
+        with called(model.head, "head", "measure", {"batch": batch}):
+            return model.head.measure(passed.outputs, batch)
 
     jax.eval_shape(judged, shapes, batch)
 
