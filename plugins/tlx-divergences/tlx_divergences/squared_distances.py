@@ -11,12 +11,16 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+BLOCK = 2**21
+"""Differences that are computed at a time; one row after another keeps an accelerator waiting."""
+
 
 @jax.custom_vjp
 def squared_distances(x: Array, y: Array) -> Array:
-    """(n,m) of ‖x_i − y_j‖², 0 or more and exactly 0 for equal points, for (n,C) and (m,C). One
-    point of `x` after another: (n,m,C) is never made."""
-    return jax.lax.map(lambda one: jnp.sum(jnp.square(one - y), -1), x)
+    """(n,m) of ‖x_i − y_j‖², 0 or more and exactly 0 for equal points, for (n,C) and (m,C). A
+    few points of `x` after others: (n,m,C) is never made."""
+    at_once = max(1, BLOCK // max(1, y.size))
+    return jax.lax.map(lambda one: jnp.sum(jnp.square(one - y), -1), x, batch_size=at_once)
 
 
 def _forwards(x: Array, y: Array) -> tuple[Array, tuple[Array, Array]]:
