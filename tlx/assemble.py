@@ -9,24 +9,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from tlx import registry, trees
-from tlx.backbones.shortened import stages_of
+from tlx import trees
 from tlx.config import RunConfig
-from tlx.data import targets
-from tlx.data.domain import Domain, second
-from tlx.data.preprocessing import as_trained, canvas
+from tlx.data.domain import Domain
 from tlx.data.splits import Splits
 from tlx.devices import hosts
 from tlx.devices import mesh as meshes
-from tlx.errors import ConfigError
-from tlx.model import Model, input_shape
+from tlx.model import Model
 from tlx.objective import Objective, Term
 from tlx.planning import (
     batch_sizes,
@@ -36,17 +32,15 @@ from tlx.planning import (
     reading,
     records,
     refusals,
-    splitting,
     traced_passes,
     traced_terms,
 )
 from tlx.planning.optimizer import hyperparameters, transform
 from tlx.planning.plan import Planned, plan
+from tlx.planning.start import Start, opened, works_beforehand
 from tlx.protocols import (
     Augmentation,
     Averages,
-    Brings,
-    Brought,
     Learns,
     Mixes,
     Prepares,
@@ -60,9 +54,7 @@ from tlx.run_folder.membership import LEFT_OUT, Classed
 from tlx.run_folder.provenance import CONTENT, of_beginning, of_content, of_data, of_numbers
 from tlx.stream import evaluation
 from tlx.types import Batch, Constants, DataInfo, LoadReport, Network, Params, Variables
-from tlx.weights import sources
-from tlx.weights.ending import ending, lacking, needed
-from tlx.weights.initial import Initial, with_part
+from tlx.weights.initial import with_part
 
 
 class Experiment(NamedTuple):
@@ -189,105 +181,48 @@ def assemble(config: RunConfig, then: Begun | None = None) -> Experiment:
     """Build and check everything that `config` names; `then`: what a run that goes on, or is
     measured again, wrote down of its data. The network ends at the last stage that anybody reads
     or names."""
-    whole, sample, lacks = _assembled(config, then, None)
-    batch = batch_sizes.shapes(whole.step, config.batch_size, sample, whole.domain is not None)
-    ends = reading.read(
-        whole.model, map(whole.objective, whole.phases), whole.variables, whole.constants, batch
-    )  # fmt: skip
-    every = len(stages_of(whole.model.backbone))
-    if ends == every and not lacks:
-        return whole
-    try:
-        return _assembled(config, then, ends)[0]
-    except ConfigError:  # somebody names a stage, or a feature, that lies above
-        return _assembled(config, then, every)[0]
-
-
-def _assembled(
-    config: RunConfig, then: Begun | None, ends: int | None
-) -> tuple[Experiment, Batch, bool]:
-    """With the first `ends` stages of the network; with all of them where that is None, of which a
-    file of weights may then lack those that the head does not need. Also a batch of two, and
-    whether it lacks them."""
-    mesh = meshes.mesh_of(config.mesh, config.batch_size)
-    backbone = registry.build("backbones", config.backbone.name, config.backbone.options)
-    strategy: Strategy = registry.build("strategies", config.strategy.name, config.strategy.options)
-    brought = strategy.brings if isinstance(strategy, Brings) else Brought()
-    if clash := sorted(brought.sources.keys() & config.sources.keys()):
-        raise ConfigError(
-            f"The strategy brings a source {clash[0]!r} along, and [sources.{clash[0]}] names "
-            f"another. Remove the table, or give it another name."
-        )
-    asked = (*config.divergence, *brought.divergences)
-    divergences = [registry.build("divergences", part.name, part.options) for part in asked]
-    terms = tuple(
-        Term(part.key, divergence, part.source, part.schedule)
-        for part, divergence in zip(asked, divergences, strict=True)
+    start = opened(config, then)
+    if not start.lacking and start.depth == start.least and start.model.head is not None:
+        return _placed(_experiment(start, start.terms), start.mesh)
+    declared = reading.declared(start.terms)
+    if declared is None:
+        return _placed(_experiment(start.at(start.whole), start.terms), start.mesh)
+    # What a divergence has beforehand is computed once, of the network that is trained.
+    probe = _experiment(start, tuple(t for t in start.terms if not works_beforehand(t)))
+    batch = batch_sizes.shapes(
+        start.step, config.batch_size, start.sample, start.domain is not None
     )
-    words = {term.name: records.needs(term) for term in terms}
-    step = registry.build("steps", config.step.name, config.step.options)
-    things: dict[str, object] = {f"the divergence {t.name!r}": t.divergence for t in terms}
-    things[f"the strategy {config.strategy.name!r}"] = strategy
-    refusals.skipping(step, config.optimizer.on_nan)
-    batch_sizes.in_parts(step, config.batch_size, mesh.size if mesh else 1, things)
-    augmentations = tuple(
-        registry.build("augmentations", part.name, part.options) for part in config.augmentation
-    )
-    weights = sources.open_weights(config.weights) if config.weights else None
-    data = targets.open_source(config.data, config.head)
-    info = data.info
-    parts = splitting.cut(data, config.data, then)
-    kept, labels = targets.kept_options(config.weights, weights), parts.train.labels
-    own_head = config.head and label_refusals.fitted(config.head, info, labels, kept)
-    refusals.classes(parts, info, config.head)
-    head_of = partial(targets.head_over, config.head)
-    head = targets.head_over(own_head, len(info.classes)) if own_head else None
-    file = weights.input if weights else None
-    stated = config.weights.input if config.weights else None
-    inputs = as_trained(file, backbone.inputs, stated)
-    model = Model(backbone, head, inputs)
-    refusals.features(model)
-    size = canvas(info, inputs)
-    sample = meshes.shared(next(iter(evaluation(
-        parts.train, batch_size=min(2, len(parts.train)), canvas=size, inputs=inputs
-    ))), None)  # fmt: skip
+    objectives = [replace(probe.objective(one), sources=start.models) for one in probe.phases]
+    read = reading.read(objectives, config.strategy.name, probe.variables, probe.constants, batch)
+    ends = start.whole if read is None else start.ends(read, declared)
+    if ends != start.whole and reading.names_above(start.at(ends), probe.steps):
+        ends = start.whole
+    left = start.at(ends)
+    same = left is start and len(probe.terms) == len(start.terms)
+    return _placed(probe if same else _experiment(left, start.terms), start.mesh)
 
-    root = jax.random.key(config.seed)
-    initial = Initial(model, jax.random.fold_in(root, 0), sample)
-    shape = input_shape(inputs, sample)
-    end = ending(model, needed(model, shape) if ends is None else ends, shape)
-    label_refusals.refuse_shapes(strategy, model, initial.shapes, sample)
-    report, named = None, sources.others({**config.sources, **brought.sources}, head_of)
-    if config.weights and weights:
-        heads = {"source_outputs", "source_head_outputs"}
-        asks = any(words[term.name] & heads for term in terms if term.source == "source")
-        own = head_of if asks else None
-        loaded = sources.load(config.weights, weights, initial, own, end.unread)
-        variables, report = loaded.variables, loaded.report
-        named["source"] = loaded.source
-    else:
-        variables = initial.filled(initial.shapes)
-    lacks = lacking(end, report)
-    if ends is not None:
-        model, variables, report = end.model(model), end.variables(variables), end.report(report)
-        named = {name: end.source(source) for name, source in named.items()}
-    key = jax.random.fold_in(root, 1)
-    variables = preparations.begun(config.strategy.name, strategy, model, variables, sample, key)
 
-    domain = second(config.domain, info, config.head) if config.domain else None
+def _experiment(start: Start, terms: tuple[Term, ...]) -> Experiment:
+    """What becomes of a start with some of its divergences."""
+    config, info, parts, model = start.config, start.info, start.parts, start.model
+    strategy, step, sample, named = start.strategy, start.step, start.sample, start.sources
+    words, things = start.words, start.things
+    variables, domain = start.begun(), start.domain
     batch_sizes.too_few(step, config.batch_size, things, parts, domain)
     refusals.divergences(terms, words, named, model, variables, info, domain)
-    label_refusals.refuse_other_units(terms, words, own_head, weights, named)
+    label_refusals.refuse_other_units(terms, words, start.head, start.file, named)
     used = sorted({t.source for t in terms if any(w.startswith("source_") for w in words[t.name])})
     numbers = {name: _copy(named[name].variables) for name in used}
 
     def every() -> Any:
-        batches = evaluation(parts.train, batch_size=config.batch_size, canvas=size, inputs=inputs)
+        batches = evaluation(
+            parts.train, batch_size=config.batch_size, canvas=start.canvas, inputs=model.inputs
+        )
         return (meshes.shared(batch, None) for batch in batches)
 
     prepared: dict[str, Any] = {}
     for number, term in enumerate(terms):
-        key = jax.random.fold_in(root, 100 + number)
+        key = jax.random.fold_in(start.key, 100 + number)
         compares = any(word.startswith("source_") for word in words[term.name])
         other = Network(named[term.source].model, numbers[term.source]) if compares else None
         if isinstance(term.divergence, Learns):
@@ -298,41 +233,47 @@ def _assembled(
             prepared[term.name] = hosts.agreed(found)
 
     steps = config.steps or max(1, round((config.epochs or 0) * _steps_per_epoch(parts, config)))
-    weighted = {term.name: part.weight for term, part in zip(terms, asked, strict=True)}
-    hyper = hyperparameters(config, weighted, steps)
+    hyper = hyperparameters(config, start.weighted, steps)
     training = replace(model, precision=config.precision)
     phases = plan(strategy, training, variables.params, steps)
     refusals.modes(model, phases)
     refusals.precision(phases, variables, sample)
     balanced = config.data.sampling == "balanced"
-    refusals.solved(phases, terms, augmentations, balanced)
+    refusals.solved(phases, terms, start.augmentations, balanced)
     refusals.idle(terms, phases)
-    refusals.mixing(config, strategy, terms, augmentations)
+    refusals.mixing(config, strategy, terms, start.augmentations)
     experiment = Experiment(
-        config, info, parts, size, model, strategy, step, variables, report, phases, terms,
-        tuple((name, replace(named[name].model, precision=config.precision)) for name in used),
-        augmentations, Constants(numbers, prepared, {}, hyper), steps, domain, head=own_head,
+        config, info, parts, start.canvas, model, strategy, step, variables, start.report, phases,
+        terms, tuple((n, replace(named[n].model, precision=config.precision)) for n in used),
+        start.augmentations, Constants(numbers, prepared, {}, hyper), steps, domain,
+        head=start.head,
     )  # fmt: skip
     dense_labels.refuse(experiment, sample)
     first = experiment.objective(phases[0])
     recorded = records.every_record(first, variables, experiment.constants, every)
     constants = experiment.constants._replace(recorded=hosts.agreed(recorded))
-    shown = batch_sizes.shapes(step, config.batch_size, sample, domain is not None)
-    passes = traced_passes.Passes(
-        config.strategy.name, variables, shown, constants, config.cache_gb > 0
-    )
-    minimised = [(planned, experiment.objective(planned)) for planned in phases]
-    traced_passes.check(minimised, passes)
-    traced_terms.check(minimised, passes)
+    if len(terms) == len(start.terms):
+        shown = batch_sizes.shapes(step, config.batch_size, sample, domain is not None)
+        passes = traced_passes.Passes(
+            config.strategy.name, variables, shown, constants, config.cache_gb > 0
+        )
+        minimised = [(planned, experiment.objective(planned)) for planned in phases]
+        traced_passes.check(minimised, passes)
+        traced_terms.check(minimised, passes)
+    return experiment._replace(constants=constants)
+
+
+def _placed(experiment: Experiment, mesh: Mesh | None) -> Experiment:
+    """The experiment with its numbers on the devices that train it."""
     hosts.same("data and weights", lambda: of_beginning(
-        info.fingerprint, parts, (experiment.variables, experiment.constants.sources)
+        experiment.info.fingerprint, experiment.splits,
+        (experiment.variables, experiment.constants.sources),
     ))  # fmt: skip
-    placed = experiment._replace(
-        variables=meshes.placed(variables, mesh),
-        constants=meshes.placed(constants, mesh),
+    return experiment._replace(
+        variables=meshes.placed(experiment.variables, mesh),
+        constants=meshes.placed(experiment.constants, mesh),
         mesh=mesh,
     )
-    return placed, sample, lacks
 
 
 @lru_cache(maxsize=4)

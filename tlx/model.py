@@ -106,7 +106,7 @@ class Model:
     statistics (1 freezes the whole of any other backbone). `norm` is the batch-norm policy of the
     rest while training. In `precision` the backbone computes, on float32 parameters and state to
     float32 features and state. `remat` has it compute activations again for the backward pass
-    (`tlx.devices.rematerialised`)."""
+    (`tlx.devices.rematerialised`). `whose` sets its features apart in a traced program."""
 
     backbone: Backbone
     head: Head | None
@@ -115,6 +115,7 @@ class Model:
     norm: NormPolicy = "train"
     precision: Precision = "float32"
     remat: bool = False
+    whose: str = ""
 
     @property
     def depth(self) -> int:
@@ -156,13 +157,13 @@ class Model:
         moving: Mode = MOVING[self.norm] if mode == "train" else mode
         if self.frozen == 0 or (mode == "eval" and prefix is None):
             features, stats = self._run(own, stats, self._fed(image), start=0, rng=rng, mode=moving)
-            return _marked(features, FEATURE), stats
+            return self._marked(features, FEATURE), stats
         below = self.prefix(params, state, image, rng=rng) if prefix is None else prefix
         carry, features = jax.lax.stop_gradient((below.carry, below.features))
         if self.frozen < self.depth:
             upper, stats = self._run(own, stats, carry, start=self.frozen, rng=rng, mode=moving)
             features = {**features, **upper}
-        return _marked(features, FEATURE), stats
+        return self._marked(features, FEATURE), stats
 
     def _run(
         self, params: Params, state: State, carry: PyTree, *, start: int, rng: Array, mode: Mode
@@ -217,7 +218,7 @@ class Model:
         run = partial(self.backbone.apply_visible, count=count, mode=moving)
         run = in_one_piece(run) if self.remat and mode != "eval" else run
         features, stats = run(own, stats, self._fed(image), visible, rng=rng)
-        return _marked(raised(features, self.precision), MASKED), stats
+        return self._marked(raised(features, self.precision), MASKED), stats
 
     def prefix(self, params: Params, state: State, image: Array, *, rng: Array) -> Prefix:
         """What the frozen stages say of raw pictures, in mode 'eval'."""
@@ -282,14 +283,16 @@ class Model:
         loss = mixing.loss(self.head, outputs, batch)
         return Forward(loss, image, features, outputs, {**new, "head": top})
 
+    def _marked(self, features: Features, kind: str) -> Features:
+        """The same, under names that a traced program keeps."""
+        return {
+            name: checkpoint_name(feature, f"{kind}{self.whose}/{name}")
+            for name, feature in features.items()
+        }
+
     def with_frozen(self, frozen: int, norm: NormPolicy) -> Model:
         """The same model with another frozen prefix and batch-norm policy."""
         return replace(self, frozen=frozen, norm=norm)
-
-
-def _marked(features: Features, kind: str) -> Features:
-    """The same, under names that a traced program keeps."""
-    return {name: checkpoint_name(feature, f"{kind}{name}") for name, feature in features.items()}
 
 
 def pooled(feature: Array) -> Array:

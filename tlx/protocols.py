@@ -262,6 +262,19 @@ class Records(Protocol):
         ...
 
 
+@runtime_checkable
+class Reads(Protocol):
+    """Optional for a Divergence that learns, prepares or records: the features that it reads, then
+    and in every step. A network ends at the last feature that anybody reads, and for a divergence
+    that computes something beforehand and does not say this it is left whole."""
+
+    @property
+    def reads(self) -> tuple[str, ...] | None:
+        """Names of features, of the model or of its source; what their heads need is known. None
+        where that depends on the network."""
+        ...
+
+
 # --- min: the strategy ------------------------------------------------------------------------
 
 

@@ -64,7 +64,7 @@ def test_the_network_ends_at_the_last_feature_that_is_read(tiny, trunk, capsys, 
     assert set(saved.features(np.zeros((8, 8, 3), np.uint8))) == {"stage1"}
     assert len(saved.predict(np.zeros((8, 8, 3), np.uint8))) == 1
     more = tiny(steps=2, head=HEAD, weights={"name": "run:r", "head": "keep"})
-    assert tlx.run(more, out="more")["weights"] == "run:r"
+    assert tlx.run(more, out="more")["weights"].endswith("r")
     with pytest.raises(WeightsError, match="stage2"):
         assemble(parse(tiny(weights={"name": "run:r"})))
 
@@ -95,3 +95,87 @@ def test_weights_as_loaded_need_what_the_head_reads(tiny, trunk):
         file.write(tlx.config.tomli_w.dumps(kept))
     then = json.loads(Path("r/result.json").read_text())["test"]["accuracy"]
     assert evaluate("kept.toml")["test"]["accuracy"] == then
+
+
+def test_a_file_of_the_whole_network_is_another_start(tiny, trunk):
+    whole = ToyBackbone().init(jax.random.key(7), jnp.zeros((1, 8, 8, 3)))
+    leaves = {p.replace("/", "/backbone/", 1): np.array(leaf) for p, leaf in flat(whole).items()}
+    save_file({**leaves, "params/head/other": np.ones(3, np.float32)}, "whole.safetensors")
+    found = assemble(parse(tiny(head=HEAD, weights={"name": "safetensors:whole.safetensors"})))
+    assert found.model.backbone.stages == ("stage1",)
+    part = assemble(parse(tiny(head=HEAD, weights=trunk)))
+    ours, theirs = flat(found.variables), flat(part.variables)
+    assert ours.keys() == theirs.keys()
+    assert all(np.array_equal(leaf, theirs[path]) for path, leaf in ours.items())
+
+
+def test_a_source_may_end_early_too(tiny, trunk):
+    """Whether it is the network of the run, or another one that is compared by a feature."""
+    shallow = {"name": "own.py:shallow", "weight": 0.1, "source": "teacher"}
+    backbone = tiny()["backbone"]
+    same = {"backbone": backbone, "weights": trunk}
+    found = assemble(parse(tiny(head=HEAD, divergence=[shallow], sources={"teacher": same})))
+    assert found.model.backbone == dict(found.source_models)["teacher"].backbone
+    assert found.model.backbone.stages == ("stage1",)
+    other = {"backbone": {"name": backbone, "dropout": 0.2}, "weights": trunk}
+    found = assemble(parse(tiny(head="softmax", divergence=[shallow], sources={"teacher": other})))
+    assert found.model.backbone.stages == ("stage1", "stage2")
+    assert dict(found.source_models)["teacher"].backbone.stages == ("stage1",)
+    deep = {"name": "feature_l2", "features": ["stage2"], "weight": 0.1, "source": "teacher"}
+    with pytest.raises(WeightsError, match="stage2"):
+        assemble(parse(tiny(head="softmax", divergence=[deep], sources={"teacher": other})))
+
+
+BEFOREHAND = """
+import jax
+import jax.numpy as jnp
+from pathlib import Path
+
+class Prepared:
+    def prepare(self, *, model, variables, source, batches, rng):
+        with open("calls", "a") as calls:
+            calls.write("x")
+        features, _ = model.features(*variables, next(iter(batches))["image"], rng=rng, mode="eval")
+        return features[self.feature].mean()
+
+    def __call__(self, *, prepared, params):
+        return prepared * sum(jnp.square(x).sum() for x in jax.tree.leaves(params))
+
+class Silent(Prepared):
+    feature = "stage2"
+
+class Shallow(Prepared):
+    feature = "stage1"
+    reads = ("stage1",)
+
+class Recorded:
+    def record(self, *, features):
+        return {"seen": features["stage2"].mean((1, 2, 3))}
+
+    def __call__(self, *, recorded, features):
+        return jnp.mean(recorded["seen"]) * jnp.mean(features["stage1"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "left", "calls"), [("Silent", 2, "x"), ("Shallow", 1, "x"), ("Recorded", 2, "")]
+)
+def test_what_is_read_beforehand_is_declared_or_all(tiny, trunk, tmp_path, name, left, calls):
+    (tmp_path / "before.py").write_text(BEFOREHAND)
+    table = tiny(head=HEAD, divergence=[{"name": f"before.py:{name}", "weight": 0.1}])
+    assert len(stages(table)) == left
+    assert not calls or Path("calls").read_text() == calls  # once
+    if left == 2:
+        with pytest.raises(WeightsError, match="stage2"):
+            assemble(parse({**table, "weights": trunk}))
+
+
+def test_the_packaged_ones_declare_it(tiny, trunk):
+    source = {"weights": trunk, "head": HEAD}
+    fitnets = {"name": "fitnets", "features": ["stage1"], "weight": 0.1}
+    assert stages(tiny(**source, divergence=[fitnets])) == ("stage1",)
+    delta = {"name": "delta", "features": ["stage1"], "attention": False, "weight": 0.1}
+    assert stages(tiny(**source, divergence=[delta])) == ("stage1",)
+    domain = tiny()["data"]
+    dann = {"name": "dann", "feature": "stage2", "weight": 0.1}
+    assert len(stages(tiny(head=HEAD, domain=domain, divergence=[dann]))) == 2

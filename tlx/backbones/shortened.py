@@ -138,6 +138,11 @@ def stages_of(backbone: Backbone) -> tuple[str, ...]:
     return backbone.stages if isinstance(backbone, Staged) else ()
 
 
+def root(backbone: Backbone) -> Backbone:
+    """The whole of which a backbone may be the first stages."""
+    return backbone.whole if isinstance(backbone, Shortened) else backbone
+
+
 def left_out(backbone: Backbone) -> tuple[str, ...]:
     """The stages that a network lacks because nobody reads them."""
     return stages_of(backbone.whole)[backbone.ends :] if isinstance(backbone, Shortened) else ()

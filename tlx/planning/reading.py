@@ -2,44 +2,70 @@
 
 A head says what it needs; everything else (divergences, the forward passes of a strategy, sources,
 a second domain) is traced once, and what remains of the features when all that leads to no loss is
-dropped is what was read. Whoever works with masks reads the whole.
+dropped is what was read. What a divergence computes beforehand cannot be traced: it declares what
+it reads, or has the whole, and so has whoever works with masks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.interpreters import partial_eval
 
-from tlx.backbones.shortened import stages_of
-from tlx.model import FEATURE, MASKED, Model, input_shape
-from tlx.objective import Objective
+from tlx.contracts.calls import calling
+from tlx.errors import ConfigError
+from tlx.model import FEATURE, MASKED
+from tlx.objective import Objective, Term
+from tlx.planning.plan import plan
+from tlx.planning.start import Start, works_beforehand
+from tlx.protocols import Reads
 from tlx.types import Batch, Constants, Variables
-from tlx.weights.ending import needed, stages_with
 
 
 def read(
-    model: Model,
     objectives: Iterable[Objective],
+    strategy: str,
     variables: Variables,
     constants: Constants,
     batch: Batch,
-) -> int:
-    """How many stages anybody reads while a run trains; `batch` and numbers may be shapes."""
-    depth, shape = len(stages_of(model.backbone)), input_shape(model.inputs, batch)
-    least = needed(model, shape)
-    if not depth or (model.head is not None and least == depth):
-        return depth
-    names: set[str] = set(model.head.needs if model.head else ())
+) -> Mapping[str, frozenset[str]] | None:
+    """Names of the features that anybody reads while a run trains, by whose they are (see
+    `Model.whose`); None where masks hide what is read. `batch` and numbers may be shapes."""
+    found: dict[str, set[str]] = {}
     for objective in objectives:
-        for tag in _tags(objective, variables, constants, batch):
+        with calling(f"`forward` of the strategy {strategy!r}", objective.forward):
+            tags = [*_tags(objective, variables, constants, batch)]
+        for tag in tags:
             if tag.startswith(MASKED):
-                return depth
-            names.add(tag.removeprefix(FEATURE))
-    return stages_with(model, shape, names)
+                return None
+            whose, _, name = tag.removeprefix(FEATURE).partition("/")
+            found.setdefault(whose, set()).add(name)
+    return {whose: frozenset(names) for whose, names in found.items()}
+
+
+def declared(terms: Iterable[Term]) -> frozenset[str] | None:
+    """What divergences that have numbers beforehand say that they read; None where one does not."""
+    names: set[str] = set()
+    for term in filter(works_beforehand, terms):
+        said = term.divergence.reads if isinstance(term.divergence, Reads) else None
+        if said is None:
+            return None
+        names |= set(said)
+    return frozenset(names)
+
+
+def names_above(start: Start, steps: int) -> bool:
+    """Whether the strategy names a stage, or a leaf, that a network which ends early has not."""
+    training = replace(start.model, precision=start.config.precision)
+    try:
+        plan(start.strategy, training, start.begun().params, steps)
+    except ConfigError:
+        return True
+    return False
 
 
 def _tags(

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from tlx.backbones.shortened import Shortened, features_by_stage, shortened, stages_of
+from tlx.backbones.shortened import (
+    Shortened,
+    ends_at,
+    features_by_stage,
+    root,
+    shortened,
+    stages_of,
+)
 from tlx.model import Model
 from tlx.types import LoadReport, Variables
-from tlx.weights.sources import Source
+
+if TYPE_CHECKING:
+    from tlx.weights.sources import Source
 
 
 class Ending(NamedTuple):
@@ -26,9 +35,11 @@ class Ending(NamedTuple):
         return frozenset(f"{top}/backbone/{path}" for top, tree in named for path in tree.gone)
 
     def model(self, model: Model) -> Model:
-        """A model that ends there, if it is of the same backbone."""
-        same = self.body is not None and model.backbone == self.body.whole
-        return replace(model, backbone=self.body) if same else model
+        """A model that ends there, if it is of the same backbone and has so many stages."""
+        if self.body is None or root(model.backbone) != self.body.whole:
+            return model
+        there = ends_at(model.backbone)
+        return model if there and there < self.body.ends else replace(model, backbone=self.body)
 
     def variables(self, variables: Variables) -> Variables:
         """The numbers of such a model."""
@@ -63,7 +74,7 @@ def ending(model: Model, stages: int, shape: tuple[int, ...]) -> Ending:
     """The end of a model after so many stages, for inputs of a shape (B,H,W,C)."""
     if stages == len(stages_of(model.backbone)):
         return Ending(None)
-    return Ending(shortened(model.backbone, stages, shape))
+    return Ending(shortened(root(model.backbone), stages, shape))
 
 
 def lacking(end: Ending, report: LoadReport | None) -> bool:
@@ -73,10 +84,12 @@ def lacking(end: Ending, report: LoadReport | None) -> bool:
 
 
 def needed(model: Model, shape: tuple[int, ...]) -> int:
-    """How many stages the head of a model needs, for inputs of a shape (B,H,W,C); all where there
-    is no head, or no stages."""
+    """How many stages the head of a model needs, for inputs of a shape (B,H,W,C); one where there
+    is no head, none where there are no stages."""
     depth, features = len(stages_of(model.backbone)), model.backbone.features
-    if not depth or model.head is None or features[-1].name in model.head.needs:
+    if model.head is None:
+        return min(depth, 1)
+    if not depth or features[-1].name in model.head.needs:
         return depth
     return stages_with(model, shape, model.head.needs)
 

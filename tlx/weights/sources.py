@@ -17,10 +17,11 @@ from tlx import registry, trees
 from tlx.config import SourceConfig, WeightsConfig
 from tlx.contracts.dialect import Dialect
 from tlx.data.preprocessing import as_trained
-from tlx.model import Model
+from tlx.model import Model, input_shape
 from tlx.protocols import Backbone, ForeignNames, Head, Noted, WeightSource
 from tlx.run_file import folder_code
 from tlx.types import FreshLeaf, LoadReport, Tensors, Variables
+from tlx.weights.ending import ending, lacking, needed
 from tlx.weights.initial import Initial
 from tlx.weights.matching import match
 from tlx.weights.places import fills_head, find_place
@@ -32,11 +33,12 @@ HeadOf: TypeAlias = Callable[[int], Head]
 
 class Source(NamedTuple):
     """A source model with its numbers; `classes` of its own head, None where it has no head or
-    the file does not name them."""
+    the file does not name them. `lacks`: whether its file has nothing of its last stages."""
 
     model: Model
     variables: Variables
     classes: tuple[str, ...] | None
+    lacks: bool = False
 
 
 class Loaded(NamedTuple):
@@ -86,12 +88,19 @@ def load(
     return Loaded(target, _head_is_new(report) if new else report, kept)
 
 
-def others(configs: Mapping[str, SourceConfig], own_head: HeadOf) -> dict[str, Source]:
-    """The source models that `[sources.NAME]` tables name, from their run folders or files."""
-    return {name: _other(config, own_head) for name, config in configs.items()}
+def others(
+    configs: Mapping[str, SourceConfig], own_head: HeadOf, stages: Mapping[str, int] | None = None
+) -> dict[str, Source]:
+    """The source models that `[sources.NAME]` tables name, from their run folders or files. A file
+    may lack what lies above the first stage, or above so many `stages` by name; then the source
+    ends there."""
+    return {
+        name: _other(config, own_head, None if stages is None else stages[name])
+        for name, config in configs.items()
+    }
 
 
-def _other(config: SourceConfig, own_head: HeadOf) -> Source:
+def _other(config: SourceConfig, own_head: HeadOf, stages: int | None) -> Source:
     from tlx.weights.saved import load as load_run
 
     if config.backbone is None or config.weights is None:
@@ -101,7 +110,11 @@ def _other(config: SourceConfig, own_head: HeadOf) -> Source:
     source = open_weights(config.weights, trust_code=config.trust_code)
     inputs = as_trained(source.input, backbone.inputs, config.weights.input)
     model = Model(backbone, None, inputs)
-    return load(config.weights, source, begun(model), own_head).source
+    end = ending(model, needed(model, shape(model)) if stages is None else stages, shape(model))
+    loaded = load(config.weights, source, begun(model), own_head, end.unread)
+    if not lacking(end, loaded.report):
+        return loaded.source
+    return loaded.source._replace(lacks=True) if stages is None else end.source(loaded.source)
 
 
 def headed(config: WeightsConfig, model: Model, own_head: HeadOf) -> Source | None:
@@ -114,6 +127,11 @@ def begun(model: Model) -> Initial:
     """What a source begins with, on a picture of any content."""
     size = model.inputs.size or (32, 32)
     return Initial(model, jax.random.key(0), {"image": jnp.zeros((1, *size, 3), jnp.uint8)})
+
+
+def shape(model: Model) -> tuple[int, ...]:
+    """(1,H,W,C) of what a source is begun with."""
+    return input_shape(model.inputs, begun(model).batch)
 
 
 def _own_head(

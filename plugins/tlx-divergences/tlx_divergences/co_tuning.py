@@ -58,6 +58,11 @@ class CoTuning:
             )
         require_temperature(self.temperature)
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Only what the heads read."""
+        return ()
+
     def prepare(
         self,
         *,

@@ -57,6 +57,11 @@ class Dann:
                 f"{self.strength}."
             )
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The feature that the discriminator sees."""
+        return (self.feature,)
+
     def init(self, *, model: Model, source: Network | None, batch: Batch, rng: Array) -> Variables:
         """The discriminator: a kernel (in,out) and a bias (out,) a layer, He's normal kernels."""
         widths = (channels(model, self.feature, "dann"), *self.hidden, 1)

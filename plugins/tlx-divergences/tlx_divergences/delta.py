@@ -71,6 +71,11 @@ class Delta:
                 f"{self.penalty}."
             )
 
+    @property
+    def reads(self) -> tuple[str, ...] | None:
+        """The features named; by default they are the network's."""
+        return self.features or None
+
     def prepare(
         self,
         *,

@@ -52,6 +52,11 @@ class EWC:
         """Refuse options without a meaning."""
         self._fisher()
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Only what the heads read."""
+        return ()
+
     def prepare(
         self,
         *,

@@ -46,6 +46,11 @@ class FitNets:
             raise ConfigError("fitnets compares features and `features` names none.")
         self._pairs()
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The guided features and the hints."""
+        return (*self.features, *self.source_features)
+
     def init(self, *, model: Model, source: Network | None, batch: Batch, rng: Array) -> Variables:
         """The regressors: name -> `kernel` (C,C⁰), LeCun normal, and `bias` (C⁰,), zero."""
         assert source is not None  # it asks for `source_features`

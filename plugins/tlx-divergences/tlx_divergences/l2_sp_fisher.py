@@ -49,6 +49,11 @@ class L2SPFisher:
         checked_head(self.head)
         self._ewc()
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Only what the heads read."""
+        return ()
+
     def prepare(
         self,
         *,

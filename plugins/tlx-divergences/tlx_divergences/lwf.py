@@ -41,6 +41,11 @@ class LwF:
         """Refuse a temperature that is not above 0."""
         require_temperature(self.temperature)
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Only what the heads read."""
+        return ()
+
     def record(self, *, source_outputs: Array) -> Mapping[str, Array]:
         """`outputs`: the source's logits (B,...,C) as they are before the first step."""
         return {"outputs": source_outputs}
