@@ -168,14 +168,20 @@ def show(args: argparse.Namespace) -> None:
 def evaluate(args: argparse.Namespace) -> None:
     """Measure a finished run's model again, or weights as they are, on the test split."""
     from tlx import study
+    from tlx.errors import StudyError, listed
     from tlx.reporting.wording import aligned, as_json, results
 
     found = study.evaluate(args.run, args.set, trust_code=args.trust_code)
+    each = found if "model" not in found else {"": found}
+    failed = [name for name, splits in each.items() if "failed" in splits]
     if args.json:
-        return print(as_json(found))
-    for name, splits in found.items() if "model" not in found else [("", found)]:
-        print(f"{name}: {splits['model']}" if name else splits["model"])
-        print(aligned(results(splits)))
+        print(as_json(found))
+    for name, splits in () if args.json else each.items():
+        said = splits.get("failed") or splits["model"]
+        print(f"{name}: {said}" if name else said)
+        print("" if "failed" in splits else aligned(results(splits)))
+    if failed:
+        raise StudyError(f"{len(failed)} of {len(each)} could not be measured: {listed(failed)}.")
 
 
 def plugins(args: argparse.Namespace) -> None:

@@ -151,8 +151,8 @@ def evaluate(
     or the weights as loaded where it keeps their head and has nothing to train (`epochs` or
     `steps` is 0, or neither is there and it has not been run). `sets` change a run file, or say
     where the data of a run's folder lie now. For a study, the metrics of each variant or stage by
-    name; of stages, those that have a head.
-    `trust_code` as for `tlx.load`."""
+    name; of stages, those that have a head. One that cannot be measured has `failed`, why, and the
+    others are. `trust_code` as for `tlx.load`."""
     path, trained = Path(run), partial(_trained, trust_code=trust_code)
     if path.is_dir():
         _refuse_changes(path, sets)
@@ -181,7 +181,14 @@ def _each(
         return measured(config, out)
     runs = folder.runs(config, out)
     headed = [of for of in runs if of[1].head is not None] if config.stage else []
-    return {name: measured(run, into) for name, run, into in headed or runs}
+    found = {name: attempt(partial(measured, run, into)) for name, run, into in headed or runs}
+    failed = {name: each for name, each in found.items() if isinstance(each, Failure)}
+    if len(failed) == len(found):
+        refuse(failed, "runs", len(found))
+    return {
+        name: {"failed": each.text} if isinstance(each, Failure) else each
+        for name, each in found.items()
+    }
 
 
 def _refuse_changes(run: Path, sets: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 
 import tlx
 from tlx import cli
-from tlx.errors import ConfigError
+from tlx.errors import ConfigError, DataError, StudyError
 from tlx.studies.auditing import audit
 from tlx.testing import toys
 
@@ -176,6 +176,33 @@ def test_an_interrupted_audit_trains_only_what_is_missing(run_file, tmp_path, mo
     found = audit(path, seeds=2, rates=1, out=tmp_path / "out", resume=True)
     assert trained[4:] == ["seed-1", "seed-0", "seed-1"]
     assert found["verdict"] == "no evidence"
+
+
+@pytest.mark.slow
+def test_arms_beside_one_that_fails_are_trained(run_file, tmp_path, monkeypatch):
+    from tlx.studies import auditing as audits
+
+    path, one, out = run_file("tiny", "good", steps=4), audits.run_one, tmp_path / "out"
+
+    def failing(config, to, *rest, **named):
+        if to.parent.name == "feature_transfer":
+            raise DataError("There is no such thing.")
+        return one(config, to, *rest, **named)
+
+    monkeypatch.setattr(audits, "run_one", failing)
+    with pytest.raises(StudyError, match=r"(?s)1 of 3 arms failed:\n  feature_transfer: There is"):
+        audit(path, seeds=2, rates=1, out=out)
+    found = json.loads((out / "result.json").read_text())
+    assert found["failed"] == {"feature_transfer": "There is no such thing."}
+    first = [row["arm"] for row in found["settings"][0]["arms"]]
+    assert first == ["scratch", "finetune"]
+    monkeypatch.setattr(audits, "run_one", one)
+    again = audit(path, seeds=2, rates=1, out=out, resume=True)
+    assert "failed" not in again
+    rows = {row["arm"]: row["values"] for row in again["settings"][0]["arms"]}
+    assert list(rows) == ["scratch", "feature_transfer", "finetune"]
+    kept = {row["arm"]: row["values"] for row in found["settings"][0]["arms"]}
+    assert kept == {name: rows[name] for name in kept}
 
 
 @pytest.mark.parametrize("own_test", [True, False])

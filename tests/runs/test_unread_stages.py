@@ -117,6 +117,10 @@ def test_a_source_may_end_early_too(tiny, trunk):
     found = assemble(parse(tiny(head=HEAD, divergence=[shallow], sources={"teacher": same})))
     assert found.model.backbone == dict(found.source_models)["teacher"].backbone
     assert found.model.backbone.stages == ("stage1",)
+    assert stages(tiny(head="softmax", divergence=[shallow], sources={"teacher": same})) == (
+        "stage1",
+        "stage2",
+    )
     other = {"backbone": {"name": backbone, "dropout": 0.2}, "weights": trunk}
     found = assemble(parse(tiny(head="softmax", divergence=[shallow], sources={"teacher": other})))
     assert found.model.backbone.stages == ("stage1", "stage2")

@@ -217,6 +217,12 @@ def test_variants_beside_one_that_fails_are_trained(tiny, tmp_path, monkeypatch,
     found = json.loads(Path("r/result.json").read_text())
     assert list(found["variants"]) == ["one", "three"]
     assert list(found["failed"]) == ["two"]
+    assert cli.main(["eval", "r", "--json"]) == cli.FAILED
+    said = capsys.readouterr()
+    measured = json.loads(said.out)
+    assert measured["one"]["test"]["accuracy"] == found["variants"]["one"]["test"]["accuracy"]
+    assert "no model" in measured["two"]["failed"]
+    assert "1 of 3 could not be measured: two" in said.err
     (tmp_path / "late.py").write_text(
         "def late(*, features):\n    return sum((f**2).mean() for f in features.values())\n"
     )

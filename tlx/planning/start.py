@@ -50,7 +50,7 @@ from tlx.weights.sources import Source
 
 
 class Ends(NamedTuple):
-    """How many stages are left of the network, and of sources that are another network."""
+    """How many stages are left of the network, and of sources that are a network of their own."""
 
     own: int
     sources: Mapping[str, int]
@@ -110,7 +110,7 @@ class Start(NamedTuple):
     def models(self) -> tuple[tuple[str, Model], ...]:
         """The source models; what is traced of one says whose it is, if it is another network."""
         return tuple(
-            (name, one.model if self._alike(one) else replace(one.model, whose=name))
+            (name, one.model if self._alike(name) else replace(one.model, whose=name))
             for name, one in self.sources.items()
         )
 
@@ -123,7 +123,7 @@ class Start(NamedTuple):
     def ends(self, read: Mapping[str, frozenset[str]], declared: frozenset[str]) -> Ends:
         """Where the networks end: features that are `read`, by whose they are, and those that
         divergences have `declared`, which have other networks whole."""
-        heads = [one.model.head for one in self.sources.values() if self._alike(one)]
+        heads = [one.model.head for name, one in self.sources.items() if self._alike(name)]
         theirs = {name for head in heads if head and self._beforehand for name in head.needs}
         names = read.get("", frozenset()) | declared | theirs
         names |= set(self.model.head.needs if self.model.head else ())
@@ -142,8 +142,14 @@ class Start(NamedTuple):
     def _shape(self) -> tuple[int, ...]:
         return input_shape(self.model.inputs, self.sample)
 
-    def _alike(self, source: Source) -> bool:
-        return root(source.model.backbone) == root(self.model.backbone)
+    def _alike(self, name: str) -> bool:
+        """Whether a source ends where the network does: it is where that starts from, or compared
+        with it leaf by leaf."""
+        source = self.sources[name].model.backbone
+        by_leaf = any(
+            t.source == name and "source_params" in self.words[t.name] for t in self.terms
+        )
+        return root(source) == root(self.model.backbone) and (name == "source" or by_leaf)
 
     def at(self, ends: Ends) -> Start:
         """The same, of networks that end there. Raises WeightsError where a file lacks what is
@@ -152,7 +158,7 @@ class Start(NamedTuple):
             return self
         end = ending(self.model, ends.own, self._shape)
         stages = {
-            n: ends.own if self._alike(s) else ends.sources[n] for n, s in self.sources.items()
+            name: ends.own if self._alike(name) else ends.sources[name] for name in self.sources
         }
         named = _others(self.config, self.strategy, self.head_of, stages) if self.lacking else {}
         named = {**self.sources, **named}
@@ -165,7 +171,7 @@ class Start(NamedTuple):
             model=end.model(self.model),
             variables=end.variables(variables),
             report=end.report(report),
-            sources={name: end.source(source) for name, source in named.items()},
+            sources={n: end.source(s) if self._alike(n) else s for n, s in named.items()},
             lacks=False,
         )
 

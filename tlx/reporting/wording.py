@@ -299,9 +299,11 @@ def sweep_outcome(data: Mapping[str, Any]) -> str:
     for split, where in (("domain", "the domain's test pictures"), ("test", "the test split")):
         if found := data.get(split):
             half, mean = found["half"], found[metric]
-            sure = f" (mean of {count} seeds, 95 % interval {ends(metric, mean, half)})"
             value = f"{shown(metric, mean)} {metric} on {where}"
-            said.append(value + ("" if half is None else sure))
+            if half is not None:
+                span = ends(metric, mean, half)
+                value += f" (mean of {count} seeds, 95 % interval {span})"
+            said.append(value)
     return f"Validation chooses {point(data['chosen'])}: {', and '.join(said)}."
 
 

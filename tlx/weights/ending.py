@@ -77,6 +77,18 @@ def ending(model: Model, stages: int, shape: tuple[int, ...]) -> Ending:
     return Ending(shortened(root(model.backbone), stages, shape))
 
 
+def lengthened(source: Source) -> Source:
+    """A source of which the last stages were left out, with zeros in their place: something to
+    see by who reads what."""
+    body = source.model.backbone
+    if not isinstance(body, Shortened):
+        return source
+    (params, state), whole = source.variables, replace(source.model, backbone=body.whole)
+    params = {**params, "backbone": body.params.filled(params["backbone"])}
+    state = {**state, "backbone": body.state.filled(state["backbone"])}
+    return source._replace(model=whole, variables=Variables(params, state), lacks=True)
+
+
 def lacking(end: Ending, report: LoadReport | None) -> bool:
     """Whether a file gave something of a backbone, and not what lies above its end."""
     unread = end.unread

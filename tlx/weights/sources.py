@@ -21,7 +21,7 @@ from tlx.model import Model, input_shape
 from tlx.protocols import Backbone, ForeignNames, Head, Noted, WeightSource
 from tlx.run_file import folder_code
 from tlx.types import FreshLeaf, LoadReport, Tensors, Variables
-from tlx.weights.ending import ending, lacking, needed
+from tlx.weights.ending import ending, lacking, lengthened, needed
 from tlx.weights.initial import Initial
 from tlx.weights.matching import match
 from tlx.weights.places import fills_head, find_place
@@ -92,8 +92,8 @@ def others(
     configs: Mapping[str, SourceConfig], own_head: HeadOf, stages: Mapping[str, int] | None = None
 ) -> dict[str, Source]:
     """The source models that `[sources.NAME]` tables name, from their run folders or files. A file
-    may lack what lies above the first stage, or above so many `stages` by name; then the source
-    ends there."""
+    may lack what lies above the first stage, which is then of any numbers, or above so many
+    `stages` by name; then the source ends there."""
     return {
         name: _other(config, own_head, None if stages is None else stages[name])
         for name, config in configs.items()
@@ -105,7 +105,8 @@ def _other(config: SourceConfig, own_head: HeadOf, stages: int | None) -> Source
 
     if config.backbone is None or config.weights is None:
         run = load_run(config.run or "", trust_code=config.trust_code)
-        return Source(run.model, run.variables, run.classes)
+        there = Source(run.model, run.variables, run.classes)
+        return lengthened(there) if stages is None else there
     backbone = registry.build("backbones", config.backbone.name, config.backbone.options)
     source = open_weights(config.weights, trust_code=config.trust_code)
     inputs = as_trained(source.input, backbone.inputs, config.weights.input)
