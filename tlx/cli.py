@@ -177,8 +177,7 @@ def evaluate(args: argparse.Namespace) -> None:
     if args.json:
         print(as_json(found))
     for name, splits in () if args.json else each.items():
-        said = splits.get("failed") or splits["model"]
-        print(f"{name}: {said}" if name else said)
+        print(*filter(None, (name, splits.get("failed") or splits["model"])), sep=": ")
         print("" if "failed" in splits else aligned(results(splits)))
     if failed:
         raise StudyError(f"{len(failed)} of {len(each)} could not be measured: {listed(failed)}.")

@@ -298,7 +298,7 @@ def test_refusals(source):
         Delta(penalty=-1.0)
     with pytest.raises(ConfigError, match="no head"):
         prepare(Delta(), source, BATCHES, replace(MODEL, head=None))
-    with pytest.raises(ConfigError, match="Did you mean 'stage[12]'"):
+    with pytest.raises(ConfigError, match=r"Did you mean 'stage[12]'"):
         prepare(Delta(("stage3",), attention=False), source, BATCHES)
     head = registry.build("heads", "softmax", {"classes": 3, "feature": "deep"})
     with pytest.raises(ConfigError, match="the new head reads"):
