@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 
 from tlx.devices.memory import memory_full
-from tlx.errors import ContractError, MemoryFullError, TlxError
+from tlx.errors import ContractError, MemoryFullError, TlxError, did_you_mean
 from tlx.files.python_file import FILE_MODULE
 
 
@@ -47,6 +47,13 @@ def in_a_file(error: BaseException) -> str | None:
                 f"{frame.filename} (line {frame.lineno}, in {frame.name}) does not do what it is "
                 f"called for: {what}. The kit of tlx.testing holds a plugin against its contract."
             )
+    if isinstance(error, AttributeError) and (made := _made_in(error.obj)):
+        path, known = made.__file__, [name for name in dir(error.obj) if not name.startswith("_")]
+        return (
+            f"{path} defines {type(error.obj).__name__}, which has no {error.name!r} as its "
+            f"contract says.{did_you_mean(str(error.name), known)} The kit of tlx.testing holds a "
+            f"plugin against its contract."
+        )
     called = re.match(r"(\w+)(\.\w+)*\(\)", said) if isinstance(error, TypeError) else None
     for path, module in files.items():
         if called and called[1] in vars(module):
@@ -55,6 +62,11 @@ def in_a_file(error: BaseException) -> str | None:
                 f"tlx.testing holds a plugin against its contract."
             )
     return None
+
+
+def _made_in(thing: object) -> ModuleType | None:
+    """The module of a user's file whose class a thing is of."""
+    return next((one for one in _modules() if one.__name__ == type(thing).__module__), None)
 
 
 def _modules() -> list[ModuleType]:

@@ -8,6 +8,7 @@ traceback is printed only with `--debug`.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -33,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     args = parser().parse_args(given or ["--help"])
     _keep_compiled()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may be no text in any encoding
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         args.verb(args)
         sys.stdout.flush()
@@ -60,23 +63,19 @@ def _keep_compiled() -> None:
 
 def _said(error: BaseException) -> tuple[str, int]:
     """The sentence that is printed for an error, and the exit code."""
+    from tlx import errors
     from tlx.boundary import in_a_file
     from tlx.devices.memory import memory_full
-    from tlx.errors import (
-        DivergedError,
-        HostsError,
-        Interrupted,
-        MemoryFullError,
-        StudyError,
-        TlxError,
-    )  # fmt: skip
 
-    if isinstance(error, Interrupted):
+    if isinstance(error, errors.Interrupted):
         return str(error), INTERRUPTED
     if isinstance(error, KeyboardInterrupt):
         return "stopped.", INTERRUPTED
-    if isinstance(error, TlxError):
-        failed = isinstance(error, DivergedError | HostsError | StudyError | MemoryFullError)
+    if isinstance(error, errors.TlxError):
+        failed = isinstance(
+            error,
+            errors.DivergedError | errors.HostsError | errors.StudyError | errors.MemoryFullError,
+        )
         return str(error), FAILED if failed else REFUSED
     if no_device := _without_device():
         return no_device, REFUSED

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tlx.contracts.calls import called, where
+from tlx.contracts.calls import called, has_returned, where
 from tlx.devices.compiled import compiled
 from tlx.devices.mesh import fetched
 from tlx.errors import ContractError, listed
@@ -114,10 +114,12 @@ def reported(head: Head, totals: Mapping[str, Any]) -> Mapping[str, float]:
     the metric that it selects by."""
     with called(head, "head", "report", {"totals": totals}):
         found = head.report(totals)
-    if head.selection[0] not in found:
+    fine, metric = isinstance(found, Mapping), head.selection[0]
+    has_returned("`report` of the head", head.report, found, fine, "metrics by name")
+    if metric not in found:
         raise ContractError(
             f"`report` of the head {type(head).__name__}{where(head.report)} has to give the "
-            f"metric {head.selection[0]!r}, which `selection` names; it gives {listed(found)}."
+            f"metric {metric!r}, which `selection` names; it gives {listed(found)}."
         )
     return found
 

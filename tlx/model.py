@@ -128,6 +128,10 @@ class Model:
         x = pictures(self.inputs, batch["image"])
         with self._backbone("init"):
             body = self.backbone.init(for_backbone, x)
+        fine = isinstance(body, Variables)
+        has_returned(
+            "`init` of the backbone", self.backbone.init, body, fine, "tlx.types.Variables"
+        )
         params, state = {"backbone": body.params}, {"backbone": body.state}
         if self.head is not None:
             with self._backbone("apply"):

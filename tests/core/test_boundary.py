@@ -69,3 +69,10 @@ def test_what_a_plugin_returns_is_held_against_its_contract():
     with pytest.raises(ContractError, match=r"`init` of the head .* has to .*, not a list of 2"):
         has_returned("`init` of the head", head, [1, 2], False, "tlx.types.Variables")
     has_returned("`init` of the head", head, [1, 2], True, "tlx.types.Variables")
+
+
+def test_a_member_that_a_file_forgot_names_the_file(tmp_path):
+    made = head(tmp_path, "return 0")
+    said = r"mine\.py defines Head, which has no 'losses' .*'loss'"
+    with pytest.raises(ContractError, match=said), told():
+        made.losses(None, {})

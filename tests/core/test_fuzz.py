@@ -12,6 +12,7 @@ from tlx.testing.fuzzing import survived
 
 HERE = Path(__file__).parent
 PROGRAMS = {"run_files": (300, 16_000), "pictures": (800, 20_000), "folders": (150, 10_000)}
+PLUGINS = {"peak": 400.0, "growth": 200.0, "seconds": 30.0}  # each takes part in a run
 PEAK = {"pictures": 600.0}
 """In MB: a few bytes of WebP may be any number of pixels, up to what is read at all."""
 
@@ -31,6 +32,15 @@ def test_many_mutated_files(name, tmp_path):
     )
 
 
+def test_edited_plugins(tmp_path):
+    survived(HERE / "fuzz_plugins.py", tmp_path, 12, seed=0, **PLUGINS)
+
+
+@pytest.mark.fuzz
+def test_many_edited_plugins(tmp_path):
+    survived(HERE / "fuzz_plugins.py", tmp_path, 400, seed=1, **PLUGINS)
+
+
 READERS = {
     "raised": ("ValueError: 3", "if damaged: raise ValueError(3)"),
     "hangs": ("Hang", "while damaged: pass"),
@@ -48,7 +58,6 @@ def test_the_driver_notices_a_reader_that(said, body, tmp_path):
 import os
 from tlx.errors import TlxError
 from tlx.testing import fuzzing
-fuzzing.SECONDS = 0.1 if {"while" in body} else 10
 kept = []
 def read(path):
     damaged = path.read_bytes() != b"good"
@@ -56,7 +65,7 @@ def read(path):
     if damaged and path.read_bytes()[:1] != b"g": raise TlxError("no")
 def inputs(folder):
     yield fuzzing.Input(folder / "file", b"good", fuzzing.changed_bytes, read)
-fuzzing.main(inputs)
+fuzzing.main(inputs, seconds={0.1 if "while" in body else 10})
 """)
     with pytest.raises(AssertionError, match=said):
         survived(tmp_path / "reader.py", tmp_path, 200 if "grew" in said else 40, seed=0)

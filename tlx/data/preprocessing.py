@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from tlx.errors import ConfigError
+from tlx.contracts.declared import fault_of_inputs
+from tlx.errors import ConfigError, ContractError
 from tlx.types import DataInfo, InputSpec
 
 if TYPE_CHECKING:
@@ -38,14 +39,17 @@ def as_trained(
 
     Raises ConfigError for a mean or standard deviation with another number of channels, and for a
     stated size that the backbone cannot take."""
+    for who, own in (("backbone", backbone), ("weights", backbone if file is None else file)):
+        if fault := fault_of_inputs(own):
+            raise ContractError(f"How the {who} would have pictures is said wrongly: {fault}.")
     spec = with_channels(file or backbone, backbone.channels)
     changes = {k: v for k, v in asdict(stated).items() if v is not None} if stated else {}
     if isinstance(size := changes.get("size"), int):
         changes["size"] = (size, size)
     for name in ("mean", "std"):
-        if len(changes.get(name, spec.mean)) != spec.channels:
+        if len(found := changes.get(name, getattr(spec, name))) != spec.channels:
             raise ConfigError(
-                f"weights.input.{name}: {len(changes[name])} numbers for pictures of "
+                f"weights.input.{name}: {len(found)} numbers for pictures of "
                 f"{spec.channels} channels. Give one for each."
             )
     spec = replace(spec, **changes, fixed=backbone.fixed)

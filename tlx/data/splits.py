@@ -15,10 +15,10 @@ from typing import Any, NamedTuple, final
 
 import numpy as np
 
-from tlx.contracts.calls import has_returned
-from tlx.errors import ConfigError, DataError, listed
+from tlx.contracts.calls import calling, has_returned, where
+from tlx.contracts.declared import fault_of_info
+from tlx.errors import ConfigError, ContractError, DataError, listed
 from tlx.protocols import DataSource, Labelled, Named, Noted, Split
-from tlx.types import DataInfo
 
 NAMES = 5
 """How many files are listed."""
@@ -40,7 +40,7 @@ class Subset:
         return len(self.indices)
 
     def __getitem__(self, index: int) -> Mapping[str, Any]:
-        return self.split[int(self.indices[index])]
+        return _example(self.split, int(self.indices[index]), self.name)
 
     def called(self, index: int) -> str:
         """The file of an example, where the split knows it, or its place in the source."""
@@ -53,8 +53,17 @@ class Subset:
     def labels(self) -> np.ndarray:
         """(N,) or (N,C); from the split at once where it is Labelled, else example by example."""
         if isinstance(self.split, Labelled):
-            return np.asarray(self.split.labels)[self.indices]
-        return np.asarray([np.asarray(self.split[int(i)]["label"]) for i in self.indices])
+            labels, count = np.asarray(self.split.labels), len(self.split)
+            has_returned(
+                f"`labels` of the split {self.name!r}",
+                self.split,
+                labels,
+                labels.shape[:1] == (count,),
+                f"an array with a label for each of {count} examples",
+            )
+            return labels[self.indices]
+        examples = (_example(self.split, int(i), self.name, "label") for i in self.indices)
+        return np.asarray([np.asarray(example["label"]) for example in examples])
 
 
 class Splits(NamedTuple):
@@ -106,7 +115,8 @@ def cut(
     Raises ConfigError where an option contradicts the source, DataError where the source has too
     few examples or labels that are no class."""
     info = source.info
-    has_returned("`info` of the data", source, info, isinstance(info, DataInfo), "a DataInfo")
+    if fault := fault_of_info(info):
+        raise ContractError(f"The `info` of the data{where(source)} is wrong: {fault}.")
     notes = list(source.notes) if isinstance(source, Noted) else []
     without = without or {}
     found = {
@@ -206,11 +216,22 @@ def _left_out(name: str, bad: Subset) -> str:
 def whole(source: DataSource, name: str, without: np.ndarray | None = None) -> Subset:
     """All examples of a split, but for the numbers `without`. Raises DataError for labels that are
     no class or no number."""
-    split = source.split(name)
-    numbers = np.arange(len(split))
+    with calling(f"The split {name!r} of the data", source):
+        split = source.split(name)
+        numbers = np.arange(len(split))
     subset = Subset(split, numbers if without is None else np.setdiff1d(numbers, without), name)
     _check_labels(subset, source.info.classes)
     return subset
+
+
+def _example(split: Split, number: int, name: str, field: str = "image") -> Mapping[str, Any]:
+    """An example that is one, with that field in it."""
+    who = f"Example {number} of the split {name!r}"
+    with calling(who, split):
+        example = split[number]
+    fine = isinstance(example, Mapping) and field in example
+    has_returned(who, split, example, fine, f"a mapping with {field!r} in it")
+    return example
 
 
 def are_classes(labels: np.ndarray, classes: tuple[str, ...]) -> bool:

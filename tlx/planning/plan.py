@@ -12,6 +12,7 @@ import jax
 
 from tlx import trees
 from tlx.contracts.calls import calling, has_returned, where
+from tlx.contracts.declared import fault_of_phase
 from tlx.errors import ConfigError, ContractError, listed
 from tlx.model import MOVING, Model
 from tlx.planning import returned
@@ -74,8 +75,10 @@ def _phases(strategy: Strategy, model: Model, steps: int) -> tuple[Phase, ...]:
     who = f"`phases` of the strategy {type(strategy).__name__}"
     with calling(who, strategy.phases):
         found = strategy.phases(model, steps)
-    fine = isinstance(found, tuple | list) and all(isinstance(one, Phase) for one in found)
+    fine = isinstance(found, tuple | list)
     has_returned(who, strategy.phases, found, fine, "phases (tlx.protocols.Phase)")
+    if fault := next(filter(None, map(fault_of_phase, found)), ""):
+        raise ContractError(f"{who}{where(strategy.phases)} returns what is no phase: {fault}.")
     return tuple(found)
 
 

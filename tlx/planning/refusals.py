@@ -6,19 +6,27 @@ passes them all has everything that its divergences and phases ask for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 import jax
 import numpy as np
 from jax import Array
 
 from tlx import trees
-from tlx.contracts.calls import has_returned
+from tlx.contracts.calls import has_returned, where
+from tlx.contracts.declared import fault_of_features, fault_of_selection
 from tlx.data.data_check import ONE_CLASS
 from tlx.data.domain import Domain
 from tlx.data.splits import Splits, are_classes
 from tlx.devices.precision import DTYPE, lowered
-from tlx.errors import ConfigError, DataError, WeightsError, did_you_mean, listed
+from tlx.errors import (
+    ConfigError,
+    ContractError,
+    DataError,
+    WeightsError,
+    did_you_mean,
+    listed,
+)
 from tlx.model import MOVING, Model, pictures
 from tlx.objective import Term
 from tlx.planning.plan import Planned
@@ -36,7 +44,9 @@ from tlx.weights import sources
 
 
 def features(model: Model) -> None:
-    """The head reads features that the backbone has."""
+    """The head reads features that the backbone has, and both say so as their contracts do."""
+    if fault := fault_of_features(model.backbone.features):
+        raise ContractError(f"The `features` of the backbone{where(model.backbone)}: {fault}.")
     if model.head is None:
         return
     known = [spec.name for spec in model.backbone.features]
@@ -48,6 +58,8 @@ def features(model: Model) -> None:
         isinstance(needs, tuple | list),
         "names of features",
     )
+    if fault := fault_of_selection(model.head.selection):
+        raise ContractError(f"The `selection` of the head{where(model.head)} is wrong: {fault}.")
     for name in needs:
         if name not in known:
             raise ConfigError(
@@ -58,15 +70,18 @@ def features(model: Model) -> None:
 
 def modes(model: Model, phases: tuple[Planned, ...]) -> None:
     """The backbone can tell apart the modes that the phases run it in."""
+    known = model.backbone.modes
+    fine = isinstance(known, Set | tuple | list)
+    has_returned("`modes` of the backbone", model.backbone, known, fine, "a frozenset of modes")
     for planned in phases:
         if planned.model.frozen >= model.depth:
             continue
         mode = MOVING[planned.phase.norm]
-        if mode not in model.backbone.modes:
+        if mode not in known:
             raise ConfigError(
                 f"Phase {planned.phase.name!r} with norm = {planned.phase.norm!r} runs the "
                 f"backbone in mode {mode!r}, which it cannot tell apart. It has: "
-                f"{listed(sorted(model.backbone.modes))}."
+                f"{listed(sorted(map(str, known)))}."
             )
 
 

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from tlx import trees
-from tlx.contracts.calls import calling, where
+from tlx.contracts.calls import called, calling, has_returned, where
 from tlx.devices.flows import flows
 from tlx.errors import ContractError, listed
 from tlx.model import Model, Prefix
@@ -187,10 +187,12 @@ def _judged(model: Model, outputs: PyTree, batch: Batch) -> None:
     if head is None or outputs is None:
         return
     kind = type(head).__name__
-    with calling(f"`measure` of the head {kind}", head.measure, {"batch": batch}):
+    with called(head, "head", "measure", {"batch": batch}):
         measured = head.measure(outputs, batch)
+    fine = isinstance(measured, Mapping)
+    has_returned("`measure` of the head", head.measure, measured, fine, "sums by name")
     returned.arrays(dict(measured), f"`measure` of the head {kind}", head.measure)
-    with calling(f"`predict` of the head {kind}", head.predict):
+    with called(head, "head", "predict"):
         said = head.predict(outputs)
     returned.rows(said, count, f"`predict` of the head {kind}", head.predict)
 

@@ -129,11 +129,14 @@ def _misspelt(draw: random.Random, word: str) -> str:
     return word[:at] + letter + word[at + draw.choice([0, 1]) :]
 
 
-def main(inputs: Callable[[Path], Iterable[Input]]) -> None:
+def main(
+    inputs: Callable[[Path], Iterable[Input]], *, memory: int = MEMORY, seconds: float = SECONDS
+) -> None:
     """The program `FOLDER COUNT SEED`: read so many damaged files and print as JSON how it went.
 
     `inputs(FOLDER)` knows the good files, each of which is read once as it is. What made a reader
-    raise anything but a TlxError is left in FOLDER as `crash-N`."""
+    raise anything but a TlxError is left in FOLDER as `crash-N`. `memory` and `seconds`, for
+    whoever compiles, stand for MEMORY and SECONDS."""
     folder, count, seed = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     good = list(inputs(folder))
     for file in good:
@@ -141,7 +144,7 @@ def main(inputs: Callable[[Path], Iterable[Input]]) -> None:
         _write(file.path, file.data)
     for file in good:
         file.read(file.path)
-    limit = _memory("VmSize:") + MEMORY
+    limit = _memory("VmSize:") + memory
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     report = {"inputs": 0, "accepted": 0, "refused": 0, "slowest": 0.0, "other": []}
     began, before, warm = time.perf_counter(), _memory("VmRSS:"), 0
@@ -153,7 +156,7 @@ def main(inputs: Callable[[Path], Iterable[Input]]) -> None:
             _write(file.path, damaged)
             at = time.process_time()
             try:
-                with _within(SECONDS):
+                with _within(seconds):
                     file.read(file.path)
                 report["accepted"] += 1
             except TlxError:
@@ -175,10 +178,18 @@ def main(inputs: Callable[[Path], Iterable[Input]]) -> None:
 
 
 def survived(
-    program: Path, folder: Path, count: int, seed: int, *, peak: float = 150
+    program: Path,
+    folder: Path,
+    count: int,
+    seed: int,
+    *,
+    peak: float = 150,
+    growth: float = 30,
+    seconds: float = 2,
 ) -> dict[str, Any]:
     """Run a fuzzing program and hold its report against what is asked of a reader: values or our
-    own sentences, both of them, in little time and within `peak` MB. Returns the report."""
+    own sentences, both of them, within `seconds` of processor time and `peak` MB for an input, and
+    `growth` MB for all of them. Returns the report."""
     command = [sys.executable, str(program), str(folder), str(count), str(seed)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -188,9 +199,9 @@ def survived(
     problems = [
         (report["other"], "something else than a sentence of tlx was raised"),
         (report["inputs"] != count, "not every input was read"),
-        (report["slowest"] > 2, "an input took longer than 2 s"),
+        (report["slowest"] > seconds, f"an input took longer than {seconds:g} s"),
         (report["peak_mb"] > peak, f"an input took more than {peak:.0f} MB"),
-        (report["growth_mb"] > 30, "memory grew with the inputs"),
+        (report["growth_mb"] > growth, "memory grew with the inputs"),
         (min(report["accepted"], report["refused"]) * 50 < count, "nearly all inputs end alike"),
     ]
     if said := [text for wrong, text in problems if wrong]:

@@ -6,13 +6,16 @@ import pytest
 
 from tlx.testing.fuzzing import survived
 
-PROGRAM = Path(__file__).with_name("fuzz_data.py")
+HERE = Path(__file__).parent
+PROGRAMS = {"data": (400, 20_000), "layouts": (100, 5_000), "tables": (100, 6_000)}
 
 
-def test_mutated_data(tmp_path):
-    survived(PROGRAM, tmp_path, 400, seed=0)
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_mutated_data(name, tmp_path):
+    survived(HERE / f"fuzz_{name}.py", tmp_path, PROGRAMS[name][0], seed=0)
 
 
 @pytest.mark.fuzz
-def test_much_mutated_data(tmp_path):
-    survived(PROGRAM, tmp_path, 20_000, seed=1)
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_much_mutated_data(name, tmp_path):
+    survived(HERE / f"fuzz_{name}.py", tmp_path, PROGRAMS[name][1], seed=1)

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from tlx_data.folder import Folder
 
+from tlx.cli import main
 from tlx.data.splits import cut
 from tlx.errors import DataError
 from tlx.protocols import DataSource
@@ -189,3 +190,22 @@ def test_ants_and_bees(tmp_path):
     assert batch["image"].shape == (16, 64, 64, 3)
     assert 60 < batch["image"].mean() < 200
     assert np.bincount(splits.test.labels).tolist() == [70, 83]
+
+
+def test_links_that_lead_to_themselves_are_named_as_leading_nowhere(tmp_path):
+    source = tree(tmp_path, "a/1.png", "b/2.png")
+    (tmp_path / "a/0.png").symlink_to("0.png")
+    assert source.info.splits == {"train": 2}
+    assert any("1 link leads nowhere" in note and "a/0.png" in note for note in source.notes)
+
+
+def test_names_that_are_no_text(tmp_path, capsys):
+    """Old archives leave names in another encoding, which Linux keeps as bytes."""
+    source = tree(tmp_path, "a/1.png", "b/\udcff.png", "b/2.png")
+    assert source.info.splits == {"train": 3}
+    assert main(["data", "check", str(tmp_path)]) == 2  # a picture of one colour is there twice
+    said = capsys.readouterr()
+    assert "internal error" not in said.err
+    picture(tmp_path / "\udcff" / "3.png")
+    with pytest.raises(DataError, match=r"class folder '\\udcff' .* no text in UTF-8. Rename"):
+        _ = Folder(str(tmp_path)).info

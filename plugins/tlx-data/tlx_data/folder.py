@@ -8,6 +8,7 @@ decoded when asked for, and what is no picture is counted and named.
 from __future__ import annotations
 
 import hashlib
+import os
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -149,6 +150,11 @@ def _written_alike(name: str) -> str:
 def _spellings(classes: tuple[str, ...], place: Path) -> list[str]:
     """Classes that differ only by capitals are said, by what nobody can see refused."""
     groups: dict[str, list[str]] = {}
+    if odd := [name for name in classes if name != name.encode(errors="ignore").decode()]:
+        raise DataError(
+            f"The name of the class folder {odd[0]!r} of {str(place)!r} cannot be written: it is "
+            f"no text in UTF-8. Rename the folder; it is what the class is called."
+        )
     for name in classes:
         groups.setdefault(_written_alike(name), []).append(name)
     said = []
@@ -214,5 +220,5 @@ def fingerprint(root: Path, splits: Mapping[str, Files], classes: tuple[str, ...
             with path.open("rb") as file:
                 head = file.read(HEAD)
             place = path.relative_to(root).as_posix()
-            digest.update(f"{name}/{place}/{path.stat().st_size}/".encode() + head)
+            digest.update(os.fsencode(f"{name}/{place}/{path.stat().st_size}/") + head)
     return digest.hexdigest()

@@ -69,7 +69,7 @@ def _kind(entry: os.DirEntry[str], known: frozenset[str]) -> str:
     """The field of a `Listing` that an entry belongs to; none for what nobody has to hear of."""
     name, dotted = entry.name.lower(), entry.name.startswith(".")
     picture = os.path.splitext(name)[1] in known
-    if entry.is_dir():
+    if os.path.isdir(entry):  # an entry's own `is_dir` fails at a link that leads to itself
         return "hidden" if dotted or name in SYSTEM_FOLDERS else "folders"
     if dotted:  # macOS keeps what it knows of x.png in ._x.png, which is no picture
         return "hidden" if picture and not name.startswith("._") else ""
@@ -77,7 +77,7 @@ def _kind(entry: os.DirEntry[str], known: frozenset[str]) -> str:
         return ""
     if entry.is_symlink() and not os.path.exists(entry):
         return "dangling"
-    return "pictures" if picture and entry.is_file() else "others"  # a pipe would never end
+    return "pictures" if picture and os.path.isfile(entry) else "others"  # a pipe would never end
 
 
 def scan(place: Path, elsewhere: frozenset[Identity] = frozenset()) -> Scan:
