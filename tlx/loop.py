@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -23,7 +24,7 @@ from tlx.checkpoint import Checkpoints, Restored
 from tlx.data.splits import Subset
 from tlx.devices import hosts, mesh
 from tlx.devices.not_finite import TOTAL
-from tlx.errors import CollapsedError, DivergedError, Interrupted
+from tlx.errors import CollapsedError, DivergedError
 from tlx.feeding.cache_store import Store
 from tlx.feeding.feed import Feed, feeding, solving
 from tlx.planning.plan import Planned
@@ -35,7 +36,7 @@ from tlx.training.another_length import going_on
 from tlx.training.best_step import ahead, entered, is_solved
 from tlx.training.diverged import advice, left_out, refuse_lost, stopping
 from tlx.training.health import watch
-from tlx.training.interrupt import interruptible
+from tlx.training.interrupt import early_words, interruptible, interruption, leaving_on_failure
 from tlx.training.logged import cut, logged, rate
 from tlx.training.profile import Clock
 from tlx.training.split_metrics import evaluated
@@ -171,12 +172,11 @@ class _Loop:
         self, planned: Planned, train: TrainState, best: Variables
     ) -> tuple[TrainState, Variables]:
         self._enter(planned, train)
-        variables = self._used(train)
         start = int(train.step)
         with ExitStack() as opened:
             with self.clock.part("frozen prefix"):
                 feed = opened.enter_context(feeding(
-                    self.experiment, planned, variables, start, every=self.eval_steps,
+                    self.experiment, planned, self._used(train), start, every=self.eval_steps,
                     store=self.store, tell=lambda text: self._tell("note", start, text=text),
                 ))  # fmt: skip
             return self._fed(planned, train, best, feed)
@@ -208,9 +208,10 @@ class _Loop:
                 since += time.perf_counter() - begun
             train, metrics = self.clock.step(steps[many], train, constants, batch)
             number += many
-            if number < planned.stop:  # on its way to the device while that computes
-                batch = self.clock.next(feed.batches)
             waiting.append(metrics)
+            if number < planned.stop:  # on its way to the device while that computes
+                with leaving_on_failure(partial(self._leave, planned, waiting, since, train, best)):
+                    batch = self.clock.next(feed.batches)
             if text := pace.after(number, metrics):
                 self._tell("note", number, text=text)
             due = number % self.eval_steps == 0 or number == planned.stop
@@ -228,20 +229,18 @@ class _Loop:
                 self._save(train, best, force=False)
                 since = time.perf_counter()
                 if self._out_of_patience(planned, train):
-                    self._tell("note", number, text=(
-                        f"Stopped early: {config.patience} evaluations without a better "
-                        f"{self.metric} on the validation split."
-                    ))  # fmt: skip
+                    self._tell("note", number, text=early_words(config.patience, self.metric))
                     break
             if self._stops(fetching):
-                if waiting:
-                    self._log(planned, number, waiting, since, rest=True)
-                self._save(train, best, force=True)
-                raise Interrupted(
-                    f"Stopped at step {number} of {experiment.steps} and saved. "
-                    f"Go on with the same command and --resume."
-                )
+                self._leave(planned, waiting, since, train, best)
+                raise interruption(number, experiment.steps)
         return train, best
+
+    def _leave(self, planned: Planned, waiting: list[Any], since: float, *state: Any) -> None:
+        """What was trained is told and saved, before the run ends early."""
+        if waiting:
+            self._log(planned, int(state[0].step), waiting, since, rest=True)
+        self._save(*state, force=True)
 
     def _stops(self, fetching: bool) -> bool:
         """Whether a signal asked to stop; processes ask each other where they wait anyway."""

@@ -107,6 +107,37 @@ def test_a_run_goes_on_without_a_test_picture_and_with_its_own_splits(
         tlx.run(table, out="changed", resume=True)
 
 
+def test_a_training_picture_that_breaks_costs_no_step(folder, tiny, digests, monkeypatch):
+    table = tiny(data=folder, batch_size=4, steps=40, eval_every=99)
+    tlx.run(table, out="whole")
+    before = {file: file.read_bytes() for file in sorted(Path("p/train").glob("*/*"))[:3]}
+
+    @contextmanager
+    def interruptible():
+        steps = iter(range(99))
+
+        def breaking():
+            if next(steps) == 2:
+                for file, content in before.items():
+                    file.write_bytes(content[:60])
+            return False
+
+        yield breaking
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tlx.loop.interruptible", interruptible)
+        with pytest.raises(DataError, match="cannot be read as a picture"):
+            tlx.run(table, out="r")
+    (there,) = [int(path.name) for path in Path("r/checkpoints").iterdir() if path.name.isdigit()]
+    assert 3 <= there < 40
+    with pytest.raises(CheckpointError, match=r"pictures themselves are others.* Bring it back"):
+        tlx.run(tiny(**{**table, "data": {**folder, "unreadable": "skip"}}), out="r", resume=True)
+    for file, content in before.items():
+        file.write_bytes(content)
+    tlx.run(table, out="r", resume=True)
+    assert digests(Path("r")) == digests(Path("whole"))
+
+
 def test_pictures_that_cannot_be_read_are_left_out_counted_and_named(folder, tiny, capsys):
     bad = ["p/train/dark/02.png", "p/test/light/01.png", "p/val/light/00.png"]
     for file in bad:

@@ -12,6 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from tlx.devices import hosts
+from tlx.errors import DataError, Interrupted
+
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
@@ -34,3 +37,29 @@ def interruptible() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def leaving_on_failure(leave: Callable[[], None]) -> Iterator[None]:
+    """A picture that cannot be read ends a run, once it has left what it has learnt. Of several
+    processes the others would not take part in that."""
+    try:
+        yield
+    except DataError:
+        if not hosts.several():
+            leave()
+        raise
+
+
+def interruption(step: int, steps: int) -> Interrupted:
+    """What is raised where somebody asked a run to stop."""
+    return Interrupted(
+        f"Stopped at step {step} of {steps} and saved. Go on with the same command and --resume."
+    )
+
+
+def early_words(patience: int | None, metric: str) -> str:
+    """What is said where a run stops early."""
+    return (
+        f"Stopped early: {patience} evaluations without a better {metric} on the validation split."
+    )
