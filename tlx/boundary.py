@@ -48,9 +48,10 @@ def in_a_file(error: BaseException) -> str | None:
                 f"called for: {what}. The kit of tlx.testing holds a plugin against its contract."
             )
     if isinstance(error, AttributeError) and (made := _made_in(error.obj)):
+        name = getattr(error.obj, "__name__", type(error.obj).__name__)
         path, known = made.__file__, [name for name in dir(error.obj) if not name.startswith("_")]
         return (
-            f"{path} defines {type(error.obj).__name__}, which has no {error.name!r} as its "
+            f"{path} defines {name}, which has no {error.name!r} as its "
             f"contract says.{did_you_mean(str(error.name), known)} The kit of tlx.testing holds a "
             f"plugin against its contract."
         )
@@ -65,8 +66,9 @@ def in_a_file(error: BaseException) -> str | None:
 
 
 def _made_in(thing: object) -> ModuleType | None:
-    """The module of a user's file whose class a thing is of."""
-    return next((one for one in _modules() if one.__name__ == type(thing).__module__), None)
+    """The module of a user's file that a thing, or its class, is defined in."""
+    home = getattr(thing, "__module__", None)
+    return next((one for one in _modules() if one.__name__ == home), None)
 
 
 def _modules() -> list[ModuleType]:

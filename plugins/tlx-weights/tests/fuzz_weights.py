@@ -1,8 +1,9 @@
 """Mutates weight files: a program, see `tlx.testing.fuzzing`.
 
-FOLDER holds good files (`*.pth`, `*.npz`, `*.safetensors`). Each input is one of them with one to a
+FOLDER holds good files of every format. Each input is one of them with one to a
 few changes: of bytes, of the members of its archive, which is packed again so that no checksum
-hides the change, of the steps of its pickle, or of its header.
+hides the change, of the steps of its pickle, of its header, or of the tree that it holds. What is
+read is then looked for a network's names in it, behind whatever stands before them.
 """
 
 import io
@@ -10,12 +11,19 @@ import json
 import pickletools
 import zipfile
 
+import msgpack
+import numpy as np
+from tlx_weights.equinox_leaves import EquinoxLeaves
+from tlx_weights.flax_msgpack import FlaxMsgpack
+from tlx_weights.hub import Hub
 from tlx_weights.npz import Npz
 from tlx_weights.safetensors import Safetensors
 from tlx_weights.torch import Torch
 
 from tlx.errors import WeightsError
 from tlx.testing.fuzzing import INTERESTING, Input, argument, changed_bytes, changed_value, main
+from tlx.types import Variables
+from tlx.weights.matching import match
 
 WORDS = [b"collections\nOrderedDict\n", b"torch._utils\n_rebuild_tensor_v2\n", b"os\nsystem\n"]
 WORDS += [b"torch\nFloatStorage\n", b"torch\nSize\n", b"argparse\nNamespace\n"]
@@ -118,26 +126,67 @@ def changed_tensors(draw, data, other):
     return len(text).to_bytes(8, "little") + text + data[8 + size :]
 
 
-SOURCES = {".npz": Npz, ".safetensors": Safetensors, ".pth": Torch}
+def changed_leaves(draw, data, other):
+    """Flax's tree with other names, values and forms of arrays."""
+    if draw.random() < 0.4:
+        return changed_bytes(draw, data, other)
+    tree = msgpack.unpackb(data, ext_hook=lambda code, body: {"code": code, "body": body.hex()})
+    tree = changed_value(draw, tree, ["float32", "bfloat16", "__msgpack_chunked_array__", "0"])
+
+    def packed(value):
+        if isinstance(value, dict) and value.keys() == {"code", "body"}:
+            body = bytes.fromhex(value["body"])
+            if draw.random() < 0.3:
+                body = changed_bytes(draw, body, data)
+            return msgpack.ExtType(value["code"] % 128, body)
+        if isinstance(value, dict):
+            return {name: packed(inner) for name, inner in value.items()}
+        return [packed(inner) for inner in value] if isinstance(value, list) else value
+
+    try:
+        return msgpack.packb(packed(tree))
+    except (ValueError, TypeError, OverflowError, AttributeError):  # of a changed array
+        return changed_bytes(draw, data, other)
+
+
+def changed_index(draw, data, other):
+    """Other names of tensors and files."""
+    if draw.random() < 0.4:
+        return changed_bytes(draw, data, other)
+    words = ["good-plain.safetensors", "../x.safetensors", "/etc/passwd", "weight_map", "a", ""]
+    return json.dumps(changed_value(draw, json.loads(data), words)).encode()
+
+
+SOURCES = {
+    ".npz": Npz, ".safetensors": Safetensors, ".pth": Torch, ".msgpack": FlaxMsgpack,
+    ".eqx": EquinoxLeaves, ".json": Hub,
+}  # fmt: skip
+CHANGES = {
+    ".npz": changed, ".pth": changed, ".safetensors": changed_tensors, ".msgpack": changed_leaves,
+    ".eqx": changed_bytes, ".json": changed_index,
+}  # fmt: skip
+NETWORK = Variables({"backbone": {name: np.zeros((3, 4), np.float32) for name in "wa"}}, {})
+"""Some of the good files' names, which may stand behind prefixes."""
 
 
 def read(file):
-    """Every number of the file; what is refused is refused with its name, in a line."""
+    """Every number of the file, and where in it a network is; what is refused is refused with its
+    name, in a line."""
     try:
-        values = SOURCES[file.suffix](str(file)).tensors().values
-        return sum(len(array.tobytes()) for array in values.values())
+        found = SOURCES[file.suffix](str(file)).tensors()
     except WeightsError as error:
         said = str(error)
-        assert said.startswith(str(file)), said
+        assert said.startswith(str(file)) or (file.suffix == ".json" and "good" in said), said
         assert said.isprintable(), said
         assert len(said) < 1000, said
         raise
+    match(found, NETWORK, prefix="q" if "two" in file.name else "")
+    return sum(len(np.asarray(array).tobytes()) for array in found.values.values())
 
 
 def inputs(folder):
     for file in sorted(folder.glob("good*")):
-        change = changed_tensors if file.suffix == ".safetensors" else changed
-        yield Input(file, file.read_bytes(), change, read)
+        yield Input(file, file.read_bytes(), CHANGES[file.suffix], read)
 
 
 if __name__ == "__main__":

@@ -205,7 +205,8 @@ def test_shards_and_their_digest(tmp_path):
     [
         (indexed({**WHERE, "more": "../secret"}), "names files outside of its folder"),
         (indexed({**WHERE, "more": "model-3-of-3.safetensors"}), r"has no model-3-of-3.*mean"),
-        (indexed({**WHERE, "more": "model-1-of-2.safetensors"}), "promises more"),
+        (indexed({**WHERE, "more": "model-1-of-2.safetensors"}), "promises 'more'"),
+        (indexed({**WHERE, "more": ["model-1-of-2.safetensors"]}), "names no file for 'more'"),
         (indexed({"conv1.weight": "model-1-of-2.safetensors"} | {"fc.bias": "x"}), "has no x"),
         (indexed({"fc.bias": "model-1-of-2.safetensors"}), "does not say that 'conv1.weight'"),
         ({INDEX: b"{}"}, "has no table `weight_map`"),

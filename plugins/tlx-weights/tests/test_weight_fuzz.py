@@ -3,11 +3,15 @@
 Whatever is done to a file, reading it gives arrays or a sentence, in little time and memory."""
 
 import argparse
+import json
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from tlx_weights.equinox_leaves import EquinoxLeaves
+from tlx_weights.flax_msgpack import FlaxMsgpack
 from tlx_weights.torch import Torch
 
 from tlx.testing.fuzzing import survived
@@ -41,7 +45,20 @@ def fuzz(tmp_path):
     np.savez(tmp_path / "good-code.npz", **code, b=w.numpy(), c=np.asfortranarray(w.numpy()))
     np.savez_compressed(tmp_path / "good-packed.npz", d=w.numpy().astype(">f8"), e=np.float16(1))
 
+    torch.save({"w": w.numpy(), "a": np.ones(3)}, tmp_path / "good-arrays.pth")
+    two = {f"{place}.{name}": w + at for at, place in enumerate("qk") for name in ("w", "a")}
+    torch.save({"state_dict": {"module.w": w, "module.a": w}}, tmp_path / "good-prefix.pth")
+    torch.save(two, tmp_path / "good-two.pth")
+
     save_file({"a": w.numpy(), "b": np.float16([1, 2])}, tmp_path / "good-plain.safetensors")
+    small = w.numpy().astype(ml_dtypes.float8_e4m3fn)
+    save_file({"model.w": small, "model.a": small}, tmp_path / "good-float8.safetensors")
+    places = {"weight_map": {"a": "good-plain.safetensors", "b": "good-plain.safetensors"}}
+    (tmp_path / "good.safetensors.index.json").write_text(json.dumps(places))
+    FlaxMsgpack.sample(tmp_path / "made")
+    EquinoxLeaves.sample(tmp_path / "made")
+    for path in (tmp_path / "made").iterdir():
+        path.rename(tmp_path / f"good-{path.name}")
     return lambda count, seed: survived(PROGRAM, tmp_path, count, seed)
 
 

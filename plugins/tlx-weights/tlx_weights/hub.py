@@ -8,7 +8,8 @@ PyTorch file, which is read without running anything in it) and the JSON files o
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -160,9 +161,11 @@ class Hub:
         names = _object(found.file, where).get("weight_map")
         if not isinstance(names, dict) or not names:
             raise WeightsError(f"{where} has no table `weight_map` from tensors to files.")
-        shards = sorted({str(shard) for shard in names.values()})
+        if odd := [name for name, shard in names.items() if not _is_file_name(shard)]:
+            raise WeightsError(f"{where} names no file for {_quoted(odd)}. Fetch it again.")
+        shards = sorted(set(names.values()))
         if odd := [shard for shard in shards if "/" in shard or not _is_inside(shard)]:
-            raise WeightsError(f"{where} names files outside of its folder: {listed(odd[:3])}.")
+            raise WeightsError(f"{where} names files outside of its folder: {_quoted(odd)}.")
         values: dict[str, np.ndarray] = {}
         files: dict[str, Path] = {}
         for shard in shards:
@@ -176,8 +179,7 @@ class Hub:
                 values[name] = tensor
         if lost := [name for name in names if name not in values]:
             raise WeightsError(
-                f"{where} promises {listed(lost[:3])}, which its shards do not hold. Fetch it "
-                f"again."
+                f"{where} promises {_quoted(lost)}, which its shards do not hold. Fetch it again."
             )
         return Tensors(values, where, files_digest(files, where, self.sha256))
 
@@ -225,6 +227,16 @@ def _object(file: Path, where: str) -> Mapping[str, Any]:
     if not isinstance(found, dict):
         raise WeightsError(f"{where} holds no JSON object of a sensible size.")
     return found
+
+
+def _quoted(names: Sequence[str]) -> str:
+    """Some of them, in which whatever cannot be printed is escaped."""
+    return listed(map(repr, names[:3]))
+
+
+def _is_file_name(shard: object) -> bool:
+    """Whether it can be the name of a file at all."""
+    return isinstance(shard, str) and 0 < len(os.fsencode(shard)) < 256 and "\0" not in shard
 
 
 def _is_inside(name: str) -> bool:
