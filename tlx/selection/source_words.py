@@ -99,7 +99,7 @@ class SourceWords:
     @cached_property
     def seen(self) -> Seen:
         """One pass over the pictures. ScoreError for features that are not finite."""
-        model, variables, _ = self.candidate.source
+        model, variables = self.candidate.source[:2]
 
         def run(variables: Variables, image: Array) -> tuple[Array, Any]:
             for_backbone, for_head = jax.random.split(jax.random.key(0))
@@ -159,7 +159,7 @@ class SourceWords:
     @cached_property
     def _source_task(self) -> np.ndarray | None:
         """The task of the source's own head."""
-        model, variables, _ = self.candidate.source
+        model, variables = self.candidate.source[:2]
         if self.seen.outputs is None:
             return None
 
@@ -171,6 +171,6 @@ class SourceWords:
         return self._embedded(answer, (variables.params["head"], variables.state["head"]))
 
     def _embedded(self, answer: Any, head: Any) -> np.ndarray:
-        model, variables, _ = self.candidate.source
+        model, variables = self.candidate.source[:2]
         batches = self.batches(EMBEDDED)
         return task_embedding(model, variables, answer, head, batches, seed=self.seed)
