@@ -15,6 +15,7 @@ import pytest
 import tlx
 from tlx import cli, loop
 from tlx.checkpoint import Checkpoints
+from tlx.errors import ContractError
 from tlx.training.profile import Clock
 from tlx.types import DataInfo
 
@@ -113,15 +114,23 @@ def test_a_slow_checkpoint_is_named_first(tiny, tmp_path, monkeypatch):
 
 
 def test_nothing_is_waited_for_or_left_unless_asked(tiny, tmp_path, monkeypatch):
-    def never(*_: Any) -> None:
-        raise AssertionError("a run that is not profiled waited")
+    """But for its pace: after the first step of a phase, and once some steps later."""
+    waited, real = [], jax.block_until_ready
 
-    monkeypatch.setattr(jax, "block_until_ready", never)
+    def never(*_: Any) -> None:
+        raise AssertionError("a run that is not profiled was measured")
+
+    def wait(arrays: Any) -> Any:
+        waited.append(arrays)
+        return real(arrays)
+
+    monkeypatch.setattr(jax, "block_until_ready", wait)
     monkeypatch.setattr(jax.monitoring, "register_event_duration_secs_listener", never)
     monkeypatch.setattr(jax.profiler, "start_trace", never)
     result = tlx.run(tiny(), out=tmp_path / "run")
     assert "profile" not in result
     assert not (tmp_path / "run/profile").exists()
+    assert len(waited) == 2
 
 
 def test_a_run_that_fails_leaves_no_listener(tiny, tmp_path, monkeypatch):
@@ -130,7 +139,7 @@ def test_a_run_that_fails_leaves_no_listener(tiny, tmp_path, monkeypatch):
     before = monitoring.get_event_duration_listeners()
     with monkeypatch.context() as patch:
         patch.setattr(loop, "feeding", lambda *_, **__: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(ContractError, match="ZeroDivisionError"):
             tlx.run(tiny(), out=tmp_path / "run", profile=True)
     assert monitoring.get_event_duration_listeners() == before
 

@@ -139,7 +139,8 @@ def test_a_training_picture_that_breaks_costs_no_step(folder, tiny, digests, mon
 
 
 def test_pictures_that_cannot_be_read_are_left_out_counted_and_named(folder, tiny, capsys):
-    bad = ["p/train/dark/02.png", "p/test/light/01.png", "p/val/light/00.png"]
+    names = ("p/train/dark/02.png", "p/test/light/01.png", "p/val/light/00.png")
+    bad = [str(Path(name).absolute()) for name in names]
     for file in bad:
         Path(file).write_bytes(b"no picture")
     with pytest.raises(DataError, match=r'(?s)3 pictures cannot be read.*unreadable = "skip"'):
@@ -149,8 +150,8 @@ def test_pictures_that_cannot_be_read_are_left_out_counted_and_named(folder, tin
     assert result["examples"] == {"train": 15, "val": 5, "test": 5}
     assert sorted(result["left_out"]) == sorted(bad)
     said = " ".join(capsys.readouterr().out.split())
-    assert "1 picture of 'train' cannot be read and is left out: p/train/dark/02.png." in said
-    assert of_split("unreadable-test") == ["p/test/light/01.png"]
+    assert f"1 picture of 'train' cannot be read and is left out: {bad[0]}." in said
+    assert of_split("unreadable-test") == [bad[1]]
     for file in bad:
         Path(file).unlink()
     assert tlx.run(tiny(data=skipping, steps=4), out="r", resume=True)["steps"] == 4

@@ -213,7 +213,8 @@ def opened(config: RunConfig, then: Begun | None) -> Start:
     info, parts = data.info, splitting.cut(data, config.data, then)
     kept, labels = targets.kept_options(config.weights, file), parts.train.labels
     head = config.head and label_refusals.fitted(config.head, info, labels, kept)
-    refusals.classes(parts, info, config.head)
+    if then is None:  # of a run that goes on, what has changed is named instead
+        refusals.classes(parts, info, config.head)
     stated = config.weights.input if config.weights else None
     inputs = as_trained(file.input if file else None, backbone.inputs, stated)
     model = Model(backbone, targets.head_over(head, len(info.classes)) if head else None, inputs)

@@ -14,18 +14,19 @@ from typing import Any
 
 from tlx import config as configs
 from tlx.run_file import finetune
-from tlx.run_file.run_config import DataConfig
+from tlx.run_file.run_config import RunConfig
 from tlx.run_folder.folder import RUN_FILE
+from tlx.run_folder.locations import absolute
 
 
 def trained_on(target: str, sources: Sequence[str]) -> list[str]:
     """A sentence for each of the sources that is the folder of a run on the target, which is named
     as for `tlx finetune`."""
-    ours, notes = _whose(configs.parse(finetune.table(target)).data), []
+    ours, notes = _whose(configs.parse(finetune.table(target))), []
     for source in sources:
         file = Path(source).expanduser() / RUN_FILE
         run = configs.read(file) if file.is_file() else None
-        if run is None or _whose(run.data) != ours:
+        if run is None or _whose(run) != ours:
             continue
         notes.append(
             f"The run {source} has learnt from these pictures, without their labels: its scores "
@@ -37,14 +38,14 @@ def trained_on(target: str, sources: Sequence[str]) -> list[str]:
     return notes
 
 
-def _whose(data: DataConfig) -> tuple[str, dict[str, Any]]:
-    """The name and the options of a data set."""
-    name, colon, rest = data.name.partition(":")
-    return f"{name}{colon}{_place(rest)}", {k: _place(v) for k, v in data.options.items()}
+def _whose(run: RunConfig) -> tuple[str, dict[str, Any]]:
+    """The name and the options of a run's data set."""
+    data = absolute(run).data
+    return data.name, {key: _place(value) for key, value in data.options.items()}
 
 
 def _place(value: Any) -> Any:
-    """Where a file or folder lies; everything else as it is."""
+    """Where a file or folder lies, links followed; everything else as it is."""
     if isinstance(value, str) and value and Path(value).exists():
         return str(Path(value).resolve())
     return value
