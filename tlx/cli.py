@@ -293,7 +293,8 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     made.add_argument(
         "--strategy", metavar="NAME",
-        help="which parts are trained and how, one of 'tlx plugins strategies'; finetune if absent",
+        help="which parts are trained and how, one of 'tlx plugins strategies'; "
+        "probe_then_finetune if absent, finetune from random numbers",
     )  # fmt: skip
     made.add_argument(
         "--epochs", type=float, metavar="N", help="passes over the pictures; 20 if absent"

@@ -155,5 +155,5 @@ def test_the_same_classes_in_another_order_are_refused(run_file):
 
 
 def test_set_does_not_change_a_finished_run(here):
-    with pytest.raises(ConfigError, match="--set cannot change"):
+    with pytest.raises(ConfigError, match="cannot change what it is: 'seed=1'"):
         study.evaluate(here / "old", ["seed=1"])

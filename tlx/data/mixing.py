@@ -56,12 +56,12 @@ def _loss(head: Head, outputs: PyTree, batch: Batch) -> Array:
     with called(head, "head", "loss", {"batch": batch}):
         found = head.loss(outputs, batch)
     shape, dtype = getattr(found, "shape", None), getattr(found, "dtype", None)
-    if shape != batch["weight"].shape or dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+    count = len(jax.tree.leaves(batch)[0])
+    if shape != (count,) or dtype is None or not jnp.issubdtype(dtype, jnp.floating):
         seen = f"{dtype}{list(shape)}" if shape is not None else f"a {type(found).__name__}"
         raise ContractError(
             f"`loss` of the head {type(head).__name__}{where(head.loss)} has to return one "
-            f"floating number for each of the {len(batch['weight'])} examples, and it returns "
-            f"{seen}."
+            f"floating number for each of the {count} examples, and it returns {seen}."
         )
     return found
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from tlx.errors import Refused
 from tlx.files.plain_arrays import array, header
-from tlx.types import InputSpec, Tensors
+from tlx.types import InputSpec, Location, Tensors
 from tlx_weights.weight_file import existing, held, opened
 
 MAGIC = b"\x93NUMPY"
@@ -37,7 +37,7 @@ class EquinoxLeaves:
         sha256: of the file, or how it begins; checked where given.
     """
 
-    path: str
+    path: Location
     sha256: str = ""
 
     @staticmethod

@@ -17,7 +17,7 @@ import ml_dtypes
 import numpy as np
 
 from tlx.errors import Refused
-from tlx.types import InputSpec, Tensors
+from tlx.types import InputSpec, Location, Tensors
 from tlx_weights.weight_file import existing, held, opened
 
 ARRAY, COMPLEX, SCALAR = 1, 2, 3
@@ -55,7 +55,7 @@ class FlaxMsgpack:
         sha256: of the file, or how it begins; checked where given.
     """
 
-    path: str
+    path: Location
     sha256: str = ""
 
     @staticmethod
