@@ -16,7 +16,6 @@ import numpy as np
 
 from tlx import registry, trees
 from tlx.assemble import Experiment, assemble
-from tlx.backbones.shortened import ends_at
 from tlx.boundary import told
 from tlx.config import RunConfig
 from tlx.contracts.calls import called
@@ -24,7 +23,6 @@ from tlx.data.domain import Domain
 from tlx.data.picture_sheet import pictures
 from tlx.data.splits import shuffled
 from tlx.devices import hosts
-from tlx.devices.mesh import fetched
 from tlx.errors import ConfigError
 from tlx.evaluate import Answers, as_uint8, chosen, counted
 from tlx.feeding.cache_store import Store
@@ -32,7 +30,7 @@ from tlx.feeding.feed import eval_batches
 from tlx.feeding.frozen_tables import host_batches
 from tlx.loop import Trained, train
 from tlx.planning import preparations, returned
-from tlx.protocols import Finished, Finishes, Reparametrises, Sink
+from tlx.protocols import Finished, Finishes, Sink
 from tlx.reporting import reached
 from tlx.reporting.describe import described, device, versions
 from tlx.reporting.first_look import first_look
@@ -42,13 +40,13 @@ from tlx.reporting.wording import shown
 from tlx.run_folder import folder, locations, provenance
 from tlx.run_folder.as_before import begun
 from tlx.run_folder.membership import MEASURING
-from tlx.run_folder.model_folder import Base
 from tlx.sinks import Jsonl, Sinks
 from tlx.training.health import watch
+from tlx.training.learnt_model import gather_model
 from tlx.training.profile import Clock
 from tlx.training.split_metrics import answered, evaluated
 from tlx.types import Event, Variables
-from tlx.weights.saved import load, save_model
+from tlx.weights.saved import load
 
 
 @told()
@@ -181,41 +179,9 @@ def ended(config: RunConfig, out: Path, done: Mapping[str, Any]) -> str:
 def _save(experiment: Experiment, learnt: Variables, out: Path) -> None:
     """Write the model, and make the run file there that of this run: what a longer run leaves takes
     the place of a shorter one's model and result at once."""
-    config = experiment.config
-    base, same = _base(experiment, learnt)
-    saved = fetched(experiment.used(learnt) if base is None else learnt)
-
-    def write() -> None:
-        folder.adopt(out, config)
-        save_model(
-            out / folder.MODEL,
-            backbone=config.backbone,
-            head=experiment.head,
-            inputs=experiment.model.inputs,
-            canvas=experiment.canvas,
-            classes=experiment.info.classes,
-            variables=saved,
-            base=base,
-            same=same,
-            stages=ends_at(experiment.model.backbone),
-        )
-
-    hosts.once(write)
-
-
-def _base(experiment: Experiment, learnt: Variables) -> tuple[Base | None, frozenset[str]]:
-    """For a model that is a reparametrised change to the weights of a file: which these are, and
-    the leaves that need not be saved, because they are still what the file gave."""
-    config, report = experiment.config, experiment.report
-    strategy = isinstance(experiment.strategy, Reparametrises)
-    if not strategy or report is None or not report.sha256 or config.weights is None:
-        return None, frozenset()
-    now, then = (trees.flat(fetched(numbers)) for numbers in (learnt, experiment.variables))
-    same = (leaf.path for leaf in report.loaded if np.array_equal(now[leaf.path], then[leaf.path]))
-    weights, way = config.weights, config.strategy
-    file, made = (weights.name, dict(weights.options)), (way.name, dict(way.options))
-    base = Base(file, report.sha256, made, report.prefix)
-    return base, frozenset(same)
+    write = gather_model(experiment, learnt)
+    hosts.once(lambda: folder.adopt(out, experiment.config))
+    hosts.once(lambda: write(out / folder.MODEL))
 
 
 def _result(

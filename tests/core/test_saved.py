@@ -15,8 +15,9 @@ from tlx.data.decode import fit
 from tlx.errors import DataError, WeightsError
 from tlx.files.manifest import digest
 from tlx.model import Model
+from tlx.run_folder.model_folder import save_model
 from tlx.types import InputSpec
-from tlx.weights.saved import BATCH, load, save_model
+from tlx.weights.saved import BATCH, load
 
 TOYS = """
 from dataclasses import dataclass

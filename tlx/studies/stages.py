@@ -14,11 +14,10 @@ import numpy as np
 
 from tlx import config as configs
 from tlx.assemble import Experiment, assemble
-from tlx.backbones.shortened import ends_at
 from tlx.config import RunConfig
 from tlx.errors import ConfigError, TlxError
 from tlx.run_folder import folder
-from tlx.run_folder.model_folder import save_model
+from tlx.training.learnt_model import gather_model
 
 
 def rehearsed(config: RunConfig, out: Path) -> Iterator[tuple[str, Experiment]]:
@@ -44,7 +43,7 @@ def rehearsed(config: RunConfig, out: Path) -> Iterator[tuple[str, Experiment]]:
             yield name, experiment._replace(config=meant)
             if name in [stage.name for stage in config.stage[:-1]]:
                 earlier[name] = experiment
-                _stand_in(experiment, into)
+                gather_model(experiment, experiment.variables)(into / folder.MODEL)
 
 
 def _refuse_seen(name: str, now: Experiment, before: str, other: Experiment) -> None:
@@ -59,17 +58,3 @@ def _refuse_seen(name: str, now: Experiment, before: str, other: Experiment) -> 
             f"{before!r}, because the two cut the same data differently. Give both the same "
             f"split_seed and test in [data]."
         )
-
-
-def _stand_in(experiment: Experiment, out: Path) -> None:
-    config = experiment.config
-    save_model(
-        out / folder.MODEL,
-        backbone=config.backbone,
-        head=experiment.head,
-        inputs=experiment.model.inputs,
-        canvas=experiment.canvas,
-        classes=experiment.info.classes,
-        variables=experiment.used(experiment.variables),
-        stages=ends_at(experiment.model.backbone),
-    )

@@ -28,7 +28,6 @@ from tlx.model import Model, input_shape
 from tlx.protocols import ForeignNames
 from tlx.run_file import folder_code
 from tlx.run_folder.model_folder import ABOUT, TENSORS, Description, describe, tensors
-from tlx.run_folder.model_folder import save_model as save_model
 from tlx.trees import flat, part, unflat
 from tlx.types import Features, InputSpec, Precision, Variables
 from tlx.weights.matching import match
