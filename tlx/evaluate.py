@@ -115,11 +115,12 @@ def reported(head: Head, totals: Mapping[str, Any]) -> Mapping[str, float]:
     with called(head, "head", "report", {"totals": totals}):
         found = head.report(totals)
     fine, metric = isinstance(found, Mapping), head.selection[0]
-    has_returned("`report` of the head", head.report, found, fine, "metrics by name")
+    who = f"`report` of the head {type(head).__name__}"
+    has_returned(who, head.report, found, fine, "metrics by name")
     if metric not in found:
         raise ContractError(
-            f"`report` of the head {type(head).__name__}{where(head.report)} has to give the "
-            f"metric {metric!r}, which `selection` names; it gives {listed(found)}."
+            f"{who}{where(head.report)} has to give the metric {metric!r}, which `selection` "
+            f"names; it gives {listed(found)}."
         )
     return found
 

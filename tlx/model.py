@@ -20,11 +20,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.ad_checkpoint import checkpoint_name
 
-from tlx.contracts.calls import called, has_returned, where
+from tlx import returned
+from tlx.contracts.calls import called, has_returned
 from tlx.data import mixing
 from tlx.devices.precision import lowered, raised
 from tlx.devices.rematerialised import in_one_piece, rematerialised
-from tlx.errors import ContractError
 from tlx.protocols import Backbone, Head, Maskable, Staged
 from tlx.types import (
     Batch,
@@ -128,10 +128,7 @@ class Model:
         x = pictures(self.inputs, batch["image"])
         with self._backbone("init"):
             body = self.backbone.init(for_backbone, x)
-        fine = isinstance(body, Variables)
-        has_returned(
-            "`init` of the backbone", self.backbone.init, body, fine, "tlx.types.Variables"
-        )
+        returned.variables(body, "`init` of the backbone", self.backbone.init)
         params, state = {"backbone": body.params}, {"backbone": body.state}
         if self.head is not None:
             with self._backbone("apply"):
@@ -140,8 +137,7 @@ class Model:
                 )
             with called(self.head, "head", "init", {"features": features}):
                 top = self.head.init(for_head, features)
-            fine = isinstance(top, Variables)
-            has_returned("`init` of the head", self.head.init, top, fine, "tlx.types.Variables")
+            returned.variables(top, "`init` of the head", self.head.init)
             params["head"], state["head"] = top.params, top.state
         return Variables(params, state)
 
@@ -257,16 +253,11 @@ class Model:
                 params["head"], state["head"], features, size=size, rng=rng, mode=mode
             )
         fine = isinstance(made, tuple) and len(made) == 2
-        has_returned("`apply` of the head", self.head.apply, made, fine, "(outputs, state)")
+        who = f"`apply` of the head {type(self.head).__name__}"
+        has_returned(who, self.head.apply, made, fine, "(outputs, state)")
         outputs, top = made
         count = next(iter(features.values())).shape[0]
-        for leaf in jax.tree.leaves(outputs):
-            if not jnp.ndim(leaf) or leaf.shape[0] != count:
-                raise ContractError(
-                    f"`apply` of the head {type(self.head).__name__}{where(self.head.apply)} has "
-                    f"to return an output for each of the {count} examples, and it returns "
-                    f"{leaf.dtype}{list(leaf.shape)}."
-                )
+        returned.leading(outputs, count, f"{who}, as its outputs,", self.head.apply)
         return outputs, top
 
     def forward(

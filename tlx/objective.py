@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple, final
 
 import jax
@@ -15,10 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from tlx.contracts.calls import called, calling, where
+from tlx import returned
+from tlx.contracts.calls import called, calling, described, has_returned
 from tlx.data.mixing import judged, mixed
 from tlx.devices.rows import fetched
-from tlx.errors import ContractError
 from tlx.model import Model
 from tlx.protocols import Augmentation, Averages, Divergence, ForwardFn, Mixes
 from tlx.quantities import asked
@@ -225,26 +226,19 @@ class Objective:
 
 def _one_number(found: Any, term: Term) -> Array:
     """What a divergence returned, if it is one floating number with a gradient."""
-    ends = f"The divergence {term.name!r}{where(term.divergence)} has to return one number of jax"
-    if found is None:
-        raise ContractError(f"{ends}, and it returns nothing (None).")
-    if not isinstance(found, jax.Array):
-        if isinstance(found, int | float | complex | np.ndarray | np.generic):
-            raise ContractError(
-                f"{ends}, and it returns {type(found).__name__}, computed outside of jax, which "
-                f"has no gradient. Compute it with jax.numpy from the words that it asks for."
-            )
-        raise ContractError(f"{ends}, and it returns a {type(found).__name__}.")
-    kind = f"{found.dtype}{list(found.shape)}"
-    if found.shape != ():
-        raise ContractError(
-            f"{ends}, a scalar, and it returns {kind}. Return the mean of these numbers."
-        )
-    if not jnp.issubdtype(found.dtype, jnp.floating):
-        why = "a count has no gradient: return something smooth that stands for it"
-        if jnp.issubdtype(found.dtype, jnp.complexfloating):
-            why = "return its real part or its modulus"
-        raise ContractError(f"{ends}, a floating one, and it returns {kind}; {why}.")
+    returns = partial(has_returned, f"The divergence {term.name!r}", term.divergence, found)
+    wanted = "one number of jax"
+    outside = isinstance(found, int | float | complex | np.ndarray | np.generic)
+    advice = (
+        "That was computed outside of jax and has no gradient: compute it with jax.numpy from the "
+        "words that it asks for."
+    )
+    returns(isinstance(found, jax.Array), wanted, advice if outside else "")
+    returns(found.shape == (), f"{wanted}, a scalar", "Return the mean of these numbers.")
+    advice = "A count has no gradient: return something smooth that stands for it."
+    if jnp.issubdtype(found.dtype, jnp.complexfloating):
+        advice = "Return its real part or its modulus."
+    returns(returned.is_floats(found), f"{wanted}, a floating one", advice)
     return found
 
 
@@ -291,13 +285,13 @@ def _changed(change: Augmentation, keys: Array, image: Array) -> Array:
     who = f"The augmentation {type(change).__name__}"
     with calling(who, change):
         found = jax.vmap(change)(keys, image)
-    shape, dtype = getattr(found, "shape", None), getattr(found, "dtype", None)
-    if shape != image.shape or dtype is None or not jnp.issubdtype(dtype, jnp.floating):
-        seen = f"a {type(found).__name__}" if shape is None else f"{dtype}{list(shape[1:])}"
-        raise ContractError(
-            f"{who}{where(change)} has to return a picture of floats like the one that it was "
-            f"given, {list(image.shape[1:])}, and it returns {seen}."
-        )
+    fine = returned.is_floats(found) and found.shape == image.shape
+    one, seen = (
+        jax.ShapeDtypeStruct(of.shape[1:], of.dtype) if hasattr(of, "dtype") else of
+        for of in (image, found)
+    )
+    wanted = f"a picture of floats like the one that it was given, {described(one)}"
+    has_returned(who, change, seen, fine, wanted)
     return found
 
 

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from tlx import registry, trees
+from tlx import registry, returned, trees
 from tlx.assemble import Experiment, assemble
 from tlx.boundary import told
 from tlx.config import RunConfig
-from tlx.contracts.calls import called
+from tlx.contracts.calls import calling, has_returned
 from tlx.data.domain import Domain
 from tlx.data.picture_sheet import pictures
 from tlx.data.splits import shuffled
@@ -29,7 +29,7 @@ from tlx.feeding.cache_store import Store
 from tlx.feeding.feed import eval_batches
 from tlx.feeding.frozen_tables import host_batches
 from tlx.loop import Trained, train
-from tlx.planning import preparations, returned
+from tlx.planning import preparations
 from tlx.protocols import Finished, Finishes, Sink
 from tlx.reporting import reached
 from tlx.reporting.describe import described, device, versions
@@ -141,7 +141,7 @@ def listening(config: RunConfig, *own: Sink) -> Sinks:
 
 def finished(experiment: Experiment, variables: Variables) -> Finished:
     """What the strategy makes of the best step's variables after training."""
-    if not isinstance(experiment.strategy, Finishes):
+    if not isinstance(strategy := experiment.strategy, Finishes):
         return Finished(variables)
     last, parts, (metric, direction) = experiment.final, experiment.splits, experiment.selection
 
@@ -149,12 +149,15 @@ def finished(experiment: Experiment, variables: Variables) -> Finished:
         found = evaluated(experiment, last, experiment.used(candidate), parts.val)
         return found.metrics[metric] * (1 if direction == "max" else -1)
 
-    with called(experiment.strategy, "strategy", "finish"):
-        found = experiment.strategy.finish(
+    finish, who = strategy.finish, f"`finish` of the strategy {type(strategy).__name__}"
+    with calling(who, finish):
+        found = finish(
             model=last.model, start=experiment.variables, variables=variables, score=score,
             batches=lambda: eval_batches(experiment, parts.train),
         )  # fmt: skip
-    return returned.finished(found, variables, experiment.strategy)
+    has_returned(who, finish, found, isinstance(found, Finished), "tlx.protocols.Finished")
+    returned.alike(tuple(found.variables), tuple(variables), who, finish)
+    return found
 
 
 def validation(experiment: Experiment, trained: Trained, learnt: Variables) -> Mapping[str, float]:

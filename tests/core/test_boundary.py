@@ -66,7 +66,9 @@ def test_a_run_ends_with_such_a_sentence(tmp_path):
 
 
 def test_what_a_plugin_returns_is_held_against_its_contract():
-    with pytest.raises(ContractError, match=r"`init` of the head .* has to .*, not a list of 2"):
+    with pytest.raises(
+        ContractError, match=r"`init` of the head .* has to return .*, and it returns a list of 2"
+    ):
         has_returned("`init` of the head", head, [1, 2], False, "tlx.types.Variables")
     has_returned("`init` of the head", head, [1, 2], True, "tlx.types.Variables")
 

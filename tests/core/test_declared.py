@@ -76,9 +76,9 @@ def test_a_slip_is_in_words(fault_of, wrong, said):
 
 
 def test_inputs_are_looked_at_before_they_are_used():
-    with pytest.raises(ContractError, match=r"the backbone would have pictures .* not a NoneType"):
+    with pytest.raises(ContractError, match=r"`inputs` of the backbone .* not a NoneType"):
         as_trained(None, None)
-    with pytest.raises(ContractError, match=r"the weights would have pictures .* not a tuple"):
+    with pytest.raises(ContractError, match=r"`input` of the weights .* not a tuple"):
         as_trained((InputSpec(),), InputSpec())
     with pytest.raises(ConfigError, match=r"weights.input.std: 2 numbers for pictures of 3"):
         as_trained(None, InputSpec(std=(0.5, 0.5)), InputConfig(mean=(0.5, 0.5, 0.5)))
@@ -117,12 +117,12 @@ class Made:
 @pytest.mark.parametrize(
     ("way", "said"),
     [
-        ("info", "`info` of the data .* is wrong: its splits"),
+        ("info", "`info` of the data .* its contract says: its splits"),
         ("none", "The split 'train' of the data fails .*NoneType"),
         ("length", "The split 'train' of the data fails .*'float'"),
         ("labels", "`labels` of the split 'train' .* a label for each of 6"),
         ("few", "`labels` of the split 'train' .* a label for each of 6"),
-        ("list", "Example 0 of the split 'train' .* a mapping with 'label' in it, not a list"),
+        ("list", "Example 0 of the split 'train' .* a mapping with 'label' in it, .* a list of 2"),
         ("empty", "Example 0 of the split 'train' .* a mapping with 'label' in it"),
     ],
 )

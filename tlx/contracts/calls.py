@@ -45,14 +45,34 @@ def calling(who: str, thing: Any, given: Mapping[str, Any] | None = None) -> Ite
         raise ContractError(f"{who} {_failed(error, thing, given or {})}") from error
 
 
-def has_returned(what: str, thing: Any, value: Any, good: bool, wanted: str) -> None:
-    """Raise ContractError unless `good`: `what` ("`phases` of the strategy") of a plugin has
-    returned `value`, and `wanted` is what it has to be."""
+def has_returned(
+    who: str, thing: Any, found: Any, good: bool, wanted: str, advice: str = ""
+) -> None:
+    """Raise ContractError unless `good`: `who` ("`phases` of the strategy Mine"), which `thing` is
+    or belongs to, has returned `found`, and `wanted` is what it has to be; `advice` is a sentence
+    on how."""
     if not good:
-        many = f" of {len(value)}" if isinstance(value, tuple | list) else ""
         raise ContractError(
-            f"{what}{where(thing)} has to return {wanted}, not a {type(value).__name__}{many}."
+            f"{who}{where(thing)} has to return {wanted}, and it returns {described(found)}."
+            f"{advice and ' '}{advice}"
         )
+
+
+def has_said(who: str, thing: Any, fault: str) -> None:
+    """Raise ContractError where there is a `fault` (of `tlx.contracts.declared`) in what a plugin
+    says of itself: `who` ("`info` of the data"), which `thing` is or belongs to."""
+    if fault:
+        raise ContractError(f"{who}{where(thing)} is not as its contract says: {fault}.")
+
+
+def described(thing: Any) -> str:
+    """What something is, in a few words: `float32[4,3]`, a tuple of 2, nothing."""
+    if thing is None:
+        return "nothing (None)"
+    if hasattr(thing, "dtype") and hasattr(thing, "shape"):
+        return f"{thing.dtype}[{','.join(map(str, thing.shape))}]"
+    many = f" of {len(thing)}" if isinstance(thing, tuple | list) else ""
+    return f"a {type(thing).__name__}{many}"
 
 
 def called(

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from tlx.contracts.calls import called, where
-from tlx.errors import ContractError
+from tlx import returned
+from tlx.contracts.calls import called
 from tlx.protocols import Head, Mixes
 from tlx.types import Batch, PyTree
 
@@ -55,14 +55,8 @@ def _loss(head: Head, outputs: PyTree, batch: Batch) -> Array:
     """(B,) the head's loss. Raises ContractError where it fails, or gives anything else."""
     with called(head, "head", "loss", {"batch": batch}):
         found = head.loss(outputs, batch)
-    shape, dtype = getattr(found, "shape", None), getattr(found, "dtype", None)
-    count = len(jax.tree.leaves(batch)[0])
-    if shape != (count,) or dtype is None or not jnp.issubdtype(dtype, jnp.floating):
-        seen = f"{dtype}{list(shape)}" if shape is not None else f"a {type(found).__name__}"
-        raise ContractError(
-            f"`loss` of the head {type(head).__name__}{where(head.loss)} has to return one "
-            f"floating number for each of the {count} examples, and it returns {seen}."
-        )
+    count, who = len(jax.tree.leaves(batch)[0]), f"`loss` of the head {type(head).__name__}"
+    returned.per_example(found, count, who, head.loss)
     return found
 
 

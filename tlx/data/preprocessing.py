@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
+from tlx.contracts.calls import has_said
 from tlx.contracts.declared import fault_of_inputs
-from tlx.errors import ConfigError, ContractError
+from tlx.errors import ConfigError
 from tlx.types import DataInfo, InputSpec
 
 if TYPE_CHECKING:
@@ -39,9 +40,8 @@ def as_trained(
 
     Raises ConfigError for a mean or standard deviation with another number of channels, and for a
     stated size that the backbone cannot take."""
-    for who, own in (("backbone", backbone), ("weights", backbone if file is None else file)):
-        if fault := fault_of_inputs(own):
-            raise ContractError(f"How the {who} would have pictures is said wrongly: {fault}.")
+    has_said("`inputs` of the backbone", None, fault_of_inputs(backbone))
+    has_said("`input` of the weights", None, fault_of_inputs(backbone if file is None else file))
     spec = with_channels(file or backbone, backbone.channels)
     changes = {k: v for k, v in asdict(stated).items() if v is not None} if stated else {}
     if isinstance(size := changes.get("size"), int):

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple, final
 
 import numpy as np
 
-from tlx.contracts.calls import calling, has_returned, where
+from tlx.contracts.calls import calling, has_returned, has_said
 from tlx.contracts.declared import fault_of_info
-from tlx.errors import ConfigError, ContractError, DataError, listed
+from tlx.errors import ConfigError, DataError, listed
 from tlx.protocols import DataSource, Labelled, Named, Noted, Split
 
 NAMES = 5
@@ -115,8 +115,7 @@ def cut(
     Raises ConfigError where an option contradicts the source, DataError where the source has too
     few examples or labels that are no class."""
     info = source.info
-    if fault := fault_of_info(info):
-        raise ContractError(f"The `info` of the data{where(source)} is wrong: {fault}.")
+    has_said("`info` of the data", source, fault_of_info(info))
     notes = list(source.notes) if isinstance(source, Noted) else []
     without = without or {}
     found = {

@@ -10,12 +10,11 @@ from typing import Any, NamedTuple
 
 import jax
 
-from tlx import trees
-from tlx.contracts.calls import calling, has_returned, where
+from tlx import returned, trees
+from tlx.contracts.calls import calling, has_returned, has_said, where
 from tlx.contracts.declared import fault_of_phase
 from tlx.errors import ConfigError, ContractError, listed
 from tlx.model import MOVING, Model
-from tlx.planning import returned
 from tlx.protocols import Phase, Reparametrises, Staged, Strategy
 from tlx.types import Params, PyTree
 
@@ -77,8 +76,7 @@ def _phases(strategy: Strategy, model: Model, steps: int) -> tuple[Phase, ...]:
         found = strategy.phases(model, steps)
     fine = isinstance(found, tuple | list)
     has_returned(who, strategy.phases, found, fine, "phases (tlx.protocols.Phase)")
-    if fault := next(filter(None, map(fault_of_phase, found)), ""):
-        raise ContractError(f"{who}{where(strategy.phases)} returns what is no phase: {fault}.")
+    has_said(who, strategy.phases, next(filter(None, map(fault_of_phase, found)), ""))
     return tuple(found)
 
 

@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from tlx import returned
 from tlx.contracts.calls import called, calling
 from tlx.model import Model
 from tlx.objective import Term
-from tlx.planning import returned
 from tlx.protocols import Averages, Explains, Learns, Prepares, Strategy
 from tlx.types import Batch, Network, PyTree, Variables
 from tlx.weights.initial import with_part

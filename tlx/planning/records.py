@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tlx import returned
 from tlx.contracts.calls import calling
 from tlx.errors import ContractError, listed
 from tlx.objective import Objective, Term
-from tlx.planning import returned
 from tlx.protocols import Records
 from tlx.quantities import PER_EXAMPLE, asked
 from tlx.types import Batch, Constants, PyTree, Variables

@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array
 
 from tlx import trees
-from tlx.contracts.calls import has_returned, where
+from tlx.contracts.calls import has_returned, has_said
 from tlx.contracts.declared import fault_of_features, fault_of_selection
 from tlx.data.data_check import ONE_CLASS
 from tlx.data.domain import Domain
@@ -21,7 +21,6 @@ from tlx.data.splits import Splits, are_classes
 from tlx.devices.precision import DTYPE, lowered
 from tlx.errors import (
     ConfigError,
-    ContractError,
     DataError,
     WeightsError,
     did_you_mean,
@@ -45,21 +44,15 @@ from tlx.weights import sources
 
 def features(model: Model) -> None:
     """The head reads features that the backbone has, and both say so as their contracts do."""
-    if fault := fault_of_features(model.backbone.features):
-        raise ContractError(f"The `features` of the backbone{where(model.backbone)}: {fault}.")
+    fault = fault_of_features(model.backbone.features)
+    has_said("`features` of the backbone", model.backbone, fault)
     if model.head is None:
         return
     known = [spec.name for spec in model.backbone.features]
     needs = model.head.needs
-    has_returned(
-        "`needs` of the head",
-        model.head,
-        needs,
-        isinstance(needs, tuple | list),
-        "names of features",
-    )
-    if fault := fault_of_selection(model.head.selection):
-        raise ContractError(f"The `selection` of the head{where(model.head)} is wrong: {fault}.")
+    fine = isinstance(needs, tuple | list)
+    has_returned("`needs` of the head", model.head, needs, fine, "names of features")
+    has_said("`selection` of the head", model.head, fault_of_selection(model.head.selection))
     for name in needs:
         if name not in known:
             raise ConfigError(

@@ -15,13 +15,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from tlx import trees
+from tlx import returned, trees
 from tlx.contracts.calls import called, calling, has_returned, where
 from tlx.devices.flows import flows
 from tlx.errors import ContractError, listed
 from tlx.model import Model, Prefix
 from tlx.objective import Objective, augmented
-from tlx.planning import returned
 from tlx.planning.plan import Planned
 from tlx.quantities import OF_FEATURES
 from tlx.types import Batch, Constants, Forward, Mode, PyTree, Variables
@@ -159,11 +158,7 @@ def _forward(
             model, params, state, fed, constants,
             rng=jax.random.key(0), mode=mode, progress=jnp.float32(0.5),
         )  # fmt: skip
-    if not isinstance(found, Forward):
-        raise ContractError(
-            f"{who}{where(function)} has to return tlx.types.Forward, and it returns "
-            f"{returned.described(found)}."
-        )
+    has_returned(who, function, found, isinstance(found, Forward), "tlx.types.Forward")
     returned.per_example(found.loss, count, f"{who}, as its loss,", function)
     returned.rows(found.features, count, f"{who}, as its features,", function)
     if found.outputs is not None:
@@ -189,9 +184,9 @@ def _judged(model: Model, outputs: PyTree, batch: Batch) -> None:
     kind = type(head).__name__
     with called(head, "head", "measure", {"batch": batch}):
         measured = head.measure(outputs, batch)
-    fine = isinstance(measured, Mapping)
-    has_returned("`measure` of the head", head.measure, measured, fine, "sums by name")
-    returned.arrays(dict(measured), f"`measure` of the head {kind}", head.measure)
+    who = f"`measure` of the head {kind}"
+    has_returned(who, head.measure, measured, isinstance(measured, Mapping), "sums by name")
+    returned.arrays(dict(measured), who, head.measure)
     with called(head, "head", "predict"):
         said = head.predict(outputs)
     returned.rows(said, count, f"`predict` of the head {kind}", head.predict)

@@ -15,11 +15,10 @@ import jax.numpy as jnp
 
 from tlx import registry, trees
 from tlx.config import SourceConfig, WeightsConfig
-from tlx.contracts.calls import where
+from tlx.contracts.calls import has_said
 from tlx.contracts.declared import fault_of_tensors
 from tlx.contracts.dialect import Dialect
 from tlx.data.preprocessing import as_trained
-from tlx.errors import ContractError
 from tlx.model import Model, input_shape
 from tlx.protocols import Backbone, ForeignNames, Head, Noted, WeightSource
 from tlx.run_file import folder_code
@@ -74,9 +73,7 @@ def load(
     the file is of another network, see `refuse_others`."""
     model, like = initial.model, initial.shapes
     dialects, tensors = foreign_names(model.backbone), source.tensors()
-    if fault := fault_of_tensors(tensors):
-        who = f"The tensors of the weights {config.name!r}{where(source)}"
-        raise ContractError(f"{who} are wrong: {fault}.")
+    has_said(f"`tensors` of the weights {config.name!r}", source, fault_of_tensors(tensors))
     found, report = match(tensors, like, dialects, config.prefix)
     if isinstance(source, Noted):
         report = report._replace(notes=(*source.notes, *report.notes))
