@@ -15,7 +15,9 @@ from tlx.contracts.outside import Architected as Architected
 from tlx.contracts.outside import Augmentation as Augmentation
 from tlx.contracts.outside import DataSource as DataSource
 from tlx.contracts.outside import KeepsPlaces as KeepsPlaces
+from tlx.contracts.outside import KnowsClasses as KnowsClasses
 from tlx.contracts.outside import KnowsHead as KnowsHead
+from tlx.contracts.outside import KnowsInput as KnowsInput
 from tlx.contracts.outside import Labelled as Labelled
 from tlx.contracts.outside import Mixes as Mixes
 from tlx.contracts.outside import Named as Named
@@ -264,9 +266,8 @@ class Records(Protocol):
 
 @runtime_checkable
 class Reads(Protocol):
-    """Optional for a Divergence that learns, prepares or records: the features that it reads, then
-    and in every step. A network ends at the last feature that anybody reads, and for a divergence
-    that computes something beforehand and does not say this it is left whole."""
+    """Optional for a Divergence that learns, prepares or records: the features that it ever reads.
+    A network ends at the last feature that anybody reads, and stays whole where that is unsaid."""
 
     @property
     def reads(self) -> tuple[str, ...] | None:

@@ -136,8 +136,7 @@ AUGMENTATIONS = {
 
 def file(tensors=lambda: read(), **members):
     """A source with the sample weights in memory."""
-    about = {"input": None, "classes": None, "tensors": tensors}
-    return altered(SimpleNamespace(), **(about | members))
+    return altered(SimpleNamespace(), **({"tensors": tensors} | members))
 
 
 def read(change=lambda values: values, origin="memory", sha256=""):

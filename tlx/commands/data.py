@@ -105,10 +105,11 @@ def _target_rows(targets: Any, splits: tuple[str, ...]) -> list[tuple[str, ...]]
 def _expected(table: Any, info: Any) -> tuple[tuple[int, int], Any]:
     """The size and the preprocessing of the network."""
     from tlx import registry
+    from tlx.contracts.file_facts import input_of
     from tlx.data.preprocessing import as_trained, canvas
     from tlx.weights import sources
 
     backbone = registry.build("backbones", table.backbone.name, table.backbone.options)
-    file = sources.open_weights(table.weights).input if table.weights else None
+    file = input_of(sources.open_weights(table.weights)) if table.weights else None
     inputs = as_trained(file, backbone.inputs)
     return canvas(info, inputs), inputs

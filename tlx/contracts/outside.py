@@ -96,19 +96,29 @@ class KeepsPlaces(Protocol):
 class WeightSource(Protocol):
     """Somebody's numbers for a model."""
 
-    @property
-    def input(self) -> InputSpec | None:
-        """The preprocessing these weights were trained with; None where the file does not say."""
-        ...
-
-    @property
-    def classes(self) -> tuple[str, ...] | None:
-        """Class names of the head in the file, in output order; None where unknown."""
-        ...
-
     def tensors(self) -> Tensors:
         """All that the file holds, under its own names. WeightsError for a file that is missing,
         damaged or not the one that was meant; nothing in it is ever executed."""
+        ...
+
+
+@runtime_checkable
+class KnowsInput(Protocol):
+    """Optional for a WeightSource: how pictures reached the network in training."""
+
+    @property
+    def input(self) -> InputSpec | None:
+        """The preprocessing these weights were trained with; None where this file does not say."""
+        ...
+
+
+@runtime_checkable
+class KnowsClasses(Protocol):
+    """Optional for a WeightSource: what the classes of the head in its file are called."""
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Their names, in output order; None where this file does not say."""
         ...
 
 

@@ -15,7 +15,8 @@ import numpy as np
 
 from tlx import registry
 from tlx.config import DataConfig, WeightsConfig
-from tlx.protocols import DataSource, Head, KnowsHead, WeightSource
+from tlx.contracts.file_facts import head_of
+from tlx.protocols import DataSource, Head, WeightSource
 from tlx.run_file.run_config import Part
 from tlx.types import DataInfo, LabelKind
 
@@ -69,7 +70,7 @@ def kept_options(weights: WeightsConfig | None, source: WeightSource | None) -> 
     """The options of the head that a run keeps from its weights; None where it begins anew."""
     if weights is None or weights.head != "keep":
         return None
-    found = source.head if isinstance(source, KnowsHead) else None
+    found = head_of(source)
     return found[1] if found else {}
 
 

@@ -13,12 +13,13 @@ import jax
 import numpy as np
 
 from tlx.contracts.calls import called
+from tlx.contracts.file_facts import head_of
 from tlx.data.splits import are_classes
 from tlx.data.targets import fitted_head, kind_of
 from tlx.errors import ConfigError, DataError, listed
 from tlx.model import Model
 from tlx.objective import Term
-from tlx.protocols import KnowsHead, SelfSupervised, Strategy, WeightSource
+from tlx.protocols import SelfSupervised, Strategy, WeightSource
 from tlx.run_file.run_config import Part
 from tlx.types import Batch, DataInfo, LabelKind, Variables
 from tlx.weights.sources import Source
@@ -103,7 +104,7 @@ def refuse_other_units(
         if not compared or head is None or kind_of(head) != "number":
             continue
         if term.source == "source":
-            about = weights.head if isinstance(weights, KnowsHead) else None
+            about = head_of(weights)
             theirs = {key: _numbers((about[1] if about else {}).get(key)) for key in UNITS}
         else:
             theirs = {k: _numbers(getattr(named[term.source].model.head, k, None)) for k in UNITS}

@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 from tlx import registry
 from tlx.backbones.shortened import root, stages_of
 from tlx.config import RunConfig
+from tlx.contracts.file_facts import input_of
 from tlx.data import targets
 from tlx.data.domain import Domain, second
 from tlx.data.preprocessing import as_trained, canvas
@@ -216,7 +217,7 @@ def opened(config: RunConfig, then: Begun | None) -> Start:
     if then is None:  # of a run that goes on, what has changed is named instead
         refusals.classes(parts, info, config.head)
     stated = config.weights.input if config.weights else None
-    inputs = as_trained(file.input if file else None, backbone.inputs, stated)
+    inputs = as_trained(input_of(file) if file else None, backbone.inputs, stated)
     model = Model(backbone, targets.head_over(head, len(info.classes)) if head else None, inputs)
     refusals.features(model)
     size = canvas(info, inputs)

@@ -14,6 +14,7 @@ from typing import final
 
 import numpy as np
 
+from tlx.contracts.file_facts import classes_of, input_of
 from tlx.protocols import WeightSource, Writes
 from tlx.testing.claims import NotApplicable, claim, claim_close, claim_same, claim_value
 from tlx.testing.samples import FOREIGN, weights
@@ -44,8 +45,8 @@ def check_value(subject: Subject) -> None:
 
 
 def check_about(subject: Subject) -> None:
-    """`input` and `classes` say how the weights were trained, or None."""
-    spec, classes = subject.thing.input, subject.thing.classes
+    """`input` and `classes`, where it has them, say how the weights were trained, or None."""
+    spec, classes = input_of(subject.thing), classes_of(subject.thing)
     claim(spec is None or isinstance(spec, InputSpec), f"`input` is {spec!r}, not an InputSpec.")
     claim(
         classes is None

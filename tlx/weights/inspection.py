@@ -15,8 +15,9 @@ import numpy as np
 from tlx import registry
 from tlx.config import WeightsConfig
 from tlx.contracts.dialect import Dialect
+from tlx.contracts.file_facts import architecture_of, classes_of, input_of
 from tlx.errors import TlxError
-from tlx.protocols import Architected, Backbone
+from tlx.protocols import Backbone
 from tlx.run_file.weight_reference import reference
 from tlx.weights import sources
 from tlx.weights.initial import backbone_leaves
@@ -64,9 +65,9 @@ def inspect(text: str, *, key: str = "", trust_code: bool = False) -> dict[str, 
         "sha256": found.sha256,
         "parameters": sum(int(tensor.size) for tensor in found.values.values()),
         "bytes": sum(int(tensor.nbytes) for tensor in found.values.values()),
-        "input": asdict(source.input) if source.input else None,
-        "classes": source.classes,
-        "architecture": source.architecture if isinstance(source, Architected) else "",
+        "input": asdict(spec) if (spec := input_of(source)) else None,
+        "classes": classes_of(source),
+        "architecture": architecture_of(source),
         "fits": [fit._asdict() for fit in fits(found.values)],
         "tensors": [
             {"name": name, "shape": tensor.shape, "dtype": str(tensor.dtype)}

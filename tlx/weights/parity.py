@@ -18,6 +18,7 @@ import numpy as np
 from tlx import registry
 from tlx.backbones.wrapping import abstract_input
 from tlx.config import WeightsConfig
+from tlx.contracts.file_facts import input_of
 from tlx.errors import Refused, WeightsError, listed
 from tlx.files import plain_arrays
 from tlx.model import Model
@@ -77,7 +78,7 @@ def load(
     source = sources.open_weights(config, trust_code=trust_code)
     body: Backbone = registry.build("backbones", backbone, options)
     tensors = source.tensors()
-    inputs = source.input or body.inputs
+    inputs = input_of(source) or body.inputs
     classes = _classes(tensors, body, prefix)
     head = registry.build("heads", "softmax", given={"classes": classes}) if classes else None
     model = Model(body, head, inputs)

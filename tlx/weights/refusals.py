@@ -13,8 +13,9 @@ from fnmatch import fnmatchcase
 from tlx import trees
 from tlx.config import WeightsConfig
 from tlx.contracts.dialect import Dialect
+from tlx.contracts.file_facts import architecture_of
 from tlx.errors import ConfigError, WeightsError, did_you_mean, listed
-from tlx.protocols import Architected, WeightSource
+from tlx.protocols import WeightSource
 from tlx.types import LoadReport
 
 SHOWN = 8
@@ -45,7 +46,7 @@ def refuse_others(
         for tensor in report.skipped
         if tensor.part == "backbone" and not _covered(tensor.name, config, report.prefix)
     ]
-    said = source.architecture if isinstance(source, Architected) else ""
+    said = architecture_of(source)
     if lacking or left:
         raise WeightsError(_unlike(config, report, lacking, left, said))
     known = [glob for dialect in dialects for glob in dialect.architectures]

@@ -18,6 +18,7 @@ from tlx.config import SourceConfig, WeightsConfig
 from tlx.contracts.calls import has_said
 from tlx.contracts.declared import fault_of_tensors
 from tlx.contracts.dialect import Dialect
+from tlx.contracts.file_facts import classes_of, input_of
 from tlx.data.preprocessing import as_trained
 from tlx.model import Model, input_shape
 from tlx.protocols import Backbone, ForeignNames, Head, Noted, WeightSource
@@ -83,7 +84,7 @@ def load(
     )
     new = config.head == "new" and model.head is not None
     target = initial.filled(_with_head(found, like) if new else found)
-    kept = Source(model, _with_head(target, found), source.classes) if with_head else None
+    kept = Source(model, _with_head(target, found), classes_of(source)) if with_head else None
     if kept is None and own_head is not None:
         kept = _own_head(source, tensors, initial, own_head, config.prefix)
     if kept is None:
@@ -112,7 +113,7 @@ def _other(config: SourceConfig, own_head: HeadOf, stages: int | None) -> Source
         return lengthened(there) if stages is None else there
     backbone = registry.build("backbones", config.backbone.name, config.backbone.options)
     source = open_weights(config.weights, trust_code=config.trust_code)
-    inputs = as_trained(source.input, backbone.inputs, config.weights.input)
+    inputs = as_trained(input_of(source), backbone.inputs, config.weights.input)
     model = Model(backbone, None, inputs)
     end = ending(model, needed(model, shape(model)) if stages is None else stages, shape(model))
     loaded = load(config.weights, source, begun(model), own_head, end.unread)
@@ -146,7 +147,8 @@ def _own_head(
     dialects = foreign_names(model.backbone)
     place = find_place(tensors.values, trees.flat(initial.shapes), dialects, prefix, tensors.origin)
     sizes = [len(v) for k, v in tensors.values.items() if v.ndim == 1 and fills_head(k, place)]
-    count = len(source.classes) if source.classes else (sizes[0] if sizes else 0)
+    classes = classes_of(source)
+    count = len(classes) if classes else (sizes[0] if sizes else 0)
     if not count:
         return None
     headed = Model(model.backbone, own_head(count), model.inputs)
@@ -154,7 +156,7 @@ def _own_head(
     found, report = match(tensors, whole.shapes, dialects, place.prefix)
     if any(trees.part(leaf.path) == "head" for leaf in report.initialised):
         return None
-    return Source(headed, whole.filled(found), source.classes)
+    return Source(headed, whole.filled(found), classes)
 
 
 def foreign_names(backbone: Backbone) -> tuple[Dialect, ...]:

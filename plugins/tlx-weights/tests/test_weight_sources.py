@@ -10,6 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from tlx import registry
+from tlx.contracts.file_facts import classes_of, input_of
 from tlx.errors import ConfigError, WeightsError
 from tlx.files.manifest import digest
 from tlx.protocols import WeightSource, Writes
@@ -69,7 +70,7 @@ def test_a_file_of_leaf_paths(tmp_path, name):
     weights = source(name, file)
     assert isinstance(weights, WeightSource)
     assert isinstance(weights, Writes) == (name == "safetensors")
-    assert (weights.input, weights.classes) == (None, None)
+    assert (input_of(weights), classes_of(weights)) == (None, None)
     found = weights.tensors()
     equal(found.values, FILLED)
     assert (found.origin, found.sha256) == (str(file), digest(file))

@@ -16,7 +16,7 @@ import numpy as np
 
 from tlx.errors import Refused
 from tlx.files.plain_arrays import array, header
-from tlx.types import InputSpec, Location, Tensors
+from tlx.types import Location, Tensors
 from tlx_weights.weight_file import existing, held, opened
 
 MAGIC = b"\x93NUMPY"
@@ -51,16 +51,6 @@ class EquinoxLeaves:
             np.save(stream, value)
         (folder / "sample.eqx").write_bytes(stream.getvalue())
         return {"path": str(folder / "sample.eqx")}
-
-    @property
-    def input(self) -> InputSpec | None:
-        """None: the format does not say."""
-        return None
-
-    @property
-    def classes(self) -> tuple[str, ...] | None:
-        """None: the format does not say."""
-        return None
 
     def tensors(self) -> Tensors:
         """The leaves by number. Raises WeightsError for a file that is missing, damaged, of another

@@ -17,7 +17,7 @@ import ml_dtypes
 import numpy as np
 
 from tlx.errors import Refused
-from tlx.types import InputSpec, Location, Tensors
+from tlx.types import Location, Tensors
 from tlx_weights.weight_file import existing, held, opened
 
 ARRAY, COMPLEX, SCALAR = 1, 2, 3
@@ -74,16 +74,6 @@ class FlaxMsgpack:
         written: Any = msgpack.packb(tree)
         (folder / "sample.msgpack").write_bytes(written)
         return {"path": str(folder / "sample.msgpack")}
-
-    @property
-    def input(self) -> InputSpec | None:
-        """None: the format does not say."""
-        return None
-
-    @property
-    def classes(self) -> tuple[str, ...] | None:
-        """None: the format does not say."""
-        return None
 
     def tensors(self) -> Tensors:
         """The arrays of the tree, their names joined by `/`. Raises WeightsError for a file that is

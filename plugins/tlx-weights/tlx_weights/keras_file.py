@@ -20,7 +20,7 @@ import numpy as np
 
 from tlx.errors import Refused
 from tlx.files.zip_members import begins_like_zip, members, unpacked
-from tlx.types import InputSpec, Location, Tensors
+from tlx.types import Location, Tensors
 from tlx_weights.hdf5 import Reader
 from tlx_weights.keras_names import Layer, described, grouped, join, plain
 from tlx_weights.weight_file import existing, held, opened
@@ -68,16 +68,6 @@ class KerasFile:
             for name, values in weights().items():
                 group[f"{name}:0"] = values
         return {"path": str(file)}
-
-    @property
-    def input(self) -> InputSpec | None:
-        """None: Keras keeps preprocessing in code beside its files."""
-        return None
-
-    @property
-    def classes(self) -> tuple[str, ...] | None:
-        """None: a Keras file does not say."""
-        return None
 
     def tensors(self) -> Tensors:
         """The variables of the model. Raises WeightsError for a file that is missing, damaged, of

@@ -15,7 +15,7 @@ import numpy as np
 
 from tlx.errors import Refused
 from tlx.files.plain_arrays import arrays
-from tlx.types import InputSpec, Location, Tensors
+from tlx.types import Location, Tensors
 from tlx_weights.weight_file import existing, held, opened
 
 KIND = ".npz archive of plain arrays"
@@ -33,16 +33,6 @@ class Npz:
 
     path: Location
     sha256: str = ""
-
-    @property
-    def input(self) -> InputSpec | None:
-        """None: an archive does not say."""
-        return None
-
-    @property
-    def classes(self) -> tuple[str, ...] | None:
-        """None: an archive does not say."""
-        return None
 
     def tensors(self) -> Tensors:
         """The arrays of the file. Raises WeightsError for a file that is missing, damaged, of

@@ -18,7 +18,7 @@ import numpy as np
 
 from tlx.errors import Refused, WeightsError, did_you_mean, listed
 from tlx.trees import flat, unflat
-from tlx.types import InputSpec, Location, Tensors
+from tlx.types import Location, Tensors
 from tlx_weights.folder_digest import folder_digest
 
 TREE = "_METADATA"
@@ -57,16 +57,6 @@ class Orbax:
             with ocp.StandardCheckpointer() as checkpointer:
                 checkpointer.save(place, nested(weights()))
         return {"path": str(place)}
-
-    @property
-    def input(self) -> InputSpec | None:
-        """None: a checkpoint does not say."""
-        return None
-
-    @property
-    def classes(self) -> tuple[str, ...] | None:
-        """None: a checkpoint does not say."""
-        return None
 
     def tensors(self) -> Tensors:
         """The arrays of the tree. Raises WeightsError for a folder that is missing, damaged, no

@@ -14,7 +14,7 @@ from typing import Any, final
 import numpy as np
 
 from tlx.files.zip_members import begins_like_zip
-from tlx.types import InputSpec, Location, Tensors
+from tlx.types import Location, Tensors
 from tlx_weights import torch_legacy, torch_write, torch_zip
 from tlx_weights.torch_state import state_dict
 from tlx_weights.torch_tensors import arrays
@@ -46,16 +46,6 @@ class Torch:
         options = {"path": str(folder / "sample.pth")}
         Torch(**options).write(weights(), {})
         return options
-
-    @property
-    def input(self) -> InputSpec | None:
-        """None: a checkpoint does not say."""
-        return None
-
-    @property
-    def classes(self) -> tuple[str, ...] | None:
-        """None: a checkpoint does not say."""
-        return None
 
     def tensors(self) -> Tensors:
         """The tensors of the state dict. Raises WeightsError for a file that is missing, damaged,
