@@ -258,8 +258,7 @@ def _experiment(start: Start, terms: tuple[Term, ...]) -> Experiment:
             config.strategy.name, variables, shown, constants, config.cache_gb > 0
         )
         minimised = [(planned, experiment.objective(planned)) for planned in phases]
-        traced_passes.check(minimised, passes)
-        traced_terms.check(minimised, passes)
+        traced_terms.check(minimised, traced_passes.check(minimised, passes))
     return experiment._replace(constants=constants)
 
 

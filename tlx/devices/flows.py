@@ -45,34 +45,28 @@ def flows(function: Callable[..., Any], *arguments: Any) -> tuple[PyTree, PyTree
     return jax.tree.unflatten(jax.tree.structure(shapes), reached), shapes
 
 
-def slopes(function: Callable[..., Any], at: PyTree, *others: Any) -> tuple[PyTree, PyTree]:
-    """(for each floating leaf of `at` the numbers of the outputs of `function(at, *others)` whose
-    gradient it has, the outputs as `jax.ShapeDtypeStruct`); outputs that are not floating numbers
-    are left out of the count, and leaves of `at` that are not floating have none."""
+def slopes(function: Callable[..., Any], at: PyTree, *others: Any) -> PyTree:
+    """For each leaf of `at` whether it has a gradient of the floating number `function(at,
+    *others)` that is not zero whatever the numbers are."""
     leaves, tree = jax.tree.flatten(at)
     moves = [jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves]
 
-    def backwards(moving: list[Any], rest: list[Any], others: Any, ones: Any) -> Any:
+    def backwards(moving: list[Any], rest: list[Any], others: Any, one: Any) -> Any:
         def run(moving: list[Any]) -> Any:
             here, there = iter(moving), iter(rest)
             full = [next(here) if each else next(there) for each in moves]
-            found = function(jax.tree.unflatten(tree, full), *others)
-            return [leaf for leaf in jax.tree.leaves(found) if _floating(leaf)]
+            return function(jax.tree.unflatten(tree, full), *others)
 
-        return jax.vjp(run, moving)[1](ones)[0]
+        value, pull = jax.vjp(run, moving)
+        return pull(one.astype(value.dtype))[0]
 
-    shapes = jax.eval_shape(function, at, *others)
-    seen = [leaf for leaf in jax.tree.leaves(shapes) if _floating(leaf)]
     moving = [leaf for leaf, each in zip(leaves, moves, strict=True) if each]
     rest = [leaf for leaf, each in zip(leaves, moves, strict=True) if not each]
-    ahead = len(jax.tree.leaves((moving, rest, others)))
-    reached, _ = flows(backwards, moving, rest, others, seen)
-    counted = iter([frozenset(n - ahead for n in found if n >= ahead) for found in reached])
-    return jax.tree.unflatten(tree, [next(counted) if each else NONE for each in moves]), shapes
-
-
-def _floating(leaf: Any) -> bool:
-    return jnp.issubdtype(leaf.dtype, jnp.floating)
+    last = len(jax.tree.leaves((moving, rest, others)))
+    one = jax.ShapeDtypeStruct((), jnp.float32)
+    reached, _ = flows(backwards, moving, rest, others, one)
+    found = iter(reached)
+    return jax.tree.unflatten(tree, [each and last in next(found) for each in moves])
 
 
 def _through(closed: ClosedJaxpr, given: Sequence[Labels]) -> list[Labels]:

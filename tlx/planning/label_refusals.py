@@ -19,9 +19,10 @@ from tlx.data.targets import fitted_head, kind_of
 from tlx.errors import ConfigError, DataError, listed
 from tlx.model import Model
 from tlx.objective import Term
+from tlx.planning import known_features
 from tlx.protocols import SelfSupervised, Strategy, WeightSource
 from tlx.run_file.run_config import Part
-from tlx.types import Batch, DataInfo, LabelKind, Variables
+from tlx.types import Batch, DataInfo, Features, LabelKind, Variables
 from tlx.weights.sources import Source
 
 MEANS = {
@@ -70,14 +71,17 @@ def refuse_shapes(strategy: Strategy, model: Model, shapes: Variables, batch: Ba
     if model.head is None or isinstance(strategy, SelfSupervised):
         return
 
-    def judged(variables: Variables, batch: Batch) -> Any:
-        key = jax.random.key(0)
-        passed = model.forward(*variables, batch, rng=key, mode="eval")
+    features = known_features.shapes(model, shapes, batch["image"])
+    frozen = model.with_frozen(model.depth, model.norm)
+
+    def judged(variables: Variables, batch: Batch, features: Features) -> Any:
+        fed, key = known_features.fed(batch, features), jax.random.key(0)
+        passed = frozen.forward(*variables, fed, rng=key, mode="eval")
         assert model.head is not None
         with called(model.head, "head", "measure", {"batch": batch}):
             return model.head.measure(passed.outputs, batch)
 
-    jax.eval_shape(judged, shapes, batch)
+    jax.eval_shape(judged, shapes, batch, features)
 
 
 def refuse_same(info: DataInfo, labels: np.ndarray) -> None:

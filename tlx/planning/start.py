@@ -226,7 +226,8 @@ def opened(config: RunConfig, then: Begun | None) -> Start:
     ))), None)  # fmt: skip
     root_key = jax.random.key(config.seed)
     initial = Initial(model, jax.random.fold_in(root_key, 0), sample)
-    label_refusals.refuse_shapes(strategy, model, initial.shapes, sample)
+    shown = batch_sizes.shapes(step, config.batch_size, sample, False)
+    label_refusals.refuse_shapes(strategy, model, initial.shapes, shown)
     head_of = partial(targets.head_over, config.head)
     named = _others(config, strategy, head_of, None)
     start = Start(

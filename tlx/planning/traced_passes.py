@@ -8,8 +8,9 @@ gradient.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache, partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -19,11 +20,24 @@ from tlx import returned, trees
 from tlx.contracts.calls import called, calling, has_returned, where
 from tlx.devices.flows import flows
 from tlx.errors import ContractError, listed
-from tlx.model import Model, Prefix
+from tlx.model import Model
 from tlx.objective import Objective, augmented
+from tlx.planning import known_features
 from tlx.planning.plan import Planned
+from tlx.planning.refusals import MOVED_BY
+from tlx.protocols import ForwardFn
 from tlx.quantities import OF_FEATURES
-from tlx.types import Batch, Constants, Forward, Mode, PyTree, Variables
+from tlx.types import (
+    Batch,
+    Constants,
+    Features,
+    Forward,
+    Mode,
+    Params,
+    PyTree,
+    State,
+    Variables,
+)
 
 OWN = ("strategy", "head")
 """The parts whose leaves are looked at for a gradient."""
@@ -40,28 +54,62 @@ class Passes(NamedTuple):
     cached: bool
 
 
-def check(phases: Sequence[tuple[Planned, Objective]], given: Passes) -> None:
-    """Raises ContractError for a forward that fails or gives what it should not, for one that is
-    tested with what is not saved, for one that would read less from a cache than without it, and
-    for a leaf of the strategy's own, or a head, that moves in some phase and has a gradient in
-    none."""
-    for _, objective in phases[:1]:
-        key = jax.random.key(0)
-        jax.eval_shape(partial(augmented, objective.augmentations), given.batch, key)
-    alive: set[str] = set()
-    seen: list[Any] = []
+class Trained(NamedTuple):
+    """What the pass of a `forward` in mode 'train' tells: the features that it reads, the leaves of
+    `OWN` that are `alive`, having a gradient in it; and by divergence the words of it as shapes,
+    and for each of their leaves the paths of the parameters that `reached` it."""
+
+    forward: ForwardFn
+    read: frozenset[str]
+    alive: frozenset[str]
+    shapes: Mapping[str, Mapping[str, PyTree]]
+    reached: Mapping[str, Mapping[str, PyTree]]
+
+
+def check(phases: Sequence[tuple[Planned, Objective]], given: Passes) -> list[Trained]:
+    """The passes of the phases, each that differs from the others once. Raises ContractError for a
+    forward that fails or gives what it should not, for one that is tested with what is not saved,
+    for one that would read less from a cache than without it, and for a leaf of the strategy's own,
+    or a head, that moves in some phase and has a gradient in none."""
+    found: list[Trained] = []
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    fed = jax.eval_shape(partial(augmented, phases[0][1].augmentations), given.batch, key)
     for planned, objective in phases:
-        if planned.phase.forward in seen:
+        forward = planned.phase.forward
+        if any(forward == trained.forward for trained in found):
             continue
-        seen.append(planned.phase.forward)
-        same = [one for one, _ in phases if one.phase.forward == planned.phase.forward]
+        same = [one for one, _ in phases if one.phase.forward == forward]
         tested = _tested(planned, given)
         _refuse_unsaved(planned, given, tested)
-        trained, reached = _trained(planned, objective, given)
-        alive |= reached
+        trained = _trained(planned, objective, fed, given)
+        found.append(trained)
         if given.cached and any(one.model.frozen for one in same):
-            _refuse_unkept(planned, objective, given, trained | tested.features)
+            _refuse_unkept(planned, objective, given, trained.read | tested.features)
+    alive = frozenset[str]().union(*(trained.alive for trained in found))
     _refuse_untrained([planned for planned, _ in phases], given, alive)
+    return found
+
+
+class _Shown(NamedTuple):
+    """What a pass is given, as shapes; `features` are those of the batch."""
+
+    params: Params
+    state: State
+    features: Features | None
+    batch: Batch
+    constants: Constants
+    key: Any
+    done: Any
+
+
+def _shown(model: Model, batch: Batch, given: Passes) -> _Shown:
+    """No features for a model without a head, which nobody tests and for which all are kept."""
+    known = model.head is not None
+    features = (
+        known_features.shapes(model, given.variables, given.batch["image"]) if known else None
+    )
+    key, done = jax.eval_shape(lambda: (jax.random.key(0), jnp.float32(0)))
+    return _Shown(*given.variables, features, batch, given.constants, key, done)
 
 
 class _Tested(NamedTuple):
@@ -77,93 +125,112 @@ def _tested(planned: Planned, given: Passes) -> _Tested:
     """The forward of a phase in mode 'eval'."""
     model = planned.model.with_frozen(planned.model.depth, planned.phase.norm)
 
-    def passed(params: Any, state: Any, features: Any, batch: Any, constants: Any) -> Any:
-        found = _forward(planned, model, params, state, features, batch, constants, "eval", given)
-        _judged(model, found.outputs, batch)
+    def passed(shown: _Shown) -> Any:
+        batch = known_features.fed(shown.batch, shown.features)
+        found = _forward(planned, model, shown, batch, "eval", given)
+        _judged(model, found.outputs, shown.batch)
         return found.outputs, (found.loss, found.state.get("strategy"))
 
-    features = _features(model, given)
-    arguments = (*given.variables, features, given.batch, given.constants)
-    (outputs, rest), _ = flows(passed, *arguments)
-    paths = list(trees.flat(arguments))
+    shown = _shown(model, given.batch, given)
+    (outputs, rest), _ = flows(passed, shown)
+    paths = list(trees.flat(shown))
     of = [_read(paths, one) for one in (outputs, rest)]
-    names = [frozenset(p.removeprefix("2/") for p in one if p.startswith("2/")) for one in of]
-    beside = {
-        path.partition("/")[2]
-        for path in of[0]
-        if path.startswith(("0/", "1/")) and path.split("/")[1] not in ("backbone", "head")
-    }
-    return _Tested(names[0], frozenset(beside), names[0] | names[1])
+    names = [_below("features", one) for one in of]
+    beside = _below("params", of[0]) | _below("state", of[0])
+    others = {path for path in beside if path.split("/")[0] not in ("backbone", "head")}
+    return _Tested(names[0], frozenset(others), names[0] | names[1])
 
 
-def _trained(
-    planned: Planned, objective: Objective, given: Passes
-) -> tuple[frozenset[str], set[str]]:
-    """(the features that the forward of a phase reads in mode 'train', the leaves of `OWN` that
-    have a gradient in it)."""
+def _trained(planned: Planned, objective: Objective, batch: Batch, given: Passes) -> Trained:
+    """The forward of a phase in mode 'train', and backwards to the leaves of `OWN`."""
     model = planned.model.with_frozen(planned.model.depth, planned.phase.norm)
-    own = {part: given.variables.params[part] for part in OWN if part in given.variables.params}
+    sharing = {name for name, source in objective.sources if known_features.alike(source, model)}
+    objective = replace(objective, model=model, sharing=frozenset(sharing))
 
-    def backwards(
-        own: Any, params: Any, state: Any, features: Any, batch: Any, constants: Any, ones: Any
-    ) -> Any:
+    def backwards(shown: _Shown, ones: Any) -> Any:
         def run(own: Any) -> Any:
-            found = _forward(
-                planned, model, {**params, **own}, state, features, batch, constants, "train", given
-            )
-            _followed(objective, {**params, **own}, found.state, given)
-            also = (found.features, found.outputs) if objective.terms else ()
-            return found.loss, (found.state.get("strategy"), also)
+            here = shown._replace(params={**shown.params, **own})
+            batch = known_features.fed(here.batch, here.features)
+            found = _forward(planned, model, here, batch, "train", given)
+            _followed(objective, here.params, found.state, given)
+            return found.loss, (found.state.get("strategy"), _words(objective, here, batch, found))
 
-        loss, pull, aux = jax.vjp(run, own, has_aux=True)
-        return pull(ones)[0], (loss, aux[0]), aux[1]
+        own = {part: shown.params[part] for part in OWN if part in shown.params}
+        loss, pull, (state, words) = jax.vjp(run, own, has_aux=True)
+        return pull(ones)[0], (loss, state), words
 
-    features = _features(model, given)
+    shown = _shown(model, batch, given)
     ones = jax.ShapeDtypeStruct(given.batch["weight"].shape, jnp.float32)
-    arguments = (own, *given.variables, features, given.batch, given.constants, ones)
-    (slope, loss, also), _ = flows(backwards, *arguments)
-    paths = list(trees.flat(arguments))
-    last = len(paths) - 1
-    alive = {path for path, found in _each(slope).items() if last in found}
-    alive |= {p.removeprefix("0/") for p in _read(paths, also) if p.startswith("0/")}
-    if objective.effective is not None:
-        alive |= _behind(objective.effective, given.variables.params)
-    read = {p.removeprefix("3/") for p in _read(paths, loss) if p.startswith("3/")}
-    return frozenset(read), alive
+    (slope, loss, words), (_, _, shapes) = flows(backwards, shown, ones)
+    paths = list(trees.flat(shown))
+    changed = _behind(objective.effective, given.variables.params)
+    alive = {path for path, found in _each(slope).items() if len(paths) in found}
+    alive |= {path for path in frozenset().union(*changed.values()) if path.startswith("strategy/")}
+    reached = dict[str, Mapping[str, PyTree]]()
+    if objective.terms:
+        leaves = _leaves(model, paths, changed, given)
+        reached = jax.tree.map(
+            lambda found: frozenset().union(*(leaves[n] for n in found)), words, is_leaf=_labels
+        )
+        moving = [of for some in reached.values() for word, of in some.items() if word in MOVED_BY]
+        for path in (path for found in jax.tree.leaves(moving) for path in found):
+            alive |= {path} if path.split("/")[0] in OWN else set()
+    read = _below("features", _read(paths, loss))
+    return Trained(planned.phase.forward, read, frozenset(alive), shapes, reached)
 
 
-def _behind(effective: Callable[[Any], Any], params: Any) -> set[str]:
-    """The strategy's leaves that change what the network runs with."""
+def _words(objective: Objective, shown: _Shown, batch: Batch, forward: Forward) -> PyTree:
+    """Of each term its words; the batch without the features that are known of it."""
+    words = {}
+    for term in objective.terms:
+        given = (shown.params, shown.state, batch, shown.constants)
+        keys = (shown.key, shown.key)
+        found = objective.words(term, *given, forward, keys, shown.done)
+        words[term.name] = {**found, "batch": shown.batch} if "batch" in found else found
+    return words
+
+
+def _leaves(
+    model: Model, paths: Sequence[str], changed: Mapping[str, frozenset[str]], given: Passes
+) -> list[frozenset[str]]:
+    """Of each leaf that a pass is given, by number, the paths of the parameters behind it, as they
+    are learnt; `changed` has these of each that the network runs with."""
+    of_features = known_features.behind(model, given.variables, given.batch["image"])
+    found = []
+    for path in paths:
+        top, _, name = path.partition("/")
+        run_with = of_features[name] if top == "features" else {name} if top == "params" else ()
+        found.append(frozenset().union(*(changed.get(one, {one}) for one in run_with)))
+    return found
+
+
+def _behind(effective: Callable[[Any], Any] | None, params: Params) -> Mapping[str, frozenset[str]]:
+    """Of each leaf that the network runs with the paths of those that are learnt, where the
+    strategy makes it of them; none where it changes nothing."""
+    if effective is None:
+        return {}
     out, _ = flows(lambda params: {**effective(params), "strategy": None}, params)
-    return {path for path in _read(list(trees.flat(params)), out) if path.startswith("strategy/")}
+    paths = list(trees.flat(params))
+    return {path: frozenset(paths[n] for n in found) for path, found in _each(out).items()}
 
 
 def _forward(
-    planned: Planned,
-    model: Model,
-    params: Any,
-    state: Any,
-    features: Any,
-    batch: Any,
-    constants: Any,
-    mode: Mode,
-    given: Passes,
+    planned: Planned, model: Model, shown: _Shown, batch: Batch, mode: Mode, given: Passes
 ) -> Forward:
     """One pass of a phase over a batch whose features are known, held against the contract."""
-    function, count = planned.phase.forward, batch["weight"].shape[0]
+    function, count = planned.phase.forward, shown.batch["weight"].shape[0]
     who = f"The forward of phase {planned.phase.name!r} of the strategy {given.strategy!r}"
-    fed = batch if features is None else {**batch, "prefix": Prefix(None, features)}
     with calling(who, function):
         found = function(
-            model, params, state, fed, constants,
-            rng=jax.random.key(0), mode=mode, progress=jnp.float32(0.5),
+            model, shown.params, shown.state, batch, shown.constants,
+            rng=shown.key, mode=mode, progress=shown.done,
         )  # fmt: skip
     has_returned(who, function, found, isinstance(found, Forward), "tlx.types.Forward")
     returned.per_example(found.loss, count, f"{who}, as its loss,", function)
     returned.rows(found.features, count, f"{who}, as its features,", function)
     if found.outputs is not None:
         returned.leading(found.outputs, count, f"{who}, as its outputs,", function)
-    returned.alike(found.state, state, f"{who}, as its state,", function)
+    returned.alike(found.state, shown.state, f"{who}, as its state,", function)
     return found
 
 
@@ -228,7 +295,7 @@ def _refuse_unkept(
         )
 
 
-def _refuse_untrained(phases: Sequence[Planned], given: Passes, alive: set[str]) -> None:
+def _refuse_untrained(phases: Sequence[Planned], given: Passes, alive: frozenset[str]) -> None:
     """Of the strategy's own leaves that move each has a gradient somewhere, and of a head's one."""
     moving = {
         path for planned in phases for path, moves in trees.flat(planned.trainable).items() if moves
@@ -249,31 +316,20 @@ def _refuse_untrained(phases: Sequence[Planned], given: Passes, alive: set[str])
         )
 
 
-def _features(model: Model, given: Passes) -> PyTree:
-    """The shapes of the features of a batch; None for a model without a head, which nobody tests
-    and for which all of them are kept."""
-    if model.head is None:
-        return None
-    program = _backbone(model.with_frozen(0, "train"))
-    return program.eval_shape(*given.variables, given.batch["image"])
-
-
-@lru_cache(maxsize=4)
-def _backbone(model: Model) -> Any:
-    """Traced once for all runs of a study."""
-
-    @jax.jit
-    def features(params: Any, state: Any, image: Any) -> Any:
-        return model.features(params, state, image, rng=jax.random.key(0), mode="eval")[0]
-
-    return features
-
-
 def _each(tree: PyTree) -> Mapping[str, frozenset[int]]:
-    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: isinstance(x, frozenset))
+    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=_labels)
     return {trees.path_of(keys): found for keys, found in leaves}
 
 
 def _read(paths: list[str], tree: PyTree) -> set[str]:
     """The paths of the arguments that reach any leaf of a tree of `flows`."""
     return {paths[number] for found in _each(tree).values() for number in found}
+
+
+def _below(top: str, paths: Iterable[str]) -> frozenset[str]:
+    """Of paths those that lie below `top`, without it."""
+    return frozenset(path.removeprefix(f"{top}/") for path in paths if path.startswith(f"{top}/"))
+
+
+def _labels(found: Any) -> bool:
+    return isinstance(found, frozenset)

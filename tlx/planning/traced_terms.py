@@ -7,35 +7,37 @@ reach what moves in any phase, or is zero whatever the numbers are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 
 from tlx import trees
-from tlx.contracts.calls import where
-from tlx.devices.flows import flows, slopes
+from tlx.contracts.calls import calling, where
+from tlx.devices.flows import slopes
 from tlx.errors import ConfigError, ContractError, listed
 from tlx.objective import Objective, Term
 from tlx.planning.plan import Planned
 from tlx.planning.refusals import MOVED_BY
-from tlx.planning.traced_passes import Passes
-from tlx.types import PyTree
+from tlx.planning.traced_passes import Trained
 
 
-def check(phases: Sequence[tuple[Planned, Objective]], given: Passes) -> None:
+def check(phases: Sequence[tuple[Planned, Objective]], passes: Sequence[Trained]) -> None:
     """Raises ContractError for a divergence that fails, that returns anything but one floating
     number, or that is the same whatever the model does; ConfigError for one that depends on nothing
-    that moves in any phase."""
+    that moves in any phase. `passes` are all that differ among those of the phases."""
     phases = [(planned, objective) for planned, objective in phases if not planned.phase.solve]
     terms = phases[0][1].terms if phases else ()
     moved: set[str] = set()
-    for planned, objective in _distinct(phases):
-        trainable = _trainable(planned, phases)
-        shapes, reached = _words(objective, trainable, given)
-        for term in terms:
-            if term.name not in moved and _moves(term, shapes[term.name], reached[term.name]):
+    for passed in passes:
+        same = [one for one, _ in phases if one.phase.forward == passed.forward]
+        moving = {
+            path
+            for planned in same
+            for path, moves in trees.flat(planned.trainable).items()
+            if moves and not path.startswith("divergence/")
+        }
+        for term in terms if same else ():
+            if term.name not in moved and _moves(term, passed, moving):
                 moved.add(term.name)
     for term in terms:
         if term.name not in moved:
@@ -47,52 +49,13 @@ def check(phases: Sequence[tuple[Planned, Objective]], given: Passes) -> None:
             )
 
 
-def _distinct(
-    phases: Sequence[tuple[Planned, Objective]],
-) -> list[tuple[Planned, Objective]]:
-    """Of the phases that feed the model in the same way, the one that freezes least of it."""
-    found: dict[Any, tuple[Planned, Objective]] = {}
-    for planned, objective in phases:
-        before = found.get(planned.phase.forward)
-        if before is None or planned.model.frozen < before[0].model.frozen:
-            found[planned.phase.forward] = planned, objective
-    return list(found.values())
-
-
-def _trainable(planned: Planned, phases: Sequence[tuple[Planned, Objective]]) -> PyTree:
-    """What moves in any phase that feeds the model as this one does."""
-    masks = [one.trainable for one, _ in phases if one.phase.forward == planned.phase.forward]
-    return jax.tree.map(lambda *bits: any(bits), *masks)
-
-
-def _words(
-    objective: Objective,
-    trainable: PyTree,
-    given: Passes,
-) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Of each term its words as shapes, and for each of their leaves whether what moves reaches
-    it."""
-
-    def seen(params: Any, state: Any, batch: Any, constants: Any, key: Any, done: Any) -> Any:
-        found = objective.seen(params, state, batch, constants, rng=key, progress=done)
-        return found.words
-
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    done = jax.ShapeDtypeStruct((), jnp.float32)
-    reached, shapes = flows(seen, *given.variables, given.batch, given.constants, key, done)
-    flat = enumerate(trees.flat(trainable).items())
-    moving = {
-        number for number, (path, moves) in flat if moves and not path.startswith("divergence/")
-    }
-    return shapes, jax.tree.map(lambda found: bool(found & moving), reached, is_leaf=_labels)
-
-
-def _moves(term: Term, shapes: Mapping[str, Any], reached: Mapping[str, Any]) -> bool:
+def _moves(term: Term, passed: Trained, moving: set[str]) -> bool:
     """Whether the gradient of a term reaches what moves."""
+    shapes, reached = passed.shapes[term.name], passed.reached[term.name]
     words = {word: shapes[word] for word in shapes if word in MOVED_BY}
     rest = {word: shapes[word] for word in shapes if word not in MOVED_BY}
-    slope, _ = slopes(lambda words, rest: term.value({**words, **rest}), words, rest)
-    has = jax.tree.map(bool, slope, is_leaf=_labels)
+    with calling(f"The divergence {term.name!r}", term.divergence):
+        has = slopes(lambda words, rest: term.value({**words, **rest}), words, rest)
     if not any(jax.tree.leaves(has)):
         raise ContractError(
             f"The divergence {term.name!r}{where(term.divergence)} would have no effect: its "
@@ -100,8 +63,7 @@ def _moves(term: Term, shapes: Mapping[str, Any], reached: Mapping[str, Any]) ->
             f"and what stands behind stop_gradient have none."
         )
     known = {word: reached[word] for word in words}
-    return any(a and b for a, b in zip(*map(jax.tree.leaves, (has, known)), strict=True))
-
-
-def _labels(found: Any) -> bool:
-    return isinstance(found, frozenset)
+    return any(
+        a and not b.isdisjoint(moving)
+        for a, b in zip(*map(jax.tree.leaves, (has, known)), strict=True)
+    )

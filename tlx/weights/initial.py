@@ -41,12 +41,8 @@ class Initial:
         missing = [i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.ShapeDtypeStruct)]
         if not missing:
             return variables
-
-        def drawn(rng: Array, batch: Batch) -> list[Array]:
-            made = jax.tree.leaves(_init(self.model)(rng, batch))
-            return [made[i] for i in missing]
-
-        for i, leaf in zip(missing, compiled_for_once(drawn)(self.rng, self.batch), strict=True):
+        made = _drawn(self.model, tuple(missing))(self.rng, self.batch)
+        for i, leaf in zip(missing, made, strict=True):
             leaves[i] = leaf
         return jax.tree.unflatten(tree, leaves)
 
@@ -60,6 +56,17 @@ def backbone_leaves(backbone: Backbone) -> dict[str, Any]:
 @lru_cache(maxsize=4)
 def _init(model: Model) -> Any:
     return jax.jit(model.init)  # so that it is traced once, for every run of the same network
+
+
+@lru_cache(maxsize=4)
+def _drawn(model: Model, missing: tuple[int, ...]) -> Any:
+    """Compiled once for every run of the same network that lacks the same leaves."""
+
+    def drawn(rng: Array, batch: Batch) -> list[Array]:
+        made = jax.tree.leaves(_init(model)(rng, batch))
+        return [made[i] for i in missing]
+
+    return compiled_for_once(drawn)
 
 
 def with_part(variables: Variables, key: str, own: Variables) -> Variables:
