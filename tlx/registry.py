@@ -8,6 +8,7 @@ distributions alone. Opens without importing jax.
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import re
 import sys
@@ -22,6 +23,7 @@ from tlx import protocols, quantities
 from tlx.contracts import outside, scoring
 from tlx.contracts.asking import takes
 from tlx.contracts.calls import calling
+from tlx.contracts.calls import where as place_of
 from tlx.contracts.options import check_options as check_options
 from tlx.contracts.options import fitted_options
 from tlx.contracts.options import locates as locates
@@ -222,7 +224,29 @@ def build(
             f"{at}{'the' if at else 'The'} {noun} is made as a {type(made).__name__}, which has "
             f"no {listed(_promised(kind))}. Does its factory return it?"
         )
+    if lacks := _lacking(kind, made):
+        plugin = choose(kind, reference)
+        of = f" of {plugin.distribution} {plugin.version}" if plugin else ""
+        known = [name for name in dir(made) if not name.startswith("_")]
+        raise ContractError(
+            f"{at}{'the' if at else 'The'} {noun}{of} is made as {type(made).__name__}"
+            f"{place_of(made)}, which has no {listed(map(repr, lacks))} as its contract says."
+            f"{did_you_mean(lacks[0], known)} The kit of tlx.testing holds a plugin against it."
+        )
     return made
+
+
+def _lacking(kind: str, made: Any) -> list[str]:
+    """Members of the contract of a kind that a thing does not have; no property is computed."""
+    if kind == "augmentations" and hasattr(made, "mix"):
+        return []
+    none = object()
+    return [
+        name
+        for name in _promised(kind)
+        if inspect.getattr_static(made, name, none) is none
+        and (not hasattr(type(made), "__getattr__") or not hasattr(made, name))
+    ]
 
 
 def _promised(kind: str) -> tuple[str, ...]:

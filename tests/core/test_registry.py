@@ -10,7 +10,7 @@ import pytest
 
 from tlx import registry
 from tlx.contracts.options import check_options, schema
-from tlx.errors import ConfigError, PluginError
+from tlx.errors import ConfigError, ContractError, PluginError
 
 HEADS = """
 from __future__ import annotations
@@ -31,6 +31,22 @@ class Linear:
     def __post_init__(self):
         if self.rate > 1:
             raise ValueError("rate is a share")
+
+    needs, selection = ("pooled",), ("accuracy", "max")
+    def init(self, *features): ...
+    apply = loss = predict = measure = report = init
+"""
+SETS = """
+from dataclasses import dataclass
+
+@dataclass(frozen=True)
+class Many:
+    info: str
+    size: int
+    def split(self, name): ...
+
+def many(name: str, size: int = 3): return Many(name, size)
+def none(): return 0
 """
 
 
@@ -146,10 +162,11 @@ def test_an_object_in_a_file_needs_no_packaging(tmp_path, monkeypatch, install):
 def test_what_follows_a_scheme_is_the_first_option(install):
     install(
         "d", {"datasets": {"many": "many_sets:many", "none": "many_sets:none"}},
-        many_sets="def many(name: str, size: int = 3): return name, size\ndef none(): return 0",
+        many_sets=SETS,
     )  # fmt: skip
-    assert registry.build("datasets", "many:a/b:c", {"size": 4}) == ("a/b:c", 4)
-    assert registry.build("datasets", "d/many:x") == ("x", 3)
+    made = registry.build("datasets", "many:a/b:c", {"size": 4})
+    assert (made.info, made.size) == ("a/b:c", 4)
+    assert registry.build("datasets", "d/many:x").size == 3
     with pytest.raises(ConfigError, match=r"data.name: is already said after ':'"):
         registry.build("datasets", "many:x", {"name": "y"}, where="data")
     with pytest.raises(PluginError, match="takes no options"):
@@ -162,13 +179,44 @@ def test_a_bare_function_of_words_is_a_divergence(install):
     install(
         "d", {"divergences": {"bare": "bare_words:bare", "made": "bare_words:made"}},
         bare_words="def bare(*, params, source_params): return 0\n"
-        "def made(power: int = 2): return bare, power",
+        "class Made(tuple):\n    def __call__(self, *, params): return 0\n"
+        "def made(power: int = 2): return Made((bare, power))",
     )  # fmt: skip
     bare = registry.build("divergences", "bare")
     assert set(inspect.signature(bare).parameters) == {"params", "source_params"}
     assert registry.build("divergences", "made", {"power": 3}) == (bare, 3)
     with pytest.raises(ConfigError, match="It takes no options"):
         registry.build("divergences", "bare", {"power": 3})
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "said"),
+    [
+        ("heads", HEADS.replace("def init", "def inti"), r"no 'init' as .* mean 'inti'"),
+        (
+            "strategies",
+            "class Linear:\n    def phase(self): ...",
+            "no 'init', 'phases' as",
+        ),
+        ("sinks", "class Linear:\n    def emit(self, event): ...", r"no 'close' as"),
+        ("datasets", "class Linear:\n    info = split_ = 3", r"no 'split' as .* mean 'split_'"),
+        ("augmentations", "class Linear: ...", "Linear, which has no '__call__'"),
+    ],
+)
+def test_what_lacks_a_member_names_distribution_class_and_member(install, kind, code, said):
+    module = f"lacking_{kind}"
+    code = code.replace("= report = init", "= report = inti")
+    install("tlx-short", {kind: {"short": f"{module}:Linear"}}, **{module: code})
+    given = {"classes": 2} if kind == "heads" else {}
+    with pytest.raises(ContractError, match=said) as caught:
+        registry.build(kind, "short", given)
+    assert "'short' of tlx-short 1.0 is made as Linear" in str(caught.value)
+
+
+def test_a_property_is_not_computed_to_see_whether_it_is_there(install):
+    code = "class Late:\n    @property\n    def info(self): 1 / 0\n    def split(self, name): ...\n"
+    install("tlx-late", {"datasets": {"late": "late_data:Late"}}, late_data=code)
+    assert type(registry.build("datasets", "late")).__name__ == "Late"
 
 
 def test_build_coerces_and_offers(heads):
