@@ -36,7 +36,7 @@ from tlx.planning.plan import plan
 from tlx.protocols import Averages, Reparametrises
 from tlx.reporting.describe import versions
 from tlx.run_file.run_config import MeshConfig
-from tlx.types import Constants, TrainState, Variables
+from tlx.types import Batch, Constants, TrainState, Variables
 
 HERE = Path(__file__).resolve().parent
 STRATEGIES: dict[str, dict[str, Any]] = {
@@ -93,10 +93,10 @@ def measured(name: str, data: int, fsdp: int, batch_size: int) -> dict[str, Any]
     head = registry.build("heads", "softmax", {"classes": CLASSES}) if labelled else None
     model = Model(backbone, head, backbone.inputs)
     pixels = np.zeros((batch_size, SIZE, SIZE, 3), np.uint8)
-    batch = {
-        "image": pixels, "label": np.zeros(batch_size, np.int32),
-        "index": np.arange(batch_size), "weight": np.ones(batch_size, np.float32),
-    }  # fmt: skip
+    batch = Batch(
+        {"image": pixels}, {"label": np.zeros(batch_size, np.int32)},
+        index=np.arange(batch_size), weight=np.ones(batch_size, np.float32),
+    )  # fmt: skip
     made = jax.jit(model.init)(jax.random.key(0), batch)
     own = strategy.init(jax.random.key(1), model, batch)
     params, state = dict(made.params), dict(made.state)
@@ -119,7 +119,7 @@ def measured(name: str, data: int, fsdp: int, batch_size: int) -> dict[str, Any]
     hyper = {"learning_rate": 1e-3, "weight_decay": 1e-4, "steps": 100.0, "divergence": {}}
     reads = Constants({}, {}, {}, jax.tree.map(jnp.float32, hyper))
     train, reads = meshes.placed((train, reads), grid)
-    stacked = meshes.shared({k: v[None] for k, v in batch.items()}, grid, axis=1)
+    stacked = meshes.shared(jax.tree.map(lambda leaf: leaf[None], batch), grid, axis=1)
     step = registry.build("steps", "jit").build(objective, tx, planned.trainable, grid)
     compiled = step.lower(train, reads, stacked).compile()
     found, variables = spoken(compiled.as_text()), Variables(params, state)

@@ -47,12 +47,8 @@ def setting(network: str, count: int, side: int) -> tuple[Model, Variables, Batc
     rows = [split[i] for i in range(count)]
     image = jnp.stack([jnp.asarray(row["image"]) for row in rows])
     image = jax.image.resize(image.astype(jnp.float32) / 255, (count, side, side, 3), "linear")
-    batch = {
-        "image": image,
-        "label": jnp.asarray([row["label"] for row in rows]),
-        "index": jnp.arange(count),
-        "weight": jnp.ones(count),
-    }
+    label = jnp.asarray([row["label"] for row in rows])
+    batch = Batch({"image": image}, {"label": label}, jnp.arange(count), jnp.ones(count))
     variables = jax.jit(model.init)(jax.random.key(0), batch)
     if network in SHIPPED:
         weights = registry.build("weights", SHIPPED[network])
@@ -63,7 +59,7 @@ def setting(network: str, count: int, side: int) -> tuple[Model, Variables, Batc
 def maps(model: Model, variables: Variables, batch: Batch) -> tuple[Site, ...]:
     """The features that DELTA holds by default."""
     vectors = {spec.name for spec in model.backbone.features if spec.kind == "vector"}
-    found = sites(model, variables, batch["image"][:2])
+    found = sites(model, variables, batch.inputs["image"][:2])
     return tuple(site for name, site in found.items() if name not in vectors)
 
 
@@ -81,9 +77,7 @@ def vmapped(model: Model, variables: Variables, batch: Batch, at_once: int) -> W
 def looped(model: Model, variables: Variables, batch: Batch) -> Way:
     places = maps(model, variables, batch)
     key = jax.random.key(0)
-    see = jax.jit(
-        lambda v, b: model.features(v.params, v.state, b["image"], rng=key, mode="eval")[0]
-    )
+    see = jax.jit(lambda v, b: model.features(v, b, rng=key, mode="eval")[0])
     below, total = built(see, variables, batch)
     features = below(variables, batch)
     behind = []
@@ -111,7 +105,7 @@ def naive(model: Model, variables: Variables, batch: Batch) -> Way:
     for site in places:
 
         def loss(v, b, c, site=site):
-            features, _ = model.features(v.params, v.state, b["image"], rng=key, mode="eval")
+            features, _ = model.features(v, b, rng=key, mode="eval")
             return loss_without(model, v, b, features, site, c)
 
         compiled, seconds = built(jax.jit(loss), variables, batch, jnp.int32(0))

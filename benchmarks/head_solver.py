@@ -36,7 +36,7 @@ from tlx.config import WeightsConfig
 from tlx.contracts.phase import Examples
 from tlx.model import Model
 from tlx.reporting.describe import device, versions
-from tlx.types import Variables
+from tlx.types import Batch, Variables, unlabelled
 from tlx.weights.sources import load
 
 CLASSES = 10
@@ -53,12 +53,13 @@ def digits(counts: Sequence[int]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     split = registry.build("datasets", "digits").split("train")
     rows = [split[i] for i in range(max(counts))]
     image = np.stack([row["image"] for row in rows])
-    fresh = jax.jit(model.init)(jax.random.key(0), {"image": image[:2]})
+    fresh = jax.jit(model.init)(jax.random.key(0), unlabelled({"image": image[:2]}))
     variables = load(WeightsConfig(name="resnet20-cifar10"), weights, model, fresh).variables
 
     @jax.jit
     def pooled(image: jax.Array) -> jax.Array:
-        features, _ = model.features(*variables, image, rng=jax.random.key(0), mode="eval")
+        fed = unlabelled({"image": image})
+        features, _ = model.features(variables, fed, rng=jax.random.key(0), mode="eval")
         return features["pooled"]
 
     x = np.concatenate([pooled(part) for part in np.split(image, range(100, len(image), 100))])
@@ -80,8 +81,9 @@ def in_tlx(x: np.ndarray, y: np.ndarray, path: tuple[float, ...]) -> Callable[[]
     backbone = registry.build("backbones", "resnet20")
     model, key = Model(backbone, head, backbone.inputs), jax.random.key(0)
     count = len(y)
-    batch = {"label": y, "index": np.arange(count), "weight": np.ones(count, np.float32)}
-    train = Examples({"pooled": jnp.asarray(x)}, jax.tree.map(jnp.asarray, batch), (8, 8))
+    blank = np.zeros((1, 8, 8, 3), np.uint8)  # nobody reads the pictures
+    batch = Batch({"image": blank}, {"label": y}, np.arange(count), np.ones(count, np.float32))
+    train = Examples({"pooled": jnp.asarray(x)}, jax.tree.map(jnp.asarray, batch))
     start = head.init(key, train.features)
     variables = Variables({"head": start.params}, {"head": start.state})
 

@@ -31,7 +31,7 @@ from tlx.objective import Objective
 from tlx.planning.optimizer import transform
 from tlx.planning.plan import plan
 from tlx.run_file.run_config import OnNan
-from tlx.types import Constants, TrainState
+from tlx.types import Batch, Constants, TrainState
 
 POLICIES: tuple[OnNan, ...] = get_args(OnNan)
 STOP = "stop"
@@ -42,12 +42,12 @@ def compiling(backbone: str, size: int, batch: int, policy: OnNan) -> Callable[[
     body = registry.build("backbones", backbone)
     model = Model(body, registry.build("heads", "softmax", {"classes": 10}), body.inputs)
     rng = np.random.default_rng(0)
-    data = {
-        "image": jnp.asarray(rng.integers(0, 256, (batch, size, size, 3), np.uint8)),
-        "label": jnp.arange(batch) % 10,
-        "index": jnp.arange(batch),
-        "weight": jnp.ones(batch),
-    }
+    data = Batch(
+        {"image": jnp.asarray(rng.integers(0, 256, (batch, size, size, 3), np.uint8))},
+        {"label": jnp.arange(batch) % 10},
+        index=jnp.arange(batch),
+        weight=jnp.ones(batch),
+    )
     variables = jax.jit(model.init)(jax.random.key(0), data)
     (planned,) = plan(registry.build("strategies", "finetune"), model, variables.params, 1000)
     objective = Objective(planned.model, planned.phase.forward, (), (), ())
@@ -65,7 +65,7 @@ def compiling(backbone: str, size: int, batch: int, policy: OnNan) -> Callable[[
         "steps": jnp.float32(1000),
     }
     constants = Constants({}, {}, {}, hyper)
-    stacked = {key: value[None] for key, value in data.items()}
+    stacked = jax.tree.map(lambda leaf: leaf[None], data)
 
     def compiled() -> Callable[[], None]:
         jax.clear_caches()  # or tracing would be remembered

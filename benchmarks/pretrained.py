@@ -30,6 +30,7 @@ import numpy as np
 from tlx import registry
 from tlx.model import Model
 from tlx.reporting.describe import device, versions
+from tlx.types import unlabelled
 from tlx.weights.matching import match
 from tlx.weights.saved import Saved
 
@@ -133,7 +134,7 @@ def loaded(backbone: str, head: str | None, file: Path, classes: int) -> Saved:
     top = head and registry.build("heads", head, {"classes": classes})
     model = Model(body, top or None, body.inputs)
     image = np.zeros((1, *body.inputs.size, 3), np.uint8)
-    fresh = jax.jit(model.init)(jax.random.key(0), {"image": image})
+    fresh = jax.jit(model.init)(jax.random.key(0), unlabelled({"image": image}))
     tensors = registry.build("weights", "npz", {"path": str(file)}).tensors()
     variables, report = match(tensors, fresh, body.dialects)
     assert not report.skipped, report.skipped

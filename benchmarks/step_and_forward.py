@@ -39,7 +39,7 @@ from tlx.model import Model
 from tlx.objective import Objective
 from tlx.planning.optimizer import transform
 from tlx.planning.plan import plan
-from tlx.types import Constants, Precision, TrainState
+from tlx.types import Batch, Constants, Precision, TrainState, Variables
 
 RATE, DECAY = 0.01, 5e-4
 Once = Callable[[], Any]
@@ -77,12 +77,12 @@ def in_tlx(name: str, network: Network, batch: int, precision: Precision) -> Pee
     head = registry.build("heads", "softmax", {"classes": network.classes})
     model = Model(backbone, head, backbone.inputs, precision=precision)
     rng, shape = np.random.default_rng(0), (batch, network.size, network.size, 3)
-    data = {
-        "image": jnp.asarray(rng.integers(0, 256, shape, np.uint8)),
-        "label": jnp.arange(batch) % network.classes,
-        "index": jnp.arange(batch),
-        "weight": jnp.ones(batch),
-    }
+    data = Batch(
+        {"image": jnp.asarray(rng.integers(0, 256, shape, np.uint8))},
+        {"label": jnp.arange(batch) % network.classes},
+        index=jnp.arange(batch),
+        weight=jnp.ones(batch),
+    )
     variables = jax.jit(model.init)(jax.random.key(0), data)
     (planned,) = plan(registry.build("strategies", "finetune"), model, variables.params, 1000)
     objective = Objective(planned.model, planned.phase.forward, (), (), ())
@@ -101,17 +101,17 @@ def in_tlx(name: str, network: Network, batch: int, precision: Precision) -> Pee
         "steps": jnp.float32(1000),
     }
     constants = Constants({}, {}, {}, hyper)
-    stacked = {key: value[None] for key, value in data.items()}
+    stacked = jax.tree.map(lambda leaf: leaf[None], data)
 
-    def logits(variables: Any, image: Any) -> Any:
-        key = jax.random.key(0)
-        features, _ = model.features(*variables, image, rng=key, mode="eval")
-        return model.answer(*variables, features, size=image.shape[1:3], rng=key, mode="eval")[0]
+    fed = data._replace(targets={})
+
+    def logits(variables: Variables, fed: Batch) -> Any:
+        return model.apply(variables, fed, rng=jax.random.key(0), mode="eval").outputs
 
     begun = time.perf_counter()
     lowered = {
         "step": step.lower(state, constants, stacked),
-        "forward": compiled(logits).lower(still, data["image"]),
+        "forward": compiled(logits).lower(still, fed),
     }
     one, pass_ = (each.compile() for each in lowered.values())
     seconds = time.perf_counter() - begun
@@ -122,9 +122,7 @@ def in_tlx(name: str, network: Network, batch: int, precision: Precision) -> Pee
         jax.block_until_ready(state.params)
 
     counted = {name: each.cost_analysis()["flops"] for name, each in lowered.items()}
-    return Peer(
-        stepped, lambda: jax.block_until_ready(pass_(still, data["image"])), seconds, counted
-    )
+    return Peer(stepped, lambda: jax.block_until_ready(pass_(still, fed)), seconds, counted)
 
 
 def limit(precision: Precision, rounds: int = 5) -> float:

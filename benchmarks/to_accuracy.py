@@ -47,7 +47,7 @@ from tlx import registry
 from tlx.assemble import Experiment, assemble
 from tlx.loop import train
 from tlx.model import Model
-from tlx.types import Event, Variables
+from tlx.types import Event, Variables, unlabelled
 from tlx.weights.export import with_counters
 from tlx.weights.matching import state_dict
 
@@ -143,9 +143,8 @@ def started(given: argparse.Namespace, seed: int, pictures: Path, folder: Path) 
 
 @partial(jax.jit, static_argnums=0)
 def logits(model: Model, variables: Variables, image: Any) -> Any:
-    key = jax.random.key(0)
-    features, _ = model.features(*variables, image, rng=key, mode="eval")
-    return model.answer(*variables, features, size=image.shape[1:3], rng=key, mode="eval")[0]
+    fed = unlabelled({"image": image})
+    return model.apply(variables, fed, rng=jax.random.key(0), mode="eval").outputs
 
 
 def written(whole: Experiment, recipe: Recipe, file: Path) -> None:

@@ -50,7 +50,7 @@ def main() -> None:
     train = TrainState(jnp.int32(0), params, state, tx.init(moving), jax.random.key(1), {})
     step = registry.build("steps", "jit").build(objective, tx, phase.trainable, None)
     for number in range(1, STEPS + 1):
-        one = {name: value[None] for name, value in batch.items()}  # steps take stacked batches
+        one = jax.tree.map(lambda leaf: leaf[None], batch)  # steps take stacked batches
         train, metrics = step(train, constants, one)
         batch = next(batches)
         if number % 5 == 0:

@@ -7,7 +7,7 @@ refuses whatever cannot work before the first step.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -53,7 +53,7 @@ from tlx.run_folder.as_before import Begun
 from tlx.run_folder.membership import LEFT_OUT, Classed
 from tlx.run_folder.provenance import CONTENT, of_beginning, of_content, of_data, of_numbers
 from tlx.stream import evaluation
-from tlx.types import Batch, Constants, DataInfo, LoadReport, Network, Params, Variables
+from tlx.types import AnyBatch, Constants, DataInfo, LoadReport, Network, Params, Variables
 from tlx.weights.initial import with_part
 
 
@@ -102,7 +102,7 @@ class Experiment(NamedTuple):
             return variables
         return Variables(_effective(self.strategy)(variables.params), variables.state)
 
-    def shared(self, batch: Mapping[str, Any], axis: int = 0) -> Batch:
+    def shared(self, batch: AnyBatch, axis: int = 0) -> AnyBatch:
         """A batch of the stream on the device, or, along `axis`, on several; of several processes
         each gives its own rows."""
         return meshes.shared(batch, self.mesh, axis)

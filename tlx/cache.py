@@ -22,29 +22,29 @@ from tlx.data.splits import Subset
 from tlx.devices.compiled import compiled
 from tlx.devices.reads import read_by
 from tlx.devices.rows import taken
-from tlx.model import Model, Prefix
+from tlx.model import Model
 from tlx.objective import altered
 from tlx.protocols import Augmentation
 from tlx.stream import WHOLE, order
-from tlx.types import Batch, PyTree, Variables
+from tlx.types import Batch, FrozenFeatures, PyTree, Variables
 
 SIZE = 64
 """Pictures at a time. Not the run's batch size, which decides nothing here: what is kept serves
 runs with another one, and a prefix rounds a little differently in batches of another size."""
 
-Read: TypeAlias = Callable[[Subset, int], Iterator[Mapping[str, np.ndarray]]]
+Read: TypeAlias = Callable[[Subset, int], Iterator[Batch]]
 """A split's batches of a size as `tlx.stream.evaluation` makes them, on the host."""
 
 
 class Table(NamedTuple):
-    """Everything of a split: each entry of its batches, `prefix` among them, as (views*N,...)
-    arrays on the host, view by view. An entry that nobody reads is one row for all."""
+    """Everything of a split: a batch of all its rows, `frozen` among them, as (views*N,...) arrays
+    on the host, view by view. What nobody reads is one row for all, and so is the weight."""
 
-    rows: Mapping[str, PyTree]
+    rows: Batch
     views: int = 1
 
     def __len__(self) -> int:
-        return len(self.rows["index"]) // self.views
+        return len(self.rows.index) // self.views
 
     @property
     def nbytes(self) -> int:
@@ -56,7 +56,8 @@ class Table(NamedTuple):
     ) -> Callable[[int], np.ndarray]:
         """Step -> which rows (B,) its batch holds: epoch e has view e mod `views`."""
         count = len(self)
-        drawn = order(self.rows["label"][:count] if balanced else count, batch_size, seed)
+        labels = self.rows.targets["label"][:count] if balanced else count
+        drawn = order(labels, batch_size, seed)
 
         def of(step: int) -> np.ndarray:
             positions, epochs = drawn(step)
@@ -66,7 +67,7 @@ class Table(NamedTuple):
 
     def at(self, numbers: np.ndarray, weight: np.ndarray) -> Batch:
         """The batch of these rows, on the host."""
-        return {**taken(self.rows, numbers), "weight": weight}
+        return taken(self.rows, numbers)._replace(weight=weight)
 
     def training(
         self,
@@ -91,11 +92,10 @@ class Table(NamedTuple):
 
     def examples(self) -> Examples:
         """All of them at once, as an exact solver wants them."""
-        rest = {k: jnp.asarray(v) for k, v in self.rows.items() if k not in ("prefix", "image")}
-        rest["weight"] = jnp.ones(len(self))
-        features = jax.tree.map(jnp.asarray, self.rows["prefix"].features)
-        height, width = self.rows["image"].shape[1:3]
-        return Examples(features, rest, (height, width))
+        assert self.rows.frozen is not None
+        rows = self.rows._replace(weight=np.ones(len(self), np.float32), frozen=None)
+        features = jax.tree.map(jnp.asarray, self.rows.frozen.features)
+        return Examples(features, jax.tree.map(jnp.asarray, rows))
 
 
 @final
@@ -112,46 +112,47 @@ class Recipe:
     views: int = 1
     seed: int = 0
 
-    def __call__(
-        self, variables: Variables, image: Any, index: Any, view: Any
-    ) -> dict[str, PyTree]:
-        """`prefix` and, if it is kept, `image` of a batch; `index` (B,) and `view` seed them."""
-        image = self.view(image, index, view)
-        found = self.model.prefix(*variables, image, rng=jax.random.key(0))
+    def __call__(self, variables: Variables, batch: Batch, view: Any) -> Batch:
+        """The batch with what is kept of it; its `index` (B,) and `view` seed the version."""
+        batch = self.view(batch, view)
+        found = self.model.frozen_features(variables, batch, rng=jax.random.key(0))
         named = {k: v for k, v in found.features.items() if k in self.features}
-        kept = {"prefix": Prefix(found.carry, named), "image": image}
-        return kept if self.pictures else {"prefix": kept["prefix"]}
+        kept = batch.inputs if self.pictures else {}
+        return batch._replace(inputs=kept, frozen=FrozenFeatures(found.carry, named))
 
-    def view(self, image: Any, index: Any, view: Any) -> Any:
-        """The version of the pictures that the network sees."""
+    def view(self, batch: Batch, view: Any) -> Batch:
+        """The version of the batch that the network sees."""
         if not self.augmentations:
-            return image
+            return batch
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(self.seed), 3), view)
-        own = jax.vmap(lambda number: jax.random.fold_in(key, number))(index)
+        own = jax.vmap(lambda number: jax.random.fold_in(key, number))(batch.index)
         each = jax.vmap(jax.random.fold_in, (0, None))
-        return altered(self.augmentations, image, lambda number: each(own, number))
+        image = altered(self.augmentations, batch.inputs["image"], lambda number: each(own, number))
+        return batch._replace(inputs={**batch.inputs, "image": image})
 
 
 class Order(NamedTuple):
     """A table that is to be made. `key` is the same for the same numbers: a digest of the program,
     of the parameters that it reads, and of the data. `like` has the shapes of its rows, without
-    the one that stands for pictures nobody reads, which is `blank`; `parts` computes them."""
+    inputs that nobody reads, of which `blank` has the shapes; `parts` computes them, without
+    weights."""
 
     key: str
-    like: Mapping[str, PyTree]
-    blank: jax.ShapeDtypeStruct
+    like: Batch
+    blank: Mapping[str, PyTree]
     views: int
-    parts: Callable[[], Iterator[Mapping[str, PyTree]]]
+    parts: Callable[[], Iterator[Batch]]
 
     @property
     def nbytes(self) -> int:
         """Bytes of all rows."""
         return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self.like))
 
-    def table(self, rows: Mapping[str, PyTree]) -> Table:
+    def table(self, rows: Batch) -> Table:
         """The table that has these rows."""
-        blank = {"image": np.zeros((1, *self.blank.shape[1:]), self.blank.dtype)}
-        return Table({**blank, **rows}, self.views)
+        blank = jax.tree.map(lambda leaf: np.zeros((1, *leaf.shape[1:]), leaf.dtype), self.blank)
+        inputs, weight = {**blank, **rows.inputs}, np.ones(1, np.float32)
+        return Table(rows._replace(inputs=inputs, weight=weight), self.views)
 
 
 def ordered(
@@ -161,35 +162,40 @@ def ordered(
     pictures are brought to the canvas."""
     size = min(SIZE, len(subset))
     first = next(iter(read(Subset(subset.split, subset.indices[:size], subset.name), size)))
-    rest = {k: v for k, v in first.items() if k not in ("image", "weight")}
-    arguments = (variables, first["image"], first["index"], np.int32(0))
+    arguments = (variables, _seen(first), np.int32(0))
     traced = compiled(recipe).trace(*arguments)
     lowered, found = traced.lower(), traced.out_info
     needed = jax.tree.leaves(read_by(traced.jaxpr, arguments)[0])
     count = recipe.views * len(subset)
     like = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape[1:]), leaf.dtype), {**rest, **found}
+        lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape[1:]), leaf.dtype),
+        found._replace(targets=first.targets),
     )
-    blank = jax.eval_shape(recipe.view, *arguments[1:])
+    blank = jax.eval_shape(recipe.view, *arguments[1:]).inputs
 
     digest = hashlib.sha256(_about(recipe, subset, fingerprint).encode())
     digest.update(lowered.as_text().encode())
     for leaf, matters in zip(jax.tree.leaves(variables), needed, strict=True):
         if matters:
             digest.update(np.asarray(leaf).tobytes())
-    for entry in (subset.indices, *first.values()):
+    for entry in (subset.indices, *jax.tree.leaves(first)):
         digest.update(np.ascontiguousarray(entry).tobytes())
 
-    def parts() -> Iterator[Mapping[str, PyTree]]:
+    def parts() -> Iterator[Batch]:
         program = lowered.compile()
         for view in range(recipe.views):
             for batch in read(subset, size):
-                real = slice(int(np.count_nonzero(batch["weight"])))  # padding comes last
-                said = program(variables, batch["image"], batch["index"], np.int32(view))
-                entries = {k: v for k, v in batch.items() if k in rest} | dict(said)
-                yield jax.tree.map(lambda leaf, real=real: np.asarray(leaf)[real], entries)
+                real = slice(int(np.count_nonzero(batch.weight)))  # padding comes last
+                found = program(variables, _seen(batch), np.int32(view))
+                rows = found._replace(targets=batch.targets)
+                yield jax.tree.map(lambda leaf, real=real: np.asarray(leaf)[real], rows)
 
     return Order(digest.hexdigest()[:32], like, blank, recipe.views, parts)
+
+
+def _seen(batch: Batch) -> Batch:
+    """What a network sees of a batch: no targets and no weight."""
+    return batch._replace(targets={}, weight=())
 
 
 def _about(recipe: Recipe, subset: Subset, fingerprint: str) -> str:

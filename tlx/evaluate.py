@@ -20,7 +20,7 @@ from tlx.devices.mesh import fetched
 from tlx.errors import ContractError, listed
 from tlx.model import Model
 from tlx.protocols import ForwardFn, Head
-from tlx.types import Batch, Constants, Forward, Params, State, Variables
+from tlx.types import Batch, Constants, Forward, Variables
 
 Totals = Mapping[str, Any]
 Answers: TypeAlias = Mapping[str, np.ndarray]
@@ -36,37 +36,33 @@ class Evaluated(NamedTuple):
 
 
 @lru_cache(maxsize=4)
-def evaluator(
-    model: Model, forward: ForwardFn
-) -> Callable[[Params, State, Batch, Constants], Totals]:
+def evaluator(model: Model, forward: ForwardFn) -> Callable[[Variables, Batch, Constants], Totals]:
     """`summable` compiled; the same program for the same model, so that a run compiles it once."""
     return compiled(summable(model, forward))
 
 
-def summable(
-    model: Model, forward: ForwardFn
-) -> Callable[[Params, State, Batch, Constants], Totals]:
+def summable(model: Model, forward: ForwardFn) -> Callable[[Variables, Batch, Constants], Totals]:
     """A pass over one batch that returns totals which may be added up."""
 
-    def totals(params: Params, state: State, batch: Batch, constants: Constants) -> Totals:
-        passed = _passed(model, forward, params, state, batch, constants)
+    def totals(variables: Variables, batch: Batch, constants: Constants) -> Totals:
+        passed = _passed(model, forward, variables, batch, constants)
         return _totals(model, passed, batch)
 
     return totals
 
 
 def _passed(
-    model: Model, forward: ForwardFn, params: Params, state: State, batch: Batch,
+    model: Model, forward: ForwardFn, variables: Variables, batch: Batch,
     constants: Constants,
 ) -> Forward:  # fmt: skip
     return forward(
-        model, params, state, batch, constants,
+        model, variables, batch, constants,
         rng=jax.random.key(0), mode="eval", progress=jnp.float32(1),
     )  # fmt: skip
 
 
 def _totals(model: Model, passed: Forward, batch: Batch) -> Totals:
-    weight = batch["weight"]
+    weight = batch.weight
     found: dict[str, Any] = {
         "loss_sum": jnp.sum(passed.loss * weight),
         "examples": jnp.sum(weight),
@@ -78,14 +74,14 @@ def _totals(model: Model, passed: Forward, batch: Batch) -> Totals:
 
 
 def evaluate(
-    totals_of: Callable[[Params, State, Batch, Constants], Totals],
+    totals_of: Callable[[Variables, Batch, Constants], Totals],
     model: Model,
     variables: Variables,
     constants: Constants,
     batches: Iterable[Batch],
 ) -> Evaluated:
     """Metrics over all batches."""
-    found = (totals_of(variables.params, variables.state, batch, constants) for batch in batches)
+    found = (totals_of(variables, batch, constants) for batch in batches)
     return _measured(model, reduce(added, found))
 
 
@@ -137,15 +133,15 @@ def counted(found: Evaluated) -> dict[str, float | int]:
 @lru_cache(maxsize=4)
 def _answerer(
     model: Model, forward: ForwardFn
-) -> Callable[[Params, State, Batch, Constants], tuple[Totals, Mapping[str, Any]]]:
+) -> Callable[[Variables, Batch, Constants], tuple[Totals, Mapping[str, Any]]]:
     """As `evaluator`, beside the totals what the head predicts; nothing where that is no class."""
     assert model.head is not None
     predict = model.head.predict
 
     def both(
-        params: Params, state: State, batch: Batch, constants: Constants
+        variables: Variables, batch: Batch, constants: Constants
     ) -> tuple[Totals, Mapping[str, Any]]:
-        passed = _passed(model, forward, params, state, batch, constants)
+        passed = _passed(model, forward, variables, batch, constants)
         said = predict(passed.outputs)
         a_class = "class" in said and jnp.ndim(said["class"]) == 1
         kept = ("class", "probability") if a_class else ()
@@ -169,9 +165,10 @@ def evaluate_each(
     both, rows = _answerer(model, forward), []
 
     def totals(batch: Batch) -> Totals:
-        found, said = both(variables.params, variables.state, batch, constants)
+        found, said = both(variables, batch, constants)
         if said:
-            rows.append({k: batch[k] for k in ("weight", "index", "label")} | dict(said))
+            label = batch.targets["label"]
+            rows.append({"weight": batch.weight, "index": batch.index, "label": label} | dict(said))
         return found
 
     return _measured(model, reduce(added, map(totals, batches))), _answers(rows)

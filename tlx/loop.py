@@ -201,7 +201,7 @@ class _Loop:
         pace = Pace(planned.phase.name, number, planned.stop)
         batch = self.clock.next(feed.batches)
         while number < planned.stop:
-            many = len(batch["weight"])
+            many = len(batch.weight)
             if many not in steps:
                 begun = time.perf_counter()
                 steps[many] = self._compile(planned, feed, (train, constants, batch))

@@ -1,9 +1,9 @@
 """Model = backbone + head, with the preprocessing that its weights want.
 
 A model is pure configuration: its numbers travel beside it as `Variables`. Batches hold raw
-pictures; each model applies its own `InputSpec`, so that a source with another preprocessing
+inputs; each model applies its own `InputSpec`, so that a source with another preprocessing
 sees what it was trained on. Leading stages of the backbone may be declared frozen: they run in
-mode 'eval' and outside of differentiation, and what they say of a picture may be given instead.
+mode 'eval' and outside of differentiation, and a batch may bring what they give instead.
 The body may compute in bfloat16 (`tlx.devices.precision`); the head is given float32 in any case.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple, final
+from typing import Any, final
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,7 @@ from tlx.types import (
     Batch,
     Features,
     Forward,
+    FrozenFeatures,
     InputSpec,
     Interpolation,
     Mode,
@@ -65,14 +66,6 @@ FEATURE, MASKED = "tlx/feature/", "tlx/masked/"
 somebody reads (`tlx.planning.reading`)."""
 
 
-class Prefix(NamedTuple):
-    """What the frozen stages say of a batch: the carry for the next stage (None where there is no
-    next), as it computes on it, and the features that arose in them, float32."""
-
-    carry: PyTree
-    features: Features
-
-
 def pictures(spec: InputSpec, image: Array) -> Array:
     """Raw pictures (B,H,W,C), uint8 or float 0..1 RGB, as the network wants them."""
     x = image.astype(jnp.float32) / 255 if image.dtype == jnp.uint8 else image
@@ -93,7 +86,7 @@ def pictures(spec: InputSpec, image: Array) -> Array:
 
 def input_shape(spec: InputSpec, batch: Batch) -> tuple[int, ...]:
     """(1,H,W,C) of what a network gets of pictures like the batch's."""
-    image = jax.ShapeDtypeStruct((1, *batch["image"].shape[1:]), batch["image"].dtype)
+    image = jax.ShapeDtypeStruct((1, *batch.inputs["image"].shape[1:]), batch.inputs["image"].dtype)
     return jax.eval_shape(partial(pictures, spec), image).shape
 
 
@@ -125,7 +118,7 @@ class Model:
     def init(self, rng: Array, batch: Batch) -> Variables:
         """Fresh variables for pictures shaped like the batch's."""
         for_backbone, for_head = jax.random.split(rng)
-        x = pictures(self.inputs, batch["image"])
+        x = pictures(self.inputs, batch.inputs["image"])
         with self._backbone("init"):
             body = self.backbone.init(for_backbone, x)
         returned.variables(body, "`init` of the backbone", self.backbone.init)
@@ -142,23 +135,17 @@ class Model:
         return Variables(params, state)
 
     def features(
-        self,
-        params: Params,
-        state: State,
-        image: Array,
-        *,
-        rng: Array,
-        mode: Mode,
-        prefix: Prefix | None = None,
+        self, variables: Variables, batch: Batch, *, rng: Array, mode: Mode
     ) -> tuple[Features, State]:
-        """Backbone features of raw pictures, and the backbone's state after the pass; `prefix`
-        saves running the frozen stages."""
-        own, stats = lowered(params["backbone"], self.precision), state["backbone"]
+        """Backbone features of a batch, and the backbone's state after the pass; the batch's
+        `frozen` saves running the frozen stages."""
+        own, stats = self._body(variables)
         moving: Mode = MOVING[self.norm] if mode == "train" else mode
-        if self.frozen == 0 or (mode == "eval" and prefix is None):
-            features, stats = self._run(own, stats, self._fed(image), start=0, rng=rng, mode=moving)
+        if self.frozen == 0 or (mode == "eval" and batch.frozen is None):
+            features, stats = self._run(own, stats, self._x(batch), start=0, rng=rng, mode=moving)
             return self._marked(features, FEATURE), stats
-        below = self.prefix(params, state, image, rng=rng) if prefix is None else prefix
+        known = batch.frozen
+        below = self.frozen_features(variables, batch, rng=rng) if known is None else known
         carry, features = jax.lax.stop_gradient((below.carry, below.features))
         if self.frozen < self.depth:
             upper, stats = self._run(own, stats, carry, start=self.frozen, rng=rng, mode=moving)
@@ -189,9 +176,14 @@ class Model:
         """What goes wrong inside is a sentence about the backbone."""
         return called(self.backbone, "backbone", member)
 
-    def _fed(self, image: Array) -> Array:
-        """Raw pictures as the body computes on them."""
-        return lowered(pictures(self.inputs, image), self.precision)
+    def _body(self, variables: Variables) -> tuple[Params, State]:
+        """Parameters of the backbone as it computes on them, and its state."""
+        params = lowered(variables.params["backbone"], self.precision)
+        return params, variables.state["backbone"]
+
+    def _x(self, batch: Batch) -> Array:
+        """The inputs of a batch as the body computes on them."""
+        return lowered(pictures(self.inputs, batch.inputs["image"]), self.precision)
 
     @property
     def cell(self) -> int | None:
@@ -201,57 +193,54 @@ class Model:
 
     def visible(
         self,
-        params: Params,
-        state: State,
-        image: Array,
+        variables: Variables,
+        batch: Batch,
         visible: Array,
         *,
         count: int,
         rng: Array,
         mode: Mode,
     ) -> tuple[Features, State]:
-        """As `features`, of the visible cells of raw pictures alone; see `Maskable`. Nothing is
-        frozen, and `cell` is not None."""
+        """As `features`, of the visible cells of the batch's pictures alone; see `Maskable`.
+        Nothing is frozen, and `cell` is not None."""
         assert isinstance(self.backbone, Maskable)
         moving: Mode = MOVING[self.norm] if mode == "train" else mode
-        own, stats = lowered(params["backbone"], self.precision), state["backbone"]
+        own, stats = self._body(variables)
         run = partial(self.backbone.apply_visible, count=count, mode=moving)
         run = in_one_piece(run) if self.remat and mode != "eval" else run
-        features, stats = run(own, stats, self._fed(image), visible, rng=rng)
+        features, stats = run(own, stats, self._x(batch), visible, rng=rng)
         return self._marked(raised(features, self.precision), MASKED), stats
 
-    def prefix(self, params: Params, state: State, image: Array, *, rng: Array) -> Prefix:
-        """What the frozen stages say of raw pictures, in mode 'eval'."""
-        x = self._fed(image)
-        own, stats = lowered(params["backbone"], self.precision), state["backbone"]
+    def frozen_features(self, variables: Variables, batch: Batch, *, rng: Array) -> FrozenFeatures:
+        """What the frozen stages give for a batch, in mode 'eval'."""
+        x, (own, stats) = self._x(batch), self._body(variables)
         if self.frozen == self.depth:
             with self._backbone("apply"):
                 features, _ = self.backbone.apply(own, stats, x, rng=rng, mode="eval")
-            return Prefix(None, raised(features, self.precision))
+            return FrozenFeatures(None, raised(features, self.precision))
         assert isinstance(self.backbone, Staged)
         with self._backbone("apply_stages"):
             carry, features, _ = self.backbone.apply_stages(
                 own, stats, x, start=0, stop=self.frozen, rng=rng, mode="eval"
             )
-        return Prefix(carry, raised(features, self.precision))
+        return FrozenFeatures(carry, raised(features, self.precision))
 
-    def answer(
+    def apply_head(
         self,
-        params: Params,
-        state: State,
+        variables: Variables,
         features: Features,
         *,
-        size: tuple[int, int],
+        inputs: Mapping[str, PyTree],
         rng: Array,
         mode: Mode,
     ) -> tuple[Any, State]:
-        """The head's outputs for features, and the head's state; (None, {}) without a head."""
+        """The head's outputs for features of a batch's `inputs`, and the head's state; (None, {})
+        without a head."""
         if self.head is None:
             return None, {}
-        with called(self.head, "head", "apply", {"features": features, "params": params["head"]}):
-            made = self.head.apply(
-                params["head"], state["head"], features, size=size, rng=rng, mode=mode
-            )
+        params, state = variables.params["head"], variables.state["head"]
+        with called(self.head, "head", "apply", {"features": features, "params": params}):
+            made = self.head.apply(params, state, features, inputs=inputs, rng=rng, mode=mode)
         fine = isinstance(made, tuple) and len(made) == 2
         who = f"`apply` of the head {type(self.head).__name__}"
         has_returned(who, self.head.apply, made, fine, "(outputs, state)")
@@ -260,23 +249,22 @@ class Model:
         returned.leading(outputs, count, f"{who}, as its outputs,", self.head.apply)
         return outputs, top
 
-    def forward(
-        self, params: Params, state: State, batch: Batch, *, rng: Array, mode: Mode
-    ) -> Forward:
-        """The supervised pass: pictures through backbone and head to a loss per example (zero
-        without a head)."""
+    def apply(self, variables: Variables, batch: Batch, *, rng: Array, mode: Mode) -> Forward:
+        """The supervised pass: a batch through backbone and head to a loss per example, which is
+        zero without a head and for a batch without targets."""
         for_backbone, for_head = jax.random.split(rng)
-        image = batch["image"]
-        features, body = self.features(
-            params, state, image, rng=for_backbone, mode=mode, prefix=batch.get("prefix")
+        features, body = self.features(variables, batch, rng=for_backbone, mode=mode)
+        outputs, top = self.apply_head(
+            variables, features, inputs=batch.inputs, rng=for_head, mode=mode
         )
-        size = (image.shape[1], image.shape[2])
-        outputs, top = self.answer(params, state, features, size=size, rng=for_head, mode=mode)
-        new = {**state, "backbone": body}
-        if self.head is None:
-            return Forward(jnp.zeros(image.shape[0]), image, features, outputs, new)
-        loss = mixing.loss(self.head, outputs, batch)
-        return Forward(loss, image, features, outputs, {**new, "head": top})
+        state = {**variables.state, "backbone": body}
+        if self.head is not None:
+            state["head"] = top
+        if self.head is None or not batch.targets:
+            loss = jnp.zeros(len(batch.weight))
+        else:
+            loss = mixing.loss(self.head, outputs, batch)
+        return Forward(loss, batch.inputs, features, outputs, state)
 
     def _marked(self, features: Features, kind: str) -> Features:
         """The same, under names that a traced program keeps."""

@@ -24,7 +24,16 @@ from tlx.model import Model
 from tlx.protocols import Augmentation, Averages, Divergence, ForwardFn, Mixes
 from tlx.quantities import asked
 from tlx.run_file.run_config import WeightSchedule
-from tlx.types import Batch, Constants, Forward, Mode, Params, PyTree, State
+from tlx.types import (
+    Batch,
+    Constants,
+    Forward,
+    Mode,
+    Params,
+    PyTree,
+    State,
+    Variables,
+)  # fmt: skip
 from tlx.weight_schedule import share
 
 
@@ -69,7 +78,7 @@ class Objective:
     `effective` turns the parameters that are learnt into those that the network runs with;
     `averaging` is the strategy whose state follows every update.
     Augmentations apply to the training batch, before anybody sees it. `sharing` names sources
-    whose first stages are those that the model has frozen: a batch's `prefix` serves them, too."""
+    whose first stages are those that the model has frozen: a batch's `frozen` serves them, too."""
 
     model: Model
     forward: ForwardFn
@@ -97,8 +106,10 @@ class Objective:
 
         Metrics hold `loss`, `task`, per divergence `divergence/<name>` unweighted and
         `divergence/<name>/weighted`, and `measure`, the head's summable measures."""
-        seen = self.seen(params, state, batch, constants, rng=rng, progress=progress, mode=mode)
-        forward, weight = seen.forward, seen.batch["weight"]
+        seen = self.seen(
+            Variables(params, state), batch, constants, rng=rng, progress=progress, mode=mode
+        )
+        forward, weight = seen.forward, seen.batch.weight
         total = jnp.maximum(jnp.sum(weight), 1) if total is None else total
         task = jnp.sum(forward.loss * weight) / total
         metrics: dict[str, Any] = {"task": task}
@@ -119,8 +130,7 @@ class Objective:
 
     def seen(
         self,
-        params: Params,
-        state: State,
+        variables: Variables,
         batch: Batch,
         constants: Constants,
         *,
@@ -134,16 +144,16 @@ class Objective:
         if mode == "train":
             batch = augmented(self.augmentations, batch, for_pictures)
         if self.effective is not None:
-            params = self.effective(params)
+            variables = variables._replace(params=self.effective(variables.params))
         forward = self.forward(
-            self.model, params, state, batch, constants,
+            self.model, variables, batch, constants,
             rng=for_forward, mode=mode, progress=progress,
         )  # fmt: skip
         words = {}
         for number, term in enumerate(self.terms):
             keys = (jax.random.fold_in(for_terms, number), for_domain)
             words[term.name] = self.words(
-                term, params, state, batch, constants, forward, keys, progress
+                term, variables, batch, constants, forward, keys, progress
             )
         return Seen(batch, forward, words)
 
@@ -156,8 +166,7 @@ class Objective:
     def words(
         self,
         term: Term,
-        params: Params,
-        state: State,
+        variables: Variables,
         batch: Batch,
         constants: Constants,
         forward: Forward,
@@ -166,7 +175,7 @@ class Objective:
     ) -> dict[str, Any]:
         """The words of one term, given a forward pass of the batch. `keys`: one of its own, and
         one for the domain's pass, which is the same for all. XLA merges what two both ask for."""
-        asks, (rng, for_domain) = term.words, keys
+        asks, (rng, for_domain), (params, state) = term.words, keys, variables
         own = f"divergence/{term.name}"
         have: dict[str, Any] = {
             "params": params["backbone"],
@@ -182,46 +191,32 @@ class Objective:
             "progress": progress,
         }
         if asks & {"domain_features", "domain_outputs"}:
-            have |= self._domain(params, state, batch["domain"], for_domain)
+            assert batch.domain is not None
+            have |= self._domain(variables, batch.domain, for_domain)
         if any(word.startswith("source_") for word in asks):
             model = dict(self.sources)[term.source]
-            numbers = constants.sources[term.source]
-            size = (forward.inputs.shape[1], forward.inputs.shape[2])
+            numbers, inputs = constants.sources[term.source], forward.inputs
+            answer = partial(model.apply_head, numbers, inputs=inputs, rng=rng, mode="eval")
             have["source_params"] = numbers.params["backbone"]
-            # A pass that fed other pictures than the batch's has no use for the batch's prefix.
-            known = term.source in self.sharing and forward.inputs is batch["image"]
-            prefix = batch.get("prefix") if known else None
-            model = model if prefix is None else replace(model, frozen=self.model.frozen)
             if asks & {"source_features", "source_outputs"}:
-                features, _ = model.features(
-                    numbers.params, numbers.state, forward.inputs,
-                    rng=rng, mode="eval", prefix=prefix,
-                )  # fmt: skip
+                # A pass that fed others than the batch's has no use for what is known of these.
+                known = term.source in self.sharing and inputs is batch.inputs
+                fed = batch._replace(inputs=inputs, frozen=batch.frozen if known else None)
+                if fed.frozen is not None:
+                    model = replace(model, frozen=self.model.frozen)
+                features, _ = model.features(numbers, fed, rng=rng, mode="eval")
                 have["source_features"] = jax.lax.stop_gradient(features)
             if "source_outputs" in asks:
-                outputs, _ = model.answer(
-                    numbers.params, numbers.state, have["source_features"],
-                    size=size, rng=rng, mode="eval",
-                )  # fmt: skip
+                outputs, _ = answer(have["source_features"])
                 have["source_outputs"] = jax.lax.stop_gradient(outputs)
             if "source_head_outputs" in asks:
-                have["source_head_outputs"], _ = model.answer(
-                    numbers.params, numbers.state, forward.features,
-                    size=size, rng=rng, mode="eval",
-                )  # fmt: skip
+                have["source_head_outputs"], _ = answer(forward.features)
         return {word: have[word] for word in asks}
 
-    def _domain(self, params: Params, state: State, batch: Batch, rng: Array) -> dict[str, Any]:
-        """A pass of its own, whose statistics are dropped: only the labelled pictures move them."""
-        image, (for_backbone, for_head) = batch["image"], jax.random.split(rng)
-        features, _ = self.model.features(
-            params, state, image, rng=for_backbone, mode="train", prefix=batch.get("prefix")
-        )
-        size = (image.shape[1], image.shape[2])
-        outputs, _ = self.model.answer(
-            params, state, features, size=size, rng=for_head, mode="train"
-        )
-        return {"domain_features": features, "domain_outputs": outputs}
+    def _domain(self, variables: Variables, batch: Batch, rng: Array) -> dict[str, Any]:
+        """A pass of its own, whose statistics are dropped: only labelled examples move them."""
+        passed = self.model.apply(variables, batch, rng=rng, mode="train")
+        return {"domain_features": passed.features, "domain_outputs": passed.outputs}
 
 
 def _one_number(found: Any, term: Term) -> Array:
@@ -246,7 +241,7 @@ def _looked_up(table: Mapping[str, PyTree] | None, batch: Batch) -> PyTree:
     """What was recorded of the examples of a batch."""
     if table is None:
         return None
-    rows = jnp.searchsorted(table["index"], batch["index"])
+    rows = jnp.searchsorted(table["index"], batch.index)
     return jax.tree.map(lambda leaf: leaf[rows], table["values"])
 
 
@@ -254,18 +249,22 @@ def augmented(augmentations: tuple[Augmentation | Mixes, ...], batch: Batch, rng
     """The batch with every picture changed, each by a key of its own; float 0..1."""
     if not augmentations:
         return batch
-    changed = {**batch, "image": _floats(batch["image"])}
+    changed = _with_image(batch, _floats(batch.inputs["image"]))
     for number, change in enumerate(augmentations):
         key = jax.random.fold_in(rng, number)
         if isinstance(change, Mixes):
-            changed = dict(mixed(change, changed, key))
+            changed = mixed(change, changed, key)
         else:
-            keys = jax.random.split(key, len(changed["image"]))
-            changed["image"] = _changed(change, keys, changed["image"])
-    if "domain" in batch:
-        key = jax.random.fold_in(rng, len(augmentations))
-        changed["domain"] = augmented(augmentations, batch["domain"], key)
-    return changed
+            keys = jax.random.split(key, len(batch.index))
+            changed = _with_image(changed, _changed(change, keys, changed.inputs["image"]))
+    if batch.domain is None:
+        return changed
+    key = jax.random.fold_in(rng, len(augmentations))
+    return changed._replace(domain=augmented(augmentations, batch.domain, key))
+
+
+def _with_image(batch: Batch, image: Array) -> Batch:
+    return batch._replace(inputs={**batch.inputs, "image": image})
 
 
 def altered(

@@ -177,11 +177,11 @@ class Head(Protocol):
         state: State,
         features: Features,
         *,
-        size: tuple[int, int],
+        inputs: Mapping[str, PyTree],
         rng: Array,
         mode: Mode,
     ) -> tuple[PyTree, State]:
-        """Outputs (B,...) and state; `size` (H,W) is the input picture's, for dense outputs."""
+        """Outputs (B,...) and state; `inputs` are the batch's, whose shapes dense outputs have."""
         ...
 
     def loss(self, outputs: PyTree, batch: Batch) -> Array:
@@ -193,7 +193,7 @@ class Head(Protocol):
         ...
 
     def measure(self, outputs: PyTree, batch: Batch) -> Mapping[str, Array]:
-        """Fixed-size numbers that add up over batches and hosts; `batch["weight"]` is respected."""
+        """Fixed-size numbers that add up over batches and hosts; `batch.weight` is respected."""
         ...
 
     def report(self, totals: Mapping[str, Any]) -> Mapping[str, float]:

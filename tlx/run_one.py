@@ -275,7 +275,7 @@ def _samples(experiment: Experiment, said: Answers, each: int = 12) -> list[dict
     return [
         {"probability": None, **{name: column[k] for name, column in columns.items()}}
         | {"image": as_uint8(image)}
-        for k, image in enumerate(batch["image"])
+        for k, image in enumerate(batch.inputs["image"])
     ]
 
 

@@ -20,9 +20,9 @@ from tlx.data.decode import fit
 from tlx.data.given_pictures import refuse_range
 from tlx.data.splits import Subset, shuffled
 from tlx.errors import DataError
-from tlx.types import InputSpec
+from tlx.types import Batch, InputSpec
 
-Batches: TypeAlias = Generator[dict[str, np.ndarray], None, None]
+Batches: TypeAlias = Generator[Batch, None, None]
 """Batches as they are made; `close()` stops the threads that make them ahead."""
 PLAIN = InputSpec()
 """Pictures are resized in the common way and not cropped."""
@@ -46,9 +46,10 @@ def training(
 ) -> Batches:
     """The endless batches from step `start` on: what an uninterrupted stream yields at that step.
 
-    Each is `image` (B,H,W,3) uint8, or float32 0..1 where the source gives floats, on a canvas of
-    (H,W), cropped and resized as `inputs` says; `label`; `index` (B,) int32, the example's number
-    in the source's own split; `weight` (B,) float32, all 1. `balanced`: every class is drawn
+    The inputs of each are `image` (B,H,W,3) uint8, or float32 0..1 where the source gives floats,
+    on a canvas of (H,W), cropped and resized as `inputs` says; its targets are `label`; `index`
+    (B,) int32 is the example's number in the source's own split and `weight` (B,) float32 is all 1.
+    `balanced`: every class is drawn
     equally often, whatever it has. Only the rows `own` of each are read
     and given. `close()` stops the threads. Raises DataError for an empty subset and for examples
     that do not go together."""
@@ -59,7 +60,7 @@ def training(
 
     drawn = order(subset.labels if balanced else count, batch_size, seed)
 
-    def at(step: int) -> dict[str, np.ndarray]:
+    def at(step: int) -> Batch:
         return _batch(subset, drawn(step).positions[own], weight[own], canvas, inputs)
 
     return _ahead(grain.MapDataset.range(start, ENDLESS).map(at), threads)
@@ -132,7 +133,7 @@ def evaluation(
     example is repeated with weight 0 until the batch is full. An empty subset has no batches."""
     count = len(subset)
 
-    def at(step: int) -> dict[str, np.ndarray]:
+    def at(step: int) -> Batch:
         positions = np.arange(step * batch_size, (step + 1) * batch_size)[own]
         weight = (positions < count).astype(np.float32)
         return _batch(subset, np.minimum(positions, count - 1), weight, canvas, inputs)
@@ -156,15 +157,15 @@ def _batch(
     weight: np.ndarray,
     canvas: tuple[int, int],
     inputs: InputSpec,
-) -> dict[str, np.ndarray]:
+) -> Batch:
     examples = [subset[int(position)] for position in positions]
     index = subset.indices[positions]
-    return {
-        "image": _images(subset, examples, index, canvas, inputs),
-        "label": _labels(subset, examples),
-        "index": index.astype(np.int32),
-        "weight": weight.copy(),
-    }
+    return Batch(
+        {"image": _images(subset, examples, index, canvas, inputs)},
+        {"label": _labels(subset, examples)},
+        index.astype(np.int32),
+        weight.copy(),
+    )
 
 
 def _images(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,13 +22,6 @@ Params: TypeAlias = PyTree
 """Keyed `backbone`, `head`, `strategy`, `divergence/<name>`."""
 State: TypeAlias = PyTree
 """Keyed like `Params`: batch statistics, averages, whatever is not differentiated."""
-Batch: TypeAlias = Mapping[str, Any]
-"""`image` (B,H,W,C) uint8 or float 0..1 RGB, or `tokens` (B,T) with `mask`; `label`;
-`index` (B,) the example's number in its split; `weight` (B,), 0 marks padding; `prefix`, where it
-is known, what the frozen stages say of the pictures (`tlx.model.Prefix`); `domain`, where there is
-one, a batch of the second stream, without `label`; `label_b` and `share` (B,), where pictures are
-mixed, the other picture's label and how much `label` counts (`tlx.data.mixing`). Or only `at` (B,),
-numbers of rows (`tlx.devices.rows`), and `weight`."""
 Features: TypeAlias = "Mapping[str, Array]"
 
 Mode: TypeAlias = Literal["train", "tune", "eval", "stochastic"]
@@ -55,6 +48,61 @@ recompute: as train, and before every validation the running statistics are comp
 the un-augmented training pictures;
 stochastic: as train, each channel by the batch or by the running statistics at random
 (StochNorm, Kou et al. 2020)."""
+
+
+class FrozenFeatures(NamedTuple):
+    """What the frozen stages give for a batch: the carry for the next stage (None where there is no
+    next), as it computes on it, and the features that arose in them, float32."""
+
+    carry: PyTree
+    features: Features
+
+
+class Mixed(NamedTuple):
+    """What examples were mixed with: the other ones' targets, and how much, `share` (B,), an
+    example's own targets count."""
+
+    targets: Mapping[str, PyTree]
+    share: Any
+
+
+class Batch(NamedTuple):
+    """B examples, every leaf (B,...): `inputs`, what networks are given, and `targets`, what is
+    compared with their outputs, by the names of their fields; `index` (B,), the number of an
+    example in its split; `weight` (B,), 0 for padding.
+
+    Where there is one, `domain` is a batch of the second stream, without targets; `frozen` is what
+    the frozen stages of the model give for the inputs, where that is known; `mixed` says what the
+    examples were mixed with (`tlx.data.mixing`)."""
+
+    inputs: Mapping[str, PyTree]
+    targets: Mapping[str, PyTree]
+    index: Any  # pyright: ignore[reportIncompatibleMethodOverride]
+    weight: Any
+    domain: Batch | None = None
+    frozen: FrozenFeatures | None = None
+    mixed: Mixed | None = None
+
+
+class RowBatch(NamedTuple):
+    """A batch that only says which rows of a table on the device it holds, `rows` (B,), those of
+    the second stream's, `domain` (B,), and the `weight` (B,) of each (`tlx.devices.rows`)."""
+
+    rows: Any
+    weight: Any
+    domain: Any = None
+
+
+AnyBatch = TypeVar("AnyBatch", Batch, RowBatch)
+
+
+def unlabelled(inputs: Mapping[str, PyTree]) -> Batch:
+    """A batch of inputs (B,...) alone: without targets, numbered from 0, none of them padding."""
+    import jax
+    import numpy as np
+
+    count = jax.tree.leaves(inputs)[0].shape[0]
+    return Batch(inputs, {}, np.arange(count, dtype=np.int32), np.ones(count, np.float32))
 
 
 class FeatureSpec(NamedTuple):
@@ -93,11 +141,11 @@ class Network(NamedTuple):
 
 
 class Forward(NamedTuple):
-    """What one pass produced. `loss` (B,); `inputs` the raw pictures that were fed;
+    """What one pass produced. `loss` (B,); `inputs` what was fed, by field;
     `features` and `outputs` of the model being trained; `state` after the pass."""
 
     loss: Array
-    inputs: Array
+    inputs: Mapping[str, PyTree]
     features: Features
     outputs: PyTree
     state: State
@@ -121,14 +169,14 @@ class Constants(NamedTuple):
     `sources`: name -> Variables of a source model; `prepared`: divergence name -> what its
     `prepare` returned; `recorded`: divergence name -> `index` (N,), sorted numbers of examples,
     and `values`, what its `record` returned for each (N,...); `hyper`: `learning_rate`,
-    `weight_decay`, `steps` and `divergence` (name -> weight), all scalars; `rows`: split -> rows
-    (N,...) of a table that batches number, see `tlx.devices.rows`."""
+    `weight_decay`, `steps` and `divergence` (name -> weight), all scalars; `rows`: split -> a batch
+    of all rows (N,...) that a `RowBatch` numbers, see `tlx.devices.rows`."""
 
     sources: Mapping[str, Variables]
     prepared: Mapping[str, PyTree]
     recorded: Mapping[str, PyTree]
     hyper: Mapping[str, Any]
-    rows: Mapping[str, PyTree] = {}
+    rows: Mapping[str, Batch] = {}
 
 
 class Tensors(NamedTuple):

@@ -163,8 +163,8 @@ def head(**members):
 def answer(outputs=lambda o, rng: o, state=lambda s, mode: s):
     """The toy head with its answer changed."""
 
-    def apply(params, old, features, *, size, rng, mode):
-        found, new = HEAD.apply(params, old, features, size=size, rng=rng, mode=mode)
+    def apply(params, old, features, *, inputs, rng, mode):
+        found, new = HEAD.apply(params, old, features, inputs=inputs, rng=rng, mode=mode)
         return outputs(found, rng), state(new, mode)
 
     return head(apply=apply)
@@ -185,12 +185,12 @@ HEADS = {
     "outputs": lambda: answer(state=lambda s, mode: {"more": jnp.ones(1)} if mode == "tune" else s),
     "eval_is_still": lambda: answer(lambda o, rng: o + jax.random.uniform(rng)),
     "loss": lambda: head(loss=lambda o, batch: HEAD.loss(o, batch)[:, None]),
-    "loss_ignores_weight": lambda: head(loss=lambda o, b: HEAD.loss(o, b) * b["weight"]),
+    "loss_ignores_weight": lambda: head(loss=lambda o, b: HEAD.loss(o, b) * b.weight),
     "gradient": lambda: answer(lambda o, rng: jax.lax.stop_gradient(o)),
     "predict": lambda: head(predict=lambda o: {"score": o - o.mean(0)}),
     "measure_adds_up": lambda: measured(mean_accuracy),
     "measure_skips_padding": lambda: measured(
-        lambda found, batch: {**found, "n": jnp.float32(batch["weight"].size)}
+        lambda found, batch: {**found, "n": jnp.float32(batch.weight.size)}
     ),
     "report": lambda: head(report=lambda totals: {**HEAD.report(totals), "more": float("nan")}),
     "selection_direction": lambda: head(selection=("accuracy", "min")),

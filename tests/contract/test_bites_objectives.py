@@ -127,8 +127,8 @@ DIVERGENCES = {
 }
 
 
-def supervised(model, params, state, batch, constants, *, rng, mode, progress):
-    return model.forward(params, state, batch, rng=rng, mode=mode)
+def supervised(model, variables, batch, constants, *, rng, mode, progress):
+    return model.apply(variables, batch, rng=rng, mode=mode)
 
 
 def part(path):
@@ -153,8 +153,8 @@ def strategy(forward=supervised, group=part, own=None, **phase):
 def forward_with(change):
     """The supervised pass with its result changed: `change(forward, rng, mode)`."""
 
-    def forward(model, params, state, batch, constants, *, rng, mode, progress):
-        return change(model.forward(params, state, batch, rng=rng, mode=mode), rng, mode)
+    def forward(model, variables, batch, constants, *, rng, mode, progress):
+        return change(model.apply(variables, batch, rng=rng, mode=mode), rng, mode)
 
     return strategy(forward)
 
@@ -172,27 +172,28 @@ def crowded(found, rng, mode):
     return found._replace(loss=found.loss + jnp.square(found.features["pooled"].mean(0)).sum())
 
 
-def thawed(model, params, state, batch, constants, *, rng, mode, progress):
-    return model.with_frozen(0, "train").forward(params, state, batch, rng=rng, mode=mode)
+def thawed(model, variables, batch, constants, *, rng, mode, progress):
+    return model.with_frozen(0, "train").apply(variables, batch, rng=rng, mode=mode)
 
 
-def own_outputs(model, params, state, batch, constants, *, rng, mode, progress):
+def own_outputs(model, variables, batch, constants, *, rng, mode, progress):
     """Tested with a parameter that is no part of the model."""
-    found = model.forward(params, state, batch, rng=rng, mode=mode)
-    outputs = found.outputs + params["strategy"]["w"]
+    found = model.apply(variables, batch, rng=rng, mode=mode)
+    outputs = found.outputs + variables.params["strategy"]["w"]
     return found._replace(outputs=outputs, loss=model.head.loss(outputs, batch))
 
 
-def greedy_loss(model, params, state, batch, constants, *, rng, mode, progress):
+def greedy_loss(model, variables, batch, constants, *, rng, mode, progress):
     """On whatever features there are."""
-    found = model.forward(params, state, batch, rng=rng, mode=mode)
+    found = model.apply(variables, batch, rng=rng, mode=mode)
     each = [jnp.abs(f).reshape(len(f), -1).mean(1) for f in found.features.values()]
     return found._replace(loss=found.loss + sum(each))
 
 
-def half_used(model, params, state, batch, constants, *, rng, mode, progress):
-    found = model.forward(params, state, batch, rng=rng, mode=mode)
-    return found._replace(loss=found.loss + jnp.sum((params["strategy"]["w"] - 1) ** 2))
+def half_used(model, variables, batch, constants, *, rng, mode, progress):
+    found = model.apply(variables, batch, rng=rng, mode=mode)
+    own = variables.params["strategy"]["w"]
+    return found._replace(loss=found.loss + jnp.sum((own - 1) ** 2))
 
 
 def head_alone(path):
@@ -212,7 +213,7 @@ def meddling(params, state, *, progress):
 
 
 def glaring(model, variables, batch, *, rng):
-    return {"too bright": 2 * jnp.ones(batch["image"].shape)}
+    return {"too bright": 2 * jnp.ones(batch.inputs["image"].shape)}
 
 
 def drifting(params):
@@ -282,9 +283,10 @@ def step(update=lambda u: u, after=lambda t: t, metrics=lambda m: m, order=lambd
             ), found
 
         def several(train, constants, batches):
-            count, found = batches["label"].shape[0], []
+            count, found = batches.targets["label"].shape[0], []
             for k in order(range(count)):
-                train, metric = one(train, constants, {n: b[k] for n, b in batches.items()})
+                batch = jax.tree.map(lambda leaf, k=k: leaf[k], batches)
+                train, metric = one(train, constants, batch)
                 found.append(metric)
             return after(train), metrics(jax.tree.map(lambda *m: jnp.stack(m), *found))
 

@@ -24,7 +24,7 @@ from tlx.studies import audit_results, auditing, sweep
 from tlx.studies.sweep_results import Found
 from tlx.testing import toys
 from tlx.testing.fuzzing import Input, changed_bytes, changed_value, main
-from tlx.types import DataInfo
+from tlx.types import DataInfo, unlabelled
 from tlx.weights.saved import load
 
 TREE = {"train": {"w": jnp.arange(6.0).reshape(2, 3), "key": jax.random.key(0)}, "step": 3}
@@ -80,7 +80,8 @@ class Numbered:
 def saved(home):
     backbone = toys.ToyBackbone(dropout=0.0)
     model = Model(backbone, build("heads", "softmax", {"classes": 3}), backbone.inputs)
-    variables = model.init(jax.random.key(0), {"image": jnp.zeros((1, 8, 8, 3), jnp.uint8)})
+    picture = unlabelled({"image": jnp.zeros((1, 8, 8, 3), jnp.uint8)})
+    variables = model.init(jax.random.key(0), picture)
     save_model(
         home, backbone=Part(f"{toys.__file__}:ToyBackbone", {"dropout": 0.0}),
         head=Part("softmax"), inputs=backbone.inputs, canvas=(8, 8),
@@ -101,12 +102,12 @@ def inputs(home):
         yield from files(step, restored)
         yield from sealed(step, restored)
 
-    tables, rows = home / "tables", {"prefix": np.arange(6.0, dtype=np.float32)}
+    tables, rows = home / "tables", {"index": np.arange(6.0, dtype=np.float32)}
     cache_files.written(tables, "key", [rows], lambda: 1.0)
 
     def table():
         found = cache_files.stored(tables, "key", rows, mapped=False)
-        assert found is None or (found.rows["prefix"] == rows["prefix"]).all()
+        assert found is None or (found.rows["index"] == rows["index"]).all()
 
     yield from files(tables / "key", table)
     yield from sealed(tables / "key", table)

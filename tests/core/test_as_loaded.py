@@ -13,6 +13,7 @@ from tlx.registry import build
 from tlx.run_file.run_config import Part
 from tlx.run_folder.model_folder import save_model
 from tlx.testing import toys
+from tlx.types import unlabelled
 from tlx.weights import saved
 
 TOY = f"{toys.__file__}:ToyBackbone"
@@ -57,7 +58,7 @@ def here(tmp_path, monkeypatch):
     save_model(
         tmp_path / "old" / "model", backbone=Part(TOY), head=Part("softmax"),
         inputs=model.inputs, canvas=(8, 8), classes=CLASSES,
-        variables=model.init(jax.random.key(3), {"image": image}),
+        variables=model.init(jax.random.key(3), unlabelled({"image": image})),
     )  # fmt: skip
     return tmp_path
 

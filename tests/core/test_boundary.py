@@ -13,7 +13,7 @@ class Head:
     classes = 10
     needs, selection = ("pooled",), ("accuracy", "max")
     def init(self, rng, features): {init}
-    def apply(self, params, state, features, *, size, rng, mode): return 0, state
+    def apply(self, params, state, features, *, inputs, rng, mode): return 0, state
     def loss(self, outputs, batch): return 0
     def predict(self, outputs): return {{}}
     def measure(self, outputs, batch): return {{}}

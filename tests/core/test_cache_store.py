@@ -9,10 +9,16 @@ import pytest
 from tlx.cache import Order
 from tlx.feeding.cache_store import Budget, Store
 from tlx.files import cache_files
+from tlx.types import Batch, FrozenFeatures
 
 ROWS, PART = 10, 4
 ROOMY = Budget(1e9, 1e9)
 NO_MEMORY = Budget(0, 1e9)
+
+
+def rows(index, pooled):
+    """Rows whose pictures nobody reads."""
+    return Batch({}, {}, index, (), frozen=FrozenFeatures(None, {"pooled": pooled}))
 
 
 @pytest.fixture
@@ -28,14 +34,12 @@ def order():
             for first in range(0, ROWS, PART):
                 index = np.arange(first, min(first + PART, ROWS), dtype=np.int32)
                 feature = of * np.stack([index, index**2], -1).astype(np.float32)
-                yield {"index": index, "prefix": {"pooled": feature}}
+                yield rows(index, feature)
 
-        like = {
-            "index": jax.ShapeDtypeStruct((ROWS,), np.int32),
-            "prefix": {"pooled": jax.ShapeDtypeStruct((ROWS, 2), np.float32)},
-        }
-        found = Order(key, like, jax.ShapeDtypeStruct((PART, 8, 8, 3), np.uint8), 1, parts)
-        return found, made
+        shape = jax.ShapeDtypeStruct
+        like = rows(shape((ROWS,), np.int32), shape((ROWS, 2), np.float32))
+        blank = {"image": shape((PART, 8, 8, 3), np.uint8)}
+        return Order(key, like, blank, 1, parts), made
 
     return make
 
@@ -46,8 +50,8 @@ def fetched(store, order, budget, said=None):
 
 def is_right(kept):
     rows = kept["train"].table.rows
-    np.testing.assert_array_equal(rows["index"], np.arange(ROWS))
-    np.testing.assert_array_equal(rows["prefix"]["pooled"][:, 1], np.arange(ROWS) ** 2.0)
+    np.testing.assert_array_equal(rows.index, np.arange(ROWS))
+    np.testing.assert_array_equal(rows.frozen.features["pooled"][:, 1], np.arange(ROWS) ** 2.0)
     return True
 
 
@@ -77,7 +81,7 @@ def test_what_exceeds_memory_is_mapped_from_files(order, tmp_path):
     kept = fetched(Store(tmp_path), wanted, NO_MEMORY)
     assert is_right(kept)
     assert kept["train"].folder == tmp_path / "a"
-    leaf = kept["train"].table.rows["prefix"]["pooled"]
+    leaf = kept["train"].table.rows.frozen.features["pooled"]
     while leaf.base is not None and not isinstance(leaf, np.memmap):
         leaf = leaf.base
     assert isinstance(leaf, np.memmap)

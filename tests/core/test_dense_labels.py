@@ -9,6 +9,7 @@ from tlx.assemble import assemble
 from tlx.errors import ConfigError
 from tlx.objective import augmented
 from tlx.registry import build
+from tlx.types import unlabelled
 
 PLUGIN = '''
 from dataclasses import dataclass, replace
@@ -53,17 +54,17 @@ class PerPixel:
     def init(self, rng, features):
         return Variables({"kernel": jnp.ones(features["stage1"].shape[-1])}, {})
 
-    def apply(self, params, state, features, *, size, rng, mode):
+    def apply(self, params, state, features, *, inputs, rng, mode):
         return features["stage1"] @ params["kernel"], state
 
     def loss(self, outputs, batch):
-        return jnp.square(outputs - batch["label"]).mean((1, 2))
+        return jnp.square(outputs - batch.targets["label"]).mean((1, 2))
 
     def predict(self, outputs):
         return {"mask": outputs}
 
     def measure(self, outputs, batch):
-        weight = batch["weight"]
+        weight = batch.weight
         return {"n": weight.sum(), "loss": (weight * self.loss(outputs, batch)).sum()}
 
     def report(self, totals):
@@ -91,9 +92,9 @@ class Mirrored:
     def phases(self, model, steps):
         (phase,) = self.own.phases(model, steps)
 
-        def forward(model, params, state, batch, constants, **how):
-            seen = {**batch, "image": batch["image"][:, :, ::-1]}
-            return phase.forward(model, params, state, seen, constants, **how)
+        def forward(model, variables, batch, constants, **how):
+            seen = batch._replace(inputs={"image": batch.inputs["image"][:, :, ::-1]})
+            return phase.forward(model, variables, seen, constants, **how)
 
         return (replace(phase, forward=forward),)
 '''
@@ -118,11 +119,12 @@ def scenes(tiny, tmp_path):
 def test_a_mirrored_picture_and_its_mask_where_it_was(scenes):
     """What a naive loop trains on: to the best answer there is, the mask is wrong."""
     experiment = assemble(scenes())
-    batch = {"image": np.stack([experiment.splits.train[n]["image"] for n in range(5)])}
-    mask = np.stack([experiment.splits.train[n]["label"] for n in range(5)])
+    few = [experiment.splits.train[n] for n in range(5)]
+    image, mask = (np.stack([example[name] for example in few]) for name in ("image", "label"))
     flip = (build("augmentations", "flip", {"probability": 1.0}),)
-    seen = np.asarray(augmented(flip, batch, jax.random.key(0))["image"][..., 0] > 0.5)
-    assert ((batch["image"][..., 0] > 100) == mask).all()
+    fed = augmented(flip, unlabelled({"image": image}), jax.random.key(0))
+    seen = np.asarray(fed.inputs["image"][..., 0] > 0.5)
+    assert ((image[..., 0] > 100) == mask).all()
     assert (seen & (mask > 0)).sum() < 0.5 * mask.sum()
     with pytest.raises(ConfigError, match=r"'flip' may move .* does not move the label"):
         assemble(scenes("flip"))

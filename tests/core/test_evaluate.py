@@ -9,6 +9,7 @@ from tlx import config
 from tlx.assemble import assemble
 from tlx.evaluate import chosen
 from tlx.training.split_metrics import answered, evaluated
+from tlx.types import unlabelled
 
 KEY = jax.random.key(0)
 
@@ -35,10 +36,10 @@ def test_it_is_the_same_at_any_batch_size_and_scikit_learns(measured):
         for name, value in others.items():
             np.testing.assert_allclose(value, metrics[name], rtol=1e-5, err_msg=f"{name} at {size}")
     test, model = experiment.splits.test, experiment.model
-    image = np.stack([test[i]["image"] for i in range(len(test))])
-    features, _ = model.features(*experiment.variables, image, rng=KEY, mode="eval")
-    logits, _ = model.answer(
-        *experiment.variables, features, size=image.shape[1:3], rng=KEY, mode="eval"
+    batch = unlabelled({"image": np.stack([test[i]["image"] for i in range(len(test))])})
+    features, _ = model.features(experiment.variables, batch, rng=KEY, mode="eval")
+    logits, _ = model.apply_head(
+        experiment.variables, features, inputs=batch.inputs, rng=KEY, mode="eval"
     )
     shares = np.exp(np.asarray(logits, np.float64))
     shares /= shares.sum(1, keepdims=True)

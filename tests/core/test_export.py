@@ -18,7 +18,7 @@ from tlx.run_file.weight_reference import reference
 from tlx.run_folder.model_folder import save_model
 from tlx.testing import toys
 from tlx.trees import flat
-from tlx.types import InputSpec, Tensors
+from tlx.types import InputSpec, Tensors, unlabelled
 from tlx.weights import export, saved, sources
 from tlx.weights.matching import match
 
@@ -38,9 +38,8 @@ def keep(folder, name, tensors, inputs=INPUTS):
     backbone = build("backbones", name)
     model = Model(backbone, build("heads", "softmax", given={"classes": 10}), inputs)
     size = inputs.size or (32, 32)
-    like = jax.eval_shape(
-        model.init, jax.random.key(0), {"image": np.zeros((1, *size, 3), np.uint8)}
-    )
+    picture = unlabelled({"image": np.zeros((1, *size, 3), np.uint8)})
+    like = jax.eval_shape(model.init, jax.random.key(0), picture)
     variables, report = match(Tensors(tensors, "PyTorch"), like, backbone.dialects)
     assert not report.initialised
     save_model(
@@ -139,9 +138,8 @@ def test_a_backbone_without_names_elsewhere_is_refused(tmp_path):
     name = f"{toys.__file__}:ToyBackbone"
     backbone = build("backbones", name)
     model = Model(backbone, None, backbone.inputs)
-    like = jax.eval_shape(
-        model.init, jax.random.key(0), {"image": np.zeros((1, 8, 8, 3), np.uint8)}
-    )
+    picture = unlabelled({"image": np.zeros((1, 8, 8, 3), np.uint8)})
+    like = jax.eval_shape(model.init, jax.random.key(0), picture)
     variables = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), like)
     save_model(
         tmp_path, backbone=Part(name), head=None, inputs=backbone.inputs, canvas=(8, 8),

@@ -23,6 +23,7 @@ from tlx.run_folder.model_folder import Base, save_model
 from tlx.studies import sweep
 from tlx.testing.toys import ToyBackbone
 from tlx.trees import flat
+from tlx.types import unlabelled
 from tlx.weights import sources
 from tlx.weights.saved import load
 
@@ -50,7 +51,7 @@ def model(folder, name, *, base=None):
     backbone = ToyBackbone()
     whole = Model(backbone, registry.build("heads", "softmax", {"classes": 3}), backbone.inputs)
     image = jnp.zeros((1, 8, 8, 3), jnp.uint8)
-    variables = whole.init(jax.random.key(0), {"image": image})
+    variables = whole.init(jax.random.key(0), unlabelled({"image": image}))
     same = frozenset(flat(variables)) if base else frozenset()
     save_model(
         folder / "model", backbone=Part(name), head=Part("softmax"), inputs=backbone.inputs,

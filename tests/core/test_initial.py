@@ -7,10 +7,10 @@ import numpy as np
 from tlx import registry, trees
 from tlx.backbones.functions import wrap_functions
 from tlx.model import Model
-from tlx.types import InputSpec, Variables
+from tlx.types import InputSpec, Variables, unlabelled
 from tlx.weights.initial import Initial
 
-BATCH = {"image": jnp.zeros((1, 4, 4, 3), jnp.uint8)}
+BATCH = unlabelled({"image": jnp.zeros((1, 4, 4, 3), jnp.uint8)})
 
 
 def counting(drawn: list[int]) -> Model:

@@ -11,7 +11,7 @@ from tlx.model import Model
 from tlx.objective import Objective, augmented
 from tlx.registry import build
 from tlx.testing.toys import ToyBackbone
-from tlx.types import Constants
+from tlx.types import Batch, Constants, Mixed
 
 COUNT = 8
 KEY = jax.random.key(5)
@@ -22,7 +22,7 @@ def batch_of(label):
     image = jax.random.randint(jax.random.key(1), (COUNT, 8, 8, 3), 0, 256).astype(jnp.uint8)
     weight = jnp.ones(COUNT).at[-2:].set(0)
     index = jnp.arange(COUNT)
-    return {"image": image, "label": label, "index": index, "weight": weight}
+    return Batch({"image": image}, {"label": label}, index, weight)
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +43,9 @@ def mix(name="mixup", **options):
 class Spy:
     """A supervised forward pass in mode 'eval' that remembers what it was given and gave."""
 
-    def __call__(self, model, params, state, batch, constants, *, rng, mode, progress):
+    def __call__(self, model, variables, batch, constants, *, rng, mode, progress):
         self.batch = batch
-        self.forward = model.forward(params, state, batch, rng=rng, mode="eval")
+        self.forward = model.apply(variables, batch, rng=rng, mode="eval")
         return self.forward
 
 
@@ -62,15 +62,15 @@ def trained(model, batch, *augmentations):
 
 def soft(batch, classes):
     """The mixed labels (B,classes), of labels (B,) or (B,classes)."""
-    label, other = (np.asarray(batch[name]) for name in ("label", "label_b"))
+    label, other = (np.asarray(of["label"]) for of in (batch.targets, batch.mixed.targets))
     if label.ndim == 1:
         label, other = np.eye(classes)[label], np.eye(classes)[other]
-    share = np.asarray(batch["share"])[:, None]
+    share = np.asarray(batch.mixed.share)[:, None]
     return torch.tensor(share * label + (1 - share) * other)
 
 
 def weighted(each, batch):
-    weight = torch.tensor(np.asarray(batch["weight"]))
+    weight = torch.tensor(np.asarray(batch.weight))
     return float((each * weight).sum() / weight.sum())
 
 
@@ -129,13 +129,14 @@ def test_a_share_of_1_changes_neither_loss_nor_gradient(batch, name):
 
 def test_pictures_are_those_that_numpy_mixes(batch):
     seen = augmented((mix(alpha=1.0),), batch, KEY)
-    image, share = np.asarray(batch["image"], np.float32) / 255, np.asarray(seen["share"])
-    partner = np.asarray(seen["label_b"])  # its label tells which it is
+    image, share = np.asarray(batch.inputs["image"], np.float32) / 255, np.asarray(seen.mixed.share)
+    partner = np.asarray(seen.mixed.targets["label"])  # its label tells which it is
     part = share[:, None, None, None]
-    np.testing.assert_allclose(seen["image"], part * image + (1 - part) * image[partner], atol=1e-6)
+    wanted = part * image + (1 - part) * image[partner]
+    np.testing.assert_allclose(seen.inputs["image"], wanted, atol=1e-6)
     assert len(set(share)) == COUNT, "each has a share of its own"
-    for name in ("label", "index", "weight"):
-        np.testing.assert_array_equal(seen[name], batch[name])
+    own = seen._replace(inputs=batch.inputs, mixed=None)
+    jax.tree.map(np.testing.assert_array_equal, own, batch)
 
 
 def test_partners_are_others_that_count_each_as_often():
@@ -160,11 +161,10 @@ def test_one_that_is_alone_has_itself():
 
 def test_what_padding_looks_like_moves_nothing(batch):
     model = model_of("softmax", classes=COUNT)
-    other = {
-        **batch,
-        "image": batch["image"].at[-2:].set(255),
-        "label": batch["label"].at[-2:].set(-1),
-    }
+    other = batch._replace(
+        inputs={"image": batch.inputs["image"].at[-2:].set(255)},
+        targets={"label": batch.targets["label"].at[-2:].set(-1)},
+    )
     one, two = (trained(model, b, mix(alpha=1.0))[0] for b in (batch, other))
     assert np.isfinite(one)
     assert one == two
@@ -175,21 +175,21 @@ def test_accuracy_goes_by_the_label_that_counts_more(batch):
     _, metrics, spy = trained(model, batch, mix(alpha=1.0))
     answer = np.asarray(spy.forward.outputs).argmax(-1)
     wanted = soft(spy.batch, COUNT).numpy().argmax(-1)
-    right = (answer == wanted) * np.asarray(batch["weight"])
+    right = (answer == wanted) * np.asarray(batch.weight)
     assert float(metrics["measure"]["n"]) == 6
     assert float(metrics["measure"]["correct"]) == right.sum()
-    rows = mixing.judged({
-        "label": jnp.eye(2), "label_b": 1 - jnp.eye(2), "share": jnp.asarray([0.4, 0.6])
-    })  # fmt: skip
-    np.testing.assert_array_equal(rows["label"], [[0, 1], [0, 1]])
+    others = Mixed({"label": 1 - jnp.eye(2)}, jnp.asarray([0.4, 0.6]))
+    rows = Batch({}, {"label": jnp.eye(2)}, jnp.arange(2), jnp.ones(2), mixed=others)
+    found = mixing.judged(rows).targets["label"]
+    np.testing.assert_array_equal(found, [[0, 1], [0, 1]])
 
 
 def test_pictures_of_a_domain_are_mixed_among_themselves(batch):
-    domain = {name: batch[name] for name in ("image", "index", "weight")}
-    seen = augmented((mix(alpha=1.0),), {**batch, "domain": domain}, KEY)
-    assert "label_b" not in seen["domain"]
-    assert not np.allclose(seen["domain"]["image"][:6], batch["image"][:6] / 255)
-    assert not np.array_equal(seen["domain"]["share"], seen["share"])
+    domain = batch._replace(targets={})
+    seen = augmented((mix(alpha=1.0),), batch._replace(domain=domain), KEY)
+    assert seen.domain.mixed.targets == {}
+    assert not np.allclose(seen.domain.inputs["image"][:6], batch.inputs["image"][:6] / 255)
+    assert not np.array_equal(seen.domain.mixed.share, seen.mixed.share)
 
 
 def test_evaluation_mixes_nothing(batch):
@@ -197,4 +197,4 @@ def test_evaluation_mixes_nothing(batch):
     objective = Objective(model, spy, augmentations=(mix(),))
     variables = model.init(jax.random.key(0), batch)
     objective(*variables, batch, NOTHING, rng=KEY, progress=jnp.float32(0), mode="eval")
-    assert "share" not in spy.batch
+    assert spy.batch.mixed is None

@@ -9,7 +9,7 @@ from tlx.model import Model
 from tlx.objective import Objective, Term, augmented
 from tlx.registry import build
 from tlx.testing.toys import ToyBackbone
-from tlx.types import Constants, Variables
+from tlx.types import Batch, Constants, Variables
 
 
 @pytest.fixture(scope="module")
@@ -21,16 +21,12 @@ def model():
 @pytest.fixture(scope="module")
 def batch():
     image = jax.random.randint(jax.random.key(1), (6, 8, 8, 3), 0, 256).astype(jnp.uint8)
-    return {
-        "image": image,
-        "label": jnp.arange(6) % 3,
-        "index": jnp.arange(6),
-        "weight": jnp.array([1.0, 1, 1, 1, 0, 0]),
-    }
+    weight = jnp.array([1.0, 1, 1, 1, 0, 0])
+    return Batch({"image": image}, {"label": jnp.arange(6) % 3}, jnp.arange(6), weight)
 
 
-def supervised(model, params, state, batch, constants, *, rng, mode, progress):
-    return model.forward(params, state, batch, rng=rng, mode=mode)
+def supervised(model, variables, batch, constants, *, rng, mode, progress):
+    return model.apply(variables, batch, rng=rng, mode=mode)
 
 
 def constants(source=None, **weights):
@@ -47,7 +43,7 @@ def call(objective, variables, batch, constants, mode="eval"):
 def test_padding_does_not_count(model, batch):
     variables = model.init(jax.random.key(0), batch)
     loss, _ = call(Objective(model, supervised), variables, batch, constants())
-    alone = {name: value[:4] for name, value in batch.items()}
+    alone = jax.tree.map(lambda leaf: leaf[:4], batch)
     assert loss == pytest.approx(
         float(call(Objective(model, supervised), variables, alone, constants())[0]), rel=1e-6
     )
@@ -84,8 +80,8 @@ def test_every_source_word_is_what_it_says(model, batch):
 
     objective = Objective(model, supervised, (Term("spy", spy),), (("source", model),))
     call(objective, variables, batch, constants(Variables(*source), spy=1.0))
-    there = model.forward(*source, batch, rng=jax.random.key(0), mode="eval")
-    here = model.forward(*variables, batch, rng=jax.random.key(0), mode="eval")
+    there = model.apply(source, batch, rng=jax.random.key(0), mode="eval")
+    here = model.apply(variables, batch, rng=jax.random.key(0), mode="eval")
     assert seen["params"] is variables.params["backbone"]
     assert seen["head_params"] is variables.params["head"]
     assert seen["source_params"] is source.params["backbone"]
@@ -93,8 +89,8 @@ def test_every_source_word_is_what_it_says(model, batch):
     np.testing.assert_array_equal(seen["outputs"], here.outputs)
     for name in there.features:
         np.testing.assert_array_equal(seen["source_features"][name], there.features[name])
-    crossed, _ = model.answer(
-        *source, here.features, size=(8, 8), rng=jax.random.key(0), mode="eval"
+    crossed, _ = model.apply_head(
+        source, here.features, inputs=batch.inputs, rng=jax.random.key(0), mode="eval"
     )
     np.testing.assert_array_equal(seen["source_head_outputs"], crossed)
 
@@ -143,9 +139,9 @@ def test_augmentation_is_for_training_only_and_seeded(batch):
     def noise(rng, image):
         return jax.random.uniform(rng, image.shape)
 
-    one = augmented((noise,), batch, jax.random.key(1))["image"]
-    again = augmented((noise,), batch, jax.random.key(1))["image"]
+    one = augmented((noise,), batch, jax.random.key(1)).inputs["image"]
+    again = augmented((noise,), batch, jax.random.key(1)).inputs["image"]
     np.testing.assert_array_equal(one, again)
     assert not np.array_equal(one[0], one[1]), "every picture has a key of its own"
     assert one.dtype == jnp.float32
-    assert augmented((), batch, jax.random.key(1))["image"].dtype == jnp.uint8
+    assert augmented((), batch, jax.random.key(1)).inputs["image"].dtype == jnp.uint8

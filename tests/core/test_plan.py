@@ -14,11 +14,11 @@ from tlx.planning.plan import plan
 from tlx.protocols import Phase
 from tlx.registry import build
 from tlx.testing.toys import ToyBackbone
-from tlx.types import InputSpec
+from tlx.types import InputSpec, unlabelled
 
 
-def supervised(model, params, state, batch, constants, *, rng, mode, progress):
-    return model.forward(params, state, batch, rng=rng, mode=mode)
+def supervised(model, variables, batch, constants, *, rng, mode, progress):
+    return model.apply(variables, batch, rng=rng, mode=mode)
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def params(model):
-    batch = {"image": jnp.zeros((2, 8, 8, 3), jnp.uint8)}
+    batch = unlabelled({"image": jnp.zeros((2, 8, 8, 3), jnp.uint8)})
     return jax.eval_shape(model.init, jax.random.key(0), batch).params
 
 
@@ -77,7 +77,7 @@ def test_weight_decay_goes_to_no_bias_and_no_norm_of_a_stack_or_of_heads():
 
     backbone = wrap_functions(init, apply, ("pooled",), InputSpec(size=(8, 8)))
     model = Model(backbone, build("heads", "softmax", {"classes": 3}), backbone.inputs)
-    batch = {"image": jnp.zeros((2, 8, 8, 3), jnp.uint8)}
+    batch = unlabelled({"image": jnp.zeros((2, 8, 8, 3), jnp.uint8)})
     params = jax.eval_shape(model.init, jax.random.key(0), batch).params
     (found,) = planned(model, params, phase())
     decaying = {path for path, decays in trees.flat(found.decays).items() if decays}

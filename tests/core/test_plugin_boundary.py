@@ -58,7 +58,7 @@ def count(*, features):
 
 
 def right(*, outputs, batch):
-    return jnp.mean(outputs.argmax(-1) == batch["label"])
+    return jnp.mean(outputs.argmax(-1) == batch.targets["label"])
 
 
 def truth(*, features):
@@ -296,7 +296,7 @@ class Slipping:
         wide = features["poled" if self.piece == "init" else "pooled"].shape[-1]
         return Variables({"kernel": jnp.zeros((wide, self.classes))}, {})
 
-    def apply(self, params, state, features, *, size, rng, mode):
+    def apply(self, params, state, features, *, inputs, rng, mode):
         found = features["pooled"] @ params["kernel"]
         return (found.sum(0) if self.piece == "apply" else found), state
 
@@ -310,7 +310,7 @@ class Slipping:
     def measure(self, outputs, batch):
         if self.piece == "measure":
             raise ValueError("not measured")
-        return {"n": batch["weight"].sum()}
+        return {"n": batch.weight.sum()}
 
     def report(self, totals):
         return {} if self.piece == "report" else {"accuracy": float(totals["n"])}

@@ -30,13 +30,13 @@ def test_frozen_stages_say_the_same_in_one_pass_or_apart(frozen):
     here = world(8)
     model = replace(here.model, frozen=frozen, precision="bf16")
     how = {"rng": jax.random.key(0), "mode": "eval"}
-    whole, _ = model.features(*here.variables, here.batch["image"], **how)
-    prefix = None
+    whole, _ = model.features(here.variables, here.batch, **how)
+    known = None
     if frozen:
-        prefix = model.prefix(*here.variables, here.batch["image"], rng=how["rng"])
-        assert frozen == 2 or prefix.carry.dtype == jnp.bfloat16
-        assert {leaf.dtype for leaf in prefix.features.values()} == {jnp.dtype("float32")}
-    apart, _ = model.features(*here.variables, here.batch["image"], prefix=prefix, **how)
+        known = model.frozen_features(here.variables, here.batch, rng=how["rng"])
+        assert frozen == 2 or known.carry.dtype == jnp.bfloat16
+        assert {leaf.dtype for leaf in known.features.values()} == {jnp.dtype("float32")}
+    apart, _ = model.features(here.variables, here.batch._replace(frozen=known), **how)
     for name in whole:
         assert apart[name].dtype == jnp.float32
         np.testing.assert_array_equal(apart[name], whole[name])

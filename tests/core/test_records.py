@@ -13,8 +13,8 @@ from tlx.planning.records import needs, record
 from tlx.testing.world import constants, world
 
 
-def supervised(model, params, state, batch, constants, *, rng, mode, progress):
-    return model.forward(params, state, batch, rng=rng, mode=mode)
+def supervised(model, variables, batch, constants, *, rng, mode, progress):
+    return model.apply(variables, batch, rng=rng, mode=mode)
 
 
 @dataclass(frozen=True)
@@ -51,22 +51,20 @@ def objective(here):
 def batches(here):
     """Six examples, numbered out of order, in two batches, the second one padded."""
     index = np.array([40, 7, 23, 11, 5, 9])
-    whole = {**here.batch, "index": jnp.asarray(index)}
+    whole = here.batch._replace(index=jnp.asarray(index))
     first = jax.tree.map(lambda leaf: leaf[:4], whole)
     second = jax.tree.map(lambda leaf: leaf[jnp.array([4, 5, 5, 5])], whole)
-    return whole, [first, {**second, "weight": jnp.array([1.0, 1, 0, 0])}]
+    return whole, [first, second._replace(weight=jnp.array([1.0, 1, 0, 0]))]
 
 
 def test_every_example_once_sorted_by_number(here, objective):
     whole, parts = batches(here)
     table = record(objective, objective.terms[0], here.variables, constants(here), parts)
     assert table["index"].tolist() == [5, 7, 9, 11, 23, 40]
-    passed = here.model.forward(*here.variables, whole, rng=jax.random.key(0), mode="eval")
-    order = np.argsort(whole["index"])
+    passed = here.model.apply(here.variables, whole, rng=jax.random.key(0), mode="eval")
+    order = np.argsort(whole.index)
     np.testing.assert_allclose(table["values"]["outputs"], passed.outputs[order], atol=1e-6)
-    source = here.model.features(*here.source, whole["image"], rng=jax.random.key(0), mode="eval")[
-        0
-    ]
+    source, _ = here.model.features(here.source, whole, rng=jax.random.key(0), mode="eval")
     np.testing.assert_allclose(table["values"]["pooled"], source["pooled"][order], atol=1e-6)
 
 
@@ -82,7 +80,7 @@ def test_a_step_finds_its_own_examples_in_any_order(here, objective):
             mode="eval",
         )  # fmt: skip
         assert float(metrics["divergence/remembers"]) < 1e-10
-    wrong = {**batch, "index": batch["index"][::-1]}
+    wrong = batch._replace(index=batch.index[::-1])
     _, (_, metrics) = objective(
         *here.variables, wrong, reads, rng=jax.random.key(0), progress=jnp.float32(0), mode="eval"
     )

@@ -6,6 +6,7 @@ import numpy as np
 
 from tlx.devices.reads import reads
 from tlx.devices.rows import fetched, taken
+from tlx.types import Batch, RowBatch, unlabelled
 
 
 def test_rows_are_numpys():
@@ -22,16 +23,21 @@ def test_one_row_stands_for_all():
 
 
 def test_a_batch_of_numbers_is_fetched_and_another_is_left():
+    number = np.arange(5)
     rows = {
-        "train": {"x": np.arange(5), "label": np.arange(5)},
-        "domain": {"x": -np.arange(5), "label": np.arange(5)},
+        name: Batch({"x": sign * number}, {"label": number}, number, np.ones(1))
+        for name, sign in (("train", 1), ("domain", -1))
     }
-    numbers = {"at": np.array([1, 2]), "weight": np.ones(2)}
-    found = fetched({**numbers, "domain": {"at": np.array([4, 0]), "weight": np.ones(2)}}, rows)
-    np.testing.assert_array_equal(found["x"], [1, 2])
-    np.testing.assert_array_equal(found["domain"]["x"], [-4, 0])
-    assert "label" not in found["domain"]
-    whole = {"x": np.arange(2)}
+    weight = np.array([1.0, 0.0])
+    found = fetched(RowBatch(np.array([1, 2]), weight, np.array([4, 0])), rows)
+    np.testing.assert_array_equal(found.inputs["x"], [1, 2])
+    np.testing.assert_array_equal(found.targets["label"], [1, 2])
+    np.testing.assert_array_equal(found.domain.inputs["x"], [-4, 0])
+    assert found.weight is weight
+    assert found.domain.weight is weight
+    assert found.domain.targets == {}
+    assert fetched(RowBatch(np.array([1, 2]), weight), rows).domain is None
+    whole = unlabelled({"x": np.arange(2)})
     assert fetched(whole, {}) is whole
 
 

@@ -16,13 +16,13 @@ from tlx.errors import DataError, WeightsError
 from tlx.files.manifest import digest
 from tlx.model import Model
 from tlx.run_folder.model_folder import save_model
-from tlx.types import InputSpec
+from tlx.types import InputSpec, unlabelled
 from tlx.weights.saved import BATCH, load
 
 TOYS = """
 from dataclasses import dataclass
 import jax, jax.numpy as jnp
-from tlx.types import FeatureSpec, InputSpec, Variables
+from tlx.types import FeatureSpec, InputSpec, LeafInfo, Variables
 
 @dataclass(frozen=True)
 class Body:
@@ -30,6 +30,9 @@ class Body:
     inputs = InputSpec()
     modes = frozenset({"train", "tune", "eval"})
     features = (FeatureSpec("pooled", "vector", 4),)
+
+    def leaf(self, path):
+        return LeafInfo("all", "kernel")
 
     def init(self, rng, x):
         kernel = jax.random.normal(rng, (x.shape[-1], self.width))
@@ -49,12 +52,19 @@ class Top:
         width = features["pooled"].shape[-1]
         return Variables({"kernel": jax.random.normal(rng, (width, self.classes))}, {})
 
-    def apply(self, params, state, features, *, size, rng, mode):
-        assert isinstance(size[0], int)
+    def apply(self, params, state, features, *, inputs, rng, mode):
+        assert inputs["image"].shape[:1] == features["pooled"].shape[:1]
         return features["pooled"] @ params["kernel"], state
 
     def loss(self, outputs, batch):
-        return -jnp.take_along_axis(jax.nn.log_softmax(outputs), batch["label"][:, None], 1)[:, 0]
+        label = batch.targets["label"]
+        return -jnp.take_along_axis(jax.nn.log_softmax(outputs), label[:, None], 1)[:, 0]
+
+    def measure(self, outputs, batch):
+        return {"n": batch.weight.sum()}
+
+    def report(self, totals):
+        return {"accuracy": 0.0}
 
     def predict(self, outputs):
         p = jax.nn.softmax(outputs)
@@ -88,7 +98,8 @@ def made(parts):
         registry.build("heads", head.name, given={"classes": 3}),
         INPUTS,
     )
-    return model, model.init(jax.random.key(4), {"image": jnp.zeros((1, *CANVAS, 3), jnp.uint8)})
+    picture = unlabelled({"image": jnp.zeros((1, *CANVAS, 3), jnp.uint8)})
+    return model, model.init(jax.random.key(4), picture)
 
 
 @pytest.fixture
@@ -115,8 +126,9 @@ def test_it_predicts_what_evaluation_computes(run, made, pictures):
     same = jax.tree.map(lambda a, b: bool((a == b).all()), saved.variables, variables)
     assert all(jax.tree.leaves(same))
 
-    batch = {"image": jnp.asarray(pictures), "label": jnp.zeros(len(pictures), jnp.int32)}
-    passed = jax.jit(lambda v, b: model.forward(*v, b, rng=jax.random.key(0), mode="eval"))(
+    batch = unlabelled({"image": jnp.asarray(pictures)})
+    batch = batch._replace(targets={"label": jnp.zeros(len(pictures), jnp.int32)})
+    passed = jax.jit(lambda v, b: model.apply(v, b, rng=jax.random.key(0), mode="eval"))(
         variables, batch
     )
     found = saved.predict(pictures)

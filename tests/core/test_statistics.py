@@ -1,6 +1,7 @@
 """Running statistics computed anew: against PyTorch's `update_bn`, and for other people's norms."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import equinox as eqx
 import haiku as hk
@@ -19,7 +20,7 @@ from tlx.testing.compiling import quick_jit
 from tlx.testing.toys import ToyBackbone
 from tlx.testing.world import world
 from tlx.trees import flat
-from tlx.types import InputSpec, Tensors, Variables
+from tlx.types import InputSpec, Tensors, Variables, unlabelled
 from tlx.weights.matching import match
 from tlx.weights.statistics import recomputed
 
@@ -32,7 +33,7 @@ def batches(pictures=PICTURES, weight=None):
     """As the stream gives them."""
     weight = np.ones(len(pictures), np.float32) if weight is None else weight
     return [
-        {"image": jnp.asarray(image), "weight": jnp.asarray(counted)}
+        unlabelled({"image": jnp.asarray(image)})._replace(weight=jnp.asarray(counted))
         for image, counted in zip(
             np.split(pictures, BATCHES), np.split(weight, BATCHES), strict=True
         )
@@ -69,8 +70,8 @@ def by_hand(variables, pictures):
     """The toy's statistics batch by batch, with its running ones replaced; two stages."""
     backbone = ToyBackbone(momentum=0.0, dropout=0.0)
     model = Model(backbone, None, backbone.inputs)
-    run = quick_jit(lambda image: model.features(*variables, image, rng=KEY, mode="train")[1])
-    each = [run(batch["image"]) for batch in batches(pictures)]
+    run = quick_jit(lambda batch: model.features(variables, batch, rng=KEY, mode="train")[1])
+    each = [run(batch) for batch in batches(pictures)]
     return jax.tree.map(lambda *leaves: np.mean(leaves, axis=0, dtype=np.float64), *each)
 
 
@@ -113,7 +114,7 @@ def test_padding_does_not_count(start):
     two = recomputed(model, start, batches()[:2]).state
     jax.tree.map(np.testing.assert_array_equal, recomputed(model, start, padded).state, two)
     alone = recomputed(model, start, padded[2:]).state
-    cut = {"image": PICTURES[16:21], "weight": np.ones(5, np.float32)}
+    cut = unlabelled({"image": PICTURES[16:21]})
     jax.tree.map(np.testing.assert_array_equal, alone, recomputed(model, start, [cut]).state)
 
 
@@ -123,8 +124,8 @@ def test_frozen_stages_keep_theirs(start):
     was, found = start.state["backbone"], recomputed(model, start, batches()).state["backbone"]
     jax.tree.map(np.testing.assert_array_equal, found["stage1"], was["stage1"])
     swift = replace(model, backbone=ToyBackbone(momentum=0.0, dropout=0.0))
-    run = quick_jit(lambda image: swift.features(*start, image, rng=KEY, mode="train")[1])
-    means = [run(batch["image"])["stage2"]["mean"] for batch in batches()]
+    run = quick_jit(lambda batch: swift.features(start, batch, rng=KEY, mode="train")[1])
+    means = [run(batch)["stage2"]["mean"] for batch in batches()]
     np.testing.assert_allclose(found["stage2"]["mean"], np.mean(means, 0), rtol=1e-5)
 
 
@@ -173,12 +174,14 @@ def test_averages_that_correct_for_their_first_steps(make, steps):
     and a training pass goes on from there."""
     model = Model(make(), None, InputSpec(size=(8, 8)))
     params, state = quick_jit(model.init)(KEY, batches()[0])
-    run = quick_jit(
-        lambda state, image, mode: model.features(params, state, image, rng=KEY, mode=mode),
-        static_argnames="mode",
-    )
+
+    @partial(quick_jit, static_argnames="mode")
+    def run(state, image, mode):
+        batch = unlabelled({"image": image})
+        return model.features(Variables(params, state), batch, rng=KEY, mode=mode)
+
     for batch in batches()[:steps]:
-        state = {"backbone": run(state, batch["image"] * 2, "train")[1]}
+        state = {"backbone": run(state, batch.inputs["image"] * 2, "train")[1]}
     found = recomputed(model, Variables(params, state), batches())
     parts = [part.astype(np.float64) for part in np.split(PICTURES, BATCHES)]
     mean = np.mean([part.mean((0, 1, 2)) for part in parts], 0)

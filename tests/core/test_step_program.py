@@ -13,6 +13,7 @@ from tlx.devices.programs import Programs
 from tlx.objective import Term
 from tlx.training.step_program import StepProgram
 from tlx.training.train_state import fresh_state
+from tlx.types import Batch
 
 L2 = {"name": "l2", "weight": 0.01}
 
@@ -20,11 +21,9 @@ L2 = {"name": "l2", "weight": 0.01}
 def step_of(table, batch=10):
     experiment = assemble(parse(table, "the table", names=True))
     planned = experiment.phases[0]
-    pictures = {
-        "image": jnp.zeros((1, batch, 8, 8, 3), jnp.uint8), "label": jnp.zeros((1, batch), int),
-        "weight": jnp.ones((1, batch)), "index": jnp.zeros((1, batch), int),
-    }  # fmt: skip
-    arguments = (fresh_state(experiment, planned), experiment.constants, pictures)
+    image, number = jnp.zeros((1, batch, 8, 8, 3), jnp.uint8), jnp.zeros((1, batch), int)
+    batches = Batch({"image": image}, {"label": number}, number, jnp.ones((1, batch)))
+    arguments = (fresh_state(experiment, planned), experiment.constants, batches)
     return StepProgram(experiment, planned, experiment.objective(planned), arguments)
 
 

@@ -4,6 +4,7 @@ import itertools
 import threading
 import time
 
+import jax
 import numpy as np
 import pytest
 
@@ -11,7 +12,7 @@ from tlx.data.decode import fit
 from tlx.data.splits import Subset
 from tlx.errors import DataError
 from tlx.stream import evaluation, order, training
-from tlx.types import InputSpec
+from tlx.types import Batch, InputSpec
 
 
 class Pictures:
@@ -44,28 +45,26 @@ def batches(data, count, **options):
 def same(left, right):
     assert len(left) == len(right)
     for one, other in zip(left, right, strict=True):
-        assert one.keys() == other.keys()
-        for key in one:
-            np.testing.assert_array_equal(one[key], other[key])
+        jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
 def test_a_batch_holds_what_its_index_says():
     data = subset()
     for batch in batches(data, 5):
-        assert {k: (v.shape, v.dtype.name) for k, v in batch.items()} == {
-            "image": ((4, 4, 4, 3), "uint8"),
-            "label": ((4,), "int32"),
-            "index": ((4,), "int32"),
-            "weight": ((4,), "float32"),
-        }
-        np.testing.assert_array_equal(batch["image"], data.split.images[batch["index"]])
-        np.testing.assert_array_equal(batch["label"], batch["index"] % 3)
-        assert (batch["weight"] == 1).all()
+        assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype.name), batch) == Batch(
+            inputs={"image": ((4, 4, 4, 3), "uint8")},
+            targets={"label": ((4,), "int32")},
+            index=((4,), "int32"),
+            weight=((4,), "float32"),
+        )
+        np.testing.assert_array_equal(batch.inputs["image"], data.split.images[batch.index])
+        np.testing.assert_array_equal(batch.targets["label"], batch.index % 3)
+        assert (batch.weight == 1).all()
 
 
 def test_every_epoch_sees_every_example_once_in_another_order():
     data = subset(10)
-    seen = np.concatenate([b["index"] for b in batches(data, 10)])
+    seen = np.concatenate([b.index for b in batches(data, 10)])
     epochs = seen.reshape(4, 10)
     for epoch in epochs:
         assert sorted(epoch) == sorted(data.indices)
@@ -75,7 +74,7 @@ def test_every_epoch_sees_every_example_once_in_another_order():
 @pytest.mark.parametrize("n", [1, 3])
 def test_a_subset_smaller_than_the_batch_wraps_inside_it(n):
     data = subset(n)
-    seen = np.concatenate([b["index"] for b in batches(data, 3 * n, batch_size=8)])
+    seen = np.concatenate([b.index for b in batches(data, 3 * n, batch_size=8)])
     assert np.unique(seen, return_counts=True)[1].tolist() == [24] * n
 
 
@@ -90,7 +89,7 @@ def test_the_seed_decides_the_order_alone():
     data = subset(50)
     same(batches(data, 5), batches(data, 5))
     orders = [
-        tuple(np.concatenate([b["index"] for b in batches(data, 25, batch_size=4, seed=seed)]))
+        tuple(np.concatenate([b.index for b in batches(data, 25, batch_size=4, seed=seed)]))
         for seed in (0, 1, 2, 10**12)
     ]
     assert len(set(orders)) == 4
@@ -100,7 +99,7 @@ def test_the_seed_decides_the_order_alone():
 
 def test_positions_are_shuffled_evenly():
     (epochs,) = batches(subset(4), 1, batch_size=1600)
-    first = epochs["index"][::4]
+    first = epochs.index[::4]
     counts = np.unique(first, return_counts=True)[1]
     # chi-square with 3 degrees of freedom: 16.3 is passed once in a thousand times by chance.
     assert ((counts - 100) ** 2 / 100).sum() < 16.3
@@ -111,10 +110,10 @@ def test_evaluation_sees_everything_once_and_pads_with_weight_zero(n, count):
     data = subset(n, of=30)
     seen = list(evaluation(data, batch_size=4, canvas=(4, 4)))
     assert len(seen) == count
-    assert all(len(v) == 4 for batch in seen for v in batch.values())
+    assert all(len(v) == 4 for batch in seen for v in jax.tree.leaves(batch))
     if n:
-        index = np.concatenate([b["index"] for b in seen])
-        weight = np.concatenate([b["weight"] for b in seen])
+        index = np.concatenate([b.index for b in seen])
+        weight = np.concatenate([b.weight for b in seen])
         np.testing.assert_array_equal(index[:n], data.indices)
         np.testing.assert_array_equal(weight, np.arange(len(weight)) < n)
         assert (index[n:] == data.indices[-1]).all()
@@ -123,16 +122,16 @@ def test_evaluation_sees_everything_once_and_pads_with_weight_zero(n, count):
 def test_pictures_are_fitted_to_the_canvas():
     data = subset(4, size=9)
     (batch,) = evaluation(data, batch_size=4, canvas=(6, 5), inputs=InputSpec(crop=0.875))
-    for number, image in zip(batch["index"], batch["image"], strict=True):
+    for number, image in zip(batch.index, batch.inputs["image"], strict=True):
         np.testing.assert_array_equal(image, fit(data.split.images[number], (6, 5), 0.875))
 
 
 def test_floats_stay_floats():
     data = subset(4, dtype=np.float64)
     (batch,) = evaluation(data, batch_size=4, canvas=(4, 4))
-    assert batch["image"].dtype == np.float32
-    assert (batch["image"].min(), batch["image"].max()) >= (0, 0)
-    np.testing.assert_allclose(batch["image"], data.split.images[data.indices], rtol=1e-6)
+    assert batch.inputs["image"].dtype == np.float32
+    assert (batch.inputs["image"].min(), batch.inputs["image"].max()) >= (0, 0)
+    np.testing.assert_allclose(batch.inputs["image"], data.split.images[data.indices], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -147,8 +146,8 @@ def test_floats_stay_floats():
 def test_labels_keep_their_shape_and_kind(labels, dtype):
     data = Subset(Pictures(np.zeros((6, 4, 4, 3), np.uint8), labels), np.arange(6))
     (batch,) = evaluation(data, batch_size=6, canvas=(4, 4))
-    assert batch["label"].dtype == dtype
-    np.testing.assert_allclose(batch["label"], labels, rtol=1e-6)
+    assert batch.targets["label"].dtype == dtype
+    np.testing.assert_allclose(batch.targets["label"], labels, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -222,7 +221,7 @@ def lopsided(counts=(7, 2, 1)):
 def test_balanced_draws_every_class_once_a_round(size):
     """Whatever the batch size: of any 3 k first draws k are of each of 3 classes."""
     found = batches(lopsided(), 42, batch_size=size, balanced=True)
-    drawn = np.concatenate([batch["label"] for batch in found])
+    drawn = np.concatenate([batch.targets["label"] for batch in found])
     rounds = drawn[: len(drawn) // 3 * 3].reshape(-1, 3)
     assert (np.sort(rounds, axis=1) == [0, 1, 3]).all()
     assert len({tuple(one) for one in rounds.tolist()}) > 3, "in a new order each time"
@@ -230,7 +229,8 @@ def test_balanced_draws_every_class_once_a_round(size):
 
 def test_within_a_class_balanced_examples_go_round_in_a_new_order():
     found = batches(lopsided(), 63, balanced=True)
-    label, index = (np.concatenate([batch[key] for batch in found]) for key in ("label", "index"))
+    label = np.concatenate([batch.targets["label"] for batch in found])
+    index = np.concatenate([batch.index for batch in found])
     for which, count in ((0, 7), (1, 2), (3, 1)):
         own = index[label == which]
         epochs = own[: len(own) // count * count].reshape(-1, count).tolist()
@@ -246,14 +246,14 @@ def test_balanced_is_a_function_of_data_seed_and_step(start):
     whole = batches(data, 14, balanced=True, seed=5)
     same(batches(data, 14 - start, balanced=True, seed=5, start=start), whole[start:])
     other = batches(data, 14, balanced=True, seed=6)
-    assert any((a["index"] != b["index"]).any() for a, b in zip(whole, other, strict=True))
+    assert any((a.index != b.index).any() for a, b in zip(whole, other, strict=True))
 
 
 def test_processes_read_their_rows_of_the_same_balanced_batch():
     whole = batches(lopsided(), 5, balanced=True)
     halves = [batches(lopsided(), 5, balanced=True, own=slice(k, k + 2)) for k in (0, 2)]
     for batch, *parts in zip(whole, *halves, strict=True):
-        np.testing.assert_array_equal(batch["index"], np.concatenate([p["index"] for p in parts]))
+        np.testing.assert_array_equal(batch.index, np.concatenate([p.index for p in parts]))
 
 
 def test_epochs_say_how_often_an_example_was_drawn_before():

@@ -8,7 +8,7 @@ import torch
 from tlx.backbones.functions import wrap_functions
 from tlx.model import Model
 from tlx.selection.task_embedding import _by_filter, task_embedding
-from tlx.types import InputSpec, LeafInfo, Variables
+from tlx.types import Batch, InputSpec, LeafInfo, Variables
 
 RNG = np.random.default_rng(0)
 PICTURES = RNG.uniform(size=(6, 4, 4, 3)).astype(np.float32)
@@ -27,8 +27,8 @@ def apply(params, x):
     return {"pooled": jax.nn.relu(x + conv["bias"]).mean((1, 2))}
 
 
-def answer(head, features, size):
-    assert size == (4, 4)
+def answer(head, features, batch):
+    assert batch.inputs["image"].shape == (1, 4, 4, 3)
     return features["pooled"] @ head
 
 
@@ -36,7 +36,7 @@ def embedded(pictures, index, weight, seed=7):
     backbone = wrap_functions(init, apply, ("pooled",), InputSpec(size=(4, 4)))
     model = Model(backbone, None, backbone.inputs)
     params = {"conv": {"kernel": jnp.asarray(KERNEL), "bias": jnp.zeros(5)}}
-    batch = {"image": pictures, "index": np.asarray(index), "weight": np.asarray(weight)}
+    batch = Batch({"image": pictures}, {}, np.asarray(index), np.asarray(weight))
     variables = Variables({"backbone": params}, {"backbone": {}})
     return task_embedding(model, variables, answer, jnp.asarray(HEAD), [batch], seed=seed)
 

@@ -33,67 +33,67 @@ class Own:
         norm = "frozen" if self.frozen else "train"
         return (Phase(name="own", steps=steps, group=group, forward=self.forward, norm=norm),)
 
-    def forward(self, model, params, state, batch, constants, *, rng, mode, progress):
-        found = model.forward(params, state, batch, rng=rng, mode=mode)
-        shift = params["strategy"]["shift"]
-        return WAYS[self.way](found, model, params, state, batch, shift, mode)
+    def forward(self, model, variables, batch, constants, *, rng, mode, progress):
+        found = model.apply(variables, batch, rng=rng, mode=mode)
+        shift = variables.params["strategy"]["shift"]
+        return WAYS[self.way](found, model, variables, batch, shift, mode)
 
 
-def in_loss(found, model, params, state, batch, shift, mode):
+def in_loss(found, model, variables, batch, shift, mode):
     return found._replace(loss=found.loss + jnp.sum((shift - 1) ** 2))
 
 
-def more_in_loss(found, model, params, state, batch, shift, mode):
+def more_in_loss(found, model, variables, batch, shift, mode):
     """A further loss on whatever features there are: fewer where they come from a cache."""
     more = sum(jnp.mean(feature**2) for feature in found.features.values())
-    return in_loss(found, model, params, state, batch, shift, mode)._replace(
+    return in_loss(found, model, variables, batch, shift, mode)._replace(
         loss=found.loss + more + jnp.sum((shift - 1) ** 2)
     )
 
 
-def more_in_outputs(found, model, params, state, batch, shift, mode):
+def more_in_outputs(found, model, variables, batch, shift, mode):
     more = found.features["stage1"].mean((1, 2, 3))[:, None]
     outputs = found.outputs + more
     found = found._replace(outputs=outputs, loss=model.head.loss(outputs, batch))
-    return in_loss(found, model, params, state, batch, shift, mode)
+    return in_loss(found, model, variables, batch, shift, mode)
 
 
-def own_in_outputs(found, model, params, state, batch, shift, mode):
+def own_in_outputs(found, model, variables, batch, shift, mode):
     outputs = found.outputs + shift
     return found._replace(outputs=outputs, loss=model.head.loss(outputs, batch))
 
 
-def stopped(found, model, params, state, batch, shift, mode):
+def stopped(found, model, variables, batch, shift, mode):
     shift = jax.lax.stop_gradient(shift)
-    return in_loss(found, model, params, state, batch, shift, mode)
+    return in_loss(found, model, variables, batch, shift, mode)
 
 
-def headless(found, model, params, state, batch, shift, mode):
+def headless(found, model, variables, batch, shift, mode):
     """The head is measured, and learns nothing."""
     return found._replace(loss=jnp.mean(found.features["pooled"] ** 2, -1) + jnp.sum(shift**2))
 
 
-def mean_loss(found, model, params, state, batch, shift, mode):
+def mean_loss(found, model, variables, batch, shift, mode):
     return found._replace(loss=found.loss.mean() + shift.sum())
 
 
-def of_a_tuple(found, model, params, state, batch, shift, mode):
+def of_a_tuple(found, model, variables, batch, shift, mode):
     return found.loss, found.state
 
 
-def less_state(found, model, params, state, batch, shift, mode):
+def less_state(found, model, variables, batch, shift, mode):
     return found._replace(state={"head": found.state["head"]}, loss=found.loss + shift.sum())
 
 
-def integer_loss(found, model, params, state, batch, shift, mode):
+def integer_loss(found, model, variables, batch, shift, mode):
     return found._replace(loss=jnp.argmax(found.outputs, -1))
 
 
-def fails(found, model, params, state, batch, shift, mode):
-    return found._replace(loss=found.loss + params["strategy"]["shifts"].sum())
+def fails(found, model, variables, batch, shift, mode):
+    return found._replace(loss=found.loss + variables.params["strategy"]["shifts"].sum())
 
 
-def fails_in_eval(found, model, params, state, batch, shift, mode):
+def fails_in_eval(found, model, variables, batch, shift, mode):
     if mode == "eval":
         raise RuntimeError("only in training")
     return found
@@ -175,8 +175,8 @@ class Pieces:
         raise ZeroDivisionError("nothing to average")
 
 
-def plain(model, params, state, batch, constants, *, rng, mode, progress) -> Forward:
-    return model.forward(params, state, batch, rng=rng, mode=mode)
+def plain(model, variables, batch, constants, *, rng, mode, progress) -> Forward:
+    return model.apply(variables, batch, rng=rng, mode=mode)
 
 
 @pytest.mark.parametrize(

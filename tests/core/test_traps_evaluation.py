@@ -17,6 +17,7 @@ from tlx.data import splits
 from tlx.data.data_check import check
 from tlx.errors import DataError
 from tlx.training.split_metrics import evaluated
+from tlx.types import Batch, unlabelled
 from tlx.weights import saved
 
 integer_loss = optax.softmax_cross_entropy_with_integer_labels
@@ -45,11 +46,12 @@ def test_the_last_batch_is_not_like_the_others(tiny, pictures, tmp_path):
     np.savez(path, **held)
     table = tiny(data={"name": "npz", "path": str(path), "val": 21}, batch_size=32)
     experiment = assemble(config.parse(table))
+    batch = unlabelled({"image": held["x_test"]})
     features, _ = experiment.model.features(
-        *experiment.variables, held["x_test"], rng=jax.random.key(0), mode="eval"
+        experiment.variables, batch, rng=jax.random.key(0), mode="eval"
     )
-    logits, _ = experiment.model.answer(
-        *experiment.variables, features, size=(8, 8), rng=jax.random.key(0), mode="eval"
+    logits, _ = experiment.model.apply_head(
+        experiment.variables, features, inputs=batch.inputs, rng=jax.random.key(0), mode="eval"
     )
     predicted = np.asarray(logits).argmax(1)
     held["y_test"] = np.where(np.arange(100) < 96, predicted, (predicted + 1) % 3)
@@ -71,9 +73,10 @@ def test_a_column_against_a_row_is_a_table():
     value = jnp.arange(4.0)
     assert jnp.square(value[:, None] - value).mean() == 2.5
     head = registry.build("heads", "regression", {})
-    assert head.loss(value[:, None], {"label": value}).tolist() == [0, 0, 0, 0]
+    batch = Batch({}, {"label": value}, jnp.arange(4), jnp.ones(4))
+    assert head.loss(value[:, None], batch).tolist() == [0, 0, 0, 0]
     with pytest.raises(DataError, match="shape"):
-        head.loss(value[:, None], {"label": jnp.ones((4, 2))})
+        head.loss(value[:, None], batch._replace(targets={"label": jnp.ones((4, 2))}))
 
 
 def test_the_best_epoch_on_the_test_split_is_luck(tiny, tmp_path, monkeypatch):

@@ -124,8 +124,8 @@ class FrozenMidRun:
         return Variables({}, {})
 
     def phases(self, model, steps):
-        def forward(model, params, state, batch, constants, *, rng, mode, progress):
-            return model.forward(params, state, batch, rng=rng, mode=mode)
+        def forward(model, variables, batch, constants, *, rng, mode, progress):
+            return model.apply(variables, batch, rng=rng, mode=mode)
 
         def group(path):
             return "frozen" if path.startswith("backbone") else "head"

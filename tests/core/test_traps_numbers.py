@@ -12,7 +12,7 @@ from tlx.errors import CollapsedError, DivergedError
 from tlx.protocols import Phase
 from tlx.quantities import asked
 from tlx.studies.comparison import sentence
-from tlx.types import Forward, Variables
+from tlx.types import Forward, Variables, unlabelled
 
 KEY = jax.random.key(0)
 
@@ -84,7 +84,7 @@ def value(divergence, outputs, maps):
     have = {
         "outputs": outputs[0], "source_outputs": outputs[1],
         "features": named(maps[0]), "source_features": named(maps[1]),
-        "batch": {"weight": jnp.ones(len(outputs[0]))},
+        "batch": unlabelled({"image": outputs[0]}),
     }  # fmt: skip
     return divergence(**{word: have[word] for word in asked(divergence, "it")})
 
@@ -106,13 +106,14 @@ class Alike:
 
         return (Phase(name="alike", steps=steps, group=group, forward=self.forward, norm="frozen"),)
 
-    def forward(self, model, params, state, batch, constants, *, rng, mode, progress):
-        image, (one, two) = batch["image"], jax.random.split(rng)
+    def forward(self, model, variables, batch, constants, *, rng, mode, progress):
+        image, (one, two) = batch.inputs["image"], jax.random.split(rng)
         noisy = image / 255 + 0.1 * jax.random.normal(two, image.shape)
-        first, _ = model.features(params, state, image, rng=one, mode="eval")
-        second, _ = model.features(params, state, noisy, rng=one, mode="eval")
+        other = batch._replace(inputs={"image": noisy})
+        first, _ = model.features(variables, batch, rng=one, mode="eval")
+        second, _ = model.features(variables, other, rng=one, mode="eval")
         loss = jnp.square(first["pooled"] - second["pooled"]).sum(-1)
-        return Forward(loss, image, first, None, state)
+        return Forward(loss, batch.inputs, first, None, variables.state)
 
 
 def test_the_loss_falls_to_nothing_and_so_do_the_features(tiny, tmp_path):

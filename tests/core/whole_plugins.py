@@ -81,19 +81,19 @@ class Head:
         shape = (features["pooled"].shape[-1], self.classes)
         return Variables({"kernel": 0.1 * jax.random.normal(rng, shape)}, {})
 
-    def apply(self, params, state, features, *, size, rng, mode):
+    def apply(self, params, state, features, *, inputs, rng, mode):
         return features["pooled"] @ params["kernel"], state
 
     def loss(self, outputs, batch):
         likely = jax.nn.log_softmax(outputs)
-        return -jnp.take_along_axis(likely, batch["label"][:, None], 1)[:, 0]
+        return -jnp.take_along_axis(likely, batch.targets["label"][:, None], 1)[:, 0]
 
     def predict(self, outputs):
         return {"class": outputs.argmax(-1), "probability": jax.nn.softmax(outputs)}
 
     def measure(self, outputs, batch):
-        right = (outputs.argmax(-1) == batch["label"]) * batch["weight"]
-        return {"right": right.sum(), "count": batch["weight"].sum()}
+        right = (outputs.argmax(-1) == batch.targets["label"]) * batch.weight
+        return {"right": right.sum(), "count": batch.weight.sum()}
 
     def report(self, totals):
         return {"accuracy": float(totals["right"]) / float(totals["count"])}
@@ -111,7 +111,7 @@ class Divergence:
         return Variables({"scale": jnp.ones(())}, {})
 
     def prepare(self, *, model, variables, source, batches, rng):
-        sums = [batch["weight"].sum() for batch in batches]
+        sums = [batch.weight.sum() for batch in batches]
         return {"mean": jnp.zeros(()), "count": jnp.asarray(sums).sum()}
 
     def __call__(self, *, features, prepared, own):
@@ -127,8 +127,8 @@ from tlx.types import Variables
 def group(path):
     return "frozen" if path.startswith("backbone/") else path.split("/")[0]
 
-def forward(model, params, state, batch, constants, *, rng, mode, progress):
-    return model.forward(params, state, batch, rng=rng, mode=mode)
+def forward(model, variables, batch, constants, *, rng, mode, progress):
+    return model.apply(variables, batch, rng=rng, mode=mode)
 
 @dataclass(frozen=True)
 class Strategy:

@@ -41,9 +41,11 @@ def test_labels_of_the_domain_reach_nobody(tiny, darker):
     experiment = assemble(parse(tiny(domain={"name": "npz", "path": str(darker)})))
     with streams(experiment, 0, {}) as batches:
         batch = next(batches)
-    assert batch["domain"].keys() == {"image", "index", "weight"}
-    assert batch["domain"]["image"].shape == batch["image"].shape
-    assert not np.array_equal(batch["domain"]["image"], batch["image"])
+    held = {path[0].name for path, _ in jax.tree.leaves_with_path(batch.domain)}
+    assert held == {"inputs", "index", "weight"}
+    assert batch.domain.inputs.keys() == {"image"}
+    assert batch.domain.inputs["image"].shape == batch.inputs["image"].shape
+    assert not np.array_equal(batch.domain.inputs["image"], batch.inputs["image"])
 
 
 def test_value_and_weighted_value_are_logged_and_the_weight_falls(tiny, darker, tmp_path):
@@ -62,7 +64,9 @@ def test_behind_a_frozen_prefix_whole_batches_are_compared(tiny, darker):
     experiment = assemble(parse(tiny(domain=domain, divergence=CORAL, strategy=kept)))
     found = tables(experiment, experiment.phases[0], experiment.variables)
     assert set(found) == {"train", "val", "domain"}
-    assert all(len(table.rows["image"]) == 1 for table in found.values())  # nobody reads them
+    assert all(
+        len(table.rows.inputs["image"]) == 1 for table in found.values()
+    )  # nobody reads them
 
 
 def test_its_pass_leaves_no_trace_in_the_statistics(tiny, darker, tmp_path):

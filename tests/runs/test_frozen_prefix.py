@@ -154,14 +154,14 @@ def test_a_few_views_are_drawn_once_and_taken_in_turn(tiny, tmp_path, source, ca
     experiment = assemble(parse(table))
     found = feed.tables(experiment, experiment.phases[0], experiment.variables)["train"]
     count = len(experiment.splits.train)
-    assert (len(found), found.views, len(found.rows["index"])) == (count, 2, 2 * count)
+    assert (len(found), found.views, len(found.rows.index)) == (count, 2, 2 * count)
     rows = found.numbers(count, 0)
     epochs = [rows(step) // count for step in range(4)]  # a batch is an epoch
     assert [set(view) for view in epochs] == [{0}, {1}, {0}, {1}]
 
     rows = found.numbers(3, 0, balanced=True)
     drawn = np.concatenate([rows(step) for step in range(200)])
-    assert np.bincount(found.rows["label"][drawn]).tolist() == [200] * 3
+    assert np.bincount(found.rows.targets["label"][drawn]).tolist() == [200] * 3
     for number in range(count):  # in turn, whenever its own turn comes
         views = drawn[drawn % count == number] // count
         np.testing.assert_array_equal(views, np.arange(len(views)) % 2)
@@ -170,10 +170,10 @@ def test_a_few_views_are_drawn_once_and_taken_in_turn(tiny, tmp_path, source, ca
     batch = next(iter(frozen_tables.host_batches(experiment, experiment.splits.train, count)))
     model, own = experiment.phases[0].model, experiment.variables
     plain, mirrored = (
-        np.asarray(model.prefix(*own, image, rng=jax.random.key(0)).features["pooled"])
-        for image in (batch["image"], batch["image"][:, :, ::-1])
+        np.asarray(model.frozen_features(own, seen, rng=jax.random.key(0)).features["pooled"])
+        for seen in (batch, batch._replace(inputs={"image": batch.inputs["image"][:, :, ::-1]}))
     )
-    said = found.rows["prefix"].features["pooled"].reshape(2, count, -1)
+    said = found.rows.frozen.features["pooled"].reshape(2, count, -1)
     is_plain, is_mirrored = (np.abs(said - by).max(-1) < 1e-4 for by in (plain, mirrored))
     assert (is_plain | is_mirrored).all()
     assert 0.2 < is_mirrored.mean() < 0.8

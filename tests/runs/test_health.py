@@ -30,12 +30,12 @@ class Pulled:
         return (Phase(name="pulled", steps=steps, group=lambda p: p.split("/")[0],
                       forward=self.forward, norm="frozen"),)
 
-    def forward(self, model, params, state, batch, constants, *, rng, mode, progress):
-        image = batch["image"]
-        features, body = model.features(params, state, image, rng=rng, mode=mode)
+    def forward(self, model, variables, batch, constants, *, rng, mode, progress):
+        features, body = model.features(variables, batch, rng=rng, mode=mode)
         apart = features["pooled"] - features["pooled"].mean(0)
         loss = {sign} jnp.square(apart).sum(-1)
-        return Forward(loss, image, features, None, {{**state, "backbone": body}})
+        state = {{**variables.state, "backbone": body}}
+        return Forward(loss, batch.inputs, features, None, state)
 '''
 
 

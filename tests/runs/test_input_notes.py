@@ -12,6 +12,7 @@ from tlx.reporting.describe import described
 from tlx.run_file.run_config import Part
 from tlx.run_folder.model_folder import save_model
 from tlx.testing import toys
+from tlx.types import unlabelled
 
 
 def test_black_pictures_are_said_in_the_first_lines(tmp_path, monkeypatch, capsys):
@@ -22,7 +23,8 @@ def test_black_pictures_are_said_in_the_first_lines(tmp_path, monkeypatch, capsy
     image = np.zeros((1, 8, 8, 3), np.uint8)
     save_model(
         tmp_path / "old", backbone=Part(toy), head=None, inputs=backbone.inputs, canvas=(8, 8),
-        classes=(), variables=jax.jit(model.init)(jax.random.key(0), {"image": image}),
+        classes=(),
+        variables=jax.jit(model.init)(jax.random.key(0), unlabelled({"image": image})),
     )  # fmt: skip
     label = np.arange(40) % 2
     np.savez("black.npz", x_train=np.zeros((40, 8, 8, 3), np.uint8), y_train=label)

@@ -75,7 +75,7 @@ mesh.SMALL = 1
 shape = np.array(jax.devices()).reshape(4, 2)
 grid = Mesh(shape, ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
 step, here = registry.build("steps", "jit", {}), world()
-batch = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf[:2]])[None], dict(here.batch))
+batch = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf[:2]])[None], here.batch)
 names = sys.argv[2:] or [p.reference for p in registry.find("strategies")]
 for name in names:
     def make(name=name):

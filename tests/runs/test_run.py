@@ -12,6 +12,7 @@ from tlx import config as configs
 from tlx.assemble import assemble
 from tlx.errors import CheckpointError, ConfigError, DataError, DivergedError
 from tlx.run_one import evaluate_run
+from tlx.types import Batch
 
 
 def weights(out):
@@ -99,11 +100,11 @@ def test_prediction_is_what_evaluation_saw(tiny, pictures, tmp_path):
     # Class for class, not only on average.
     config = configs.read(tmp_path / "run")
     experiment = assemble(config)
-    batch = {
-        "image": held["x_test"], "label": held["y_test"],
-        "weight": np.ones(50, np.float32), "index": np.arange(50),
-    }  # fmt: skip
-    passed = experiment.model.forward(*model.variables, batch, rng=jax.random.key(0), mode="eval")
+    batch = Batch(
+        {"image": held["x_test"]}, {"label": held["y_test"]},
+        index=np.arange(50), weight=np.ones(50, np.float32),
+    )  # fmt: skip
+    passed = experiment.model.apply(model.variables, batch, rng=jax.random.key(0), mode="eval")
     classes = experiment.model.head.predict(passed.outputs)["class"]
     assert [experiment.info.classes[c] for c in classes] == [row["class"] for row in rows]
     assert model.features(held["x_test"][:3])["pooled"].shape == (3, 8)

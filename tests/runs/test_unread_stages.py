@@ -139,7 +139,7 @@ class Prepared:
     def prepare(self, *, model, variables, source, batches, rng):
         with open("calls", "a") as calls:
             calls.write("x")
-        features, _ = model.features(*variables, next(iter(batches))["image"], rng=rng, mode="eval")
+        features, _ = model.features(variables, next(iter(batches)), rng=rng, mode="eval")
         return features[self.feature].mean()
 
     def __call__(self, *, prepared, params):

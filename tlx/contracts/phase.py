@@ -18,7 +18,6 @@ from tlx.types import (
     Mode,
     NormPolicy,
     Params,
-    State,
     Variables,
 )
 
@@ -34,8 +33,7 @@ class ForwardFn(Protocol):
     def __call__(
         self,
         model: Model,
-        params: Params,
-        state: State,
+        variables: Variables,
         batch: Batch,
         constants: Constants,
         *,
@@ -48,12 +46,11 @@ class ForwardFn(Protocol):
 
 
 class Examples(NamedTuple):
-    """A whole split behind a frozen backbone: the features (N,...) that the head needs, the
-    batch's other entries (`label`, `index`, `weight`, each (N,...)), and the pictures' (H,W)."""
+    """A whole split behind a frozen backbone: the features (N,...) that the head needs, and the
+    split as one batch, whose inputs are one row for all where nobody reads them."""
 
     features: Features
     batch: Batch
-    size: tuple[int, int]
 
 
 class Solution(NamedTuple):

@@ -15,20 +15,20 @@ from jax import Array
 from tlx import returned
 from tlx.contracts.calls import called
 from tlx.protocols import Head, Mixes
-from tlx.types import Batch, PyTree
+from tlx.types import Batch, Mixed, PyTree
 
 
 def mixed(change: Mixes, batch: Batch, rng: Array) -> Batch:
-    """The batch, whose pictures are float 0..1, with every one mixed with its partner's: with
-    `share` (B,), what the example's own label counts, and, where there are labels, `label_b`, the
-    partner's."""
+    """The batch, whose pictures are float 0..1, with every one mixed with its partner's."""
     for_partners, for_pictures = jax.random.split(rng)
-    partner = partners(for_partners, batch["weight"])
+    partner = partners(for_partners, batch.weight)
     keys = jax.random.split(for_pictures, len(partner))
     with called(change, "augmentation", "mix"):
-        image, share = jax.vmap(change.mix)(keys, batch["image"], batch["image"][partner])
-    labels = {"label_b": batch["label"][partner]} if "label" in batch else {}
-    return {**batch, "image": image, "share": share, **labels}
+        image = batch.inputs["image"]
+        image, share = jax.vmap(change.mix)(keys, image, image[partner])
+    others = jax.tree.map(lambda leaf: leaf[partner], batch.targets)
+    inputs = {**batch.inputs, "image": image}
+    return batch._replace(inputs=inputs, mixed=Mixed(others, share))
 
 
 def partners(rng: Array, weight: Array) -> Array:
@@ -45,25 +45,28 @@ def partners(rng: Array, weight: Array) -> Array:
 def loss(head: Head, outputs: PyTree, batch: Batch) -> Array:
     """(B,) the head's loss; where pictures are mixed, that for both labels by their shares."""
     own = _loss(head, outputs, batch)
-    if "share" not in batch:
+    if batch.mixed is None:
         return own
-    other = _loss(head, outputs, {**batch, "label": batch["label_b"]})
-    return batch["share"] * own + (1 - batch["share"]) * other
+    targets, share = batch.mixed
+    return share * own + (1 - share) * _loss(head, outputs, batch._replace(targets=targets))
 
 
 def _loss(head: Head, outputs: PyTree, batch: Batch) -> Array:
     """(B,) the head's loss. Raises ContractError where it fails, or gives anything else."""
     with called(head, "head", "loss", {"batch": batch}):
         found = head.loss(outputs, batch)
-    count, who = len(jax.tree.leaves(batch)[0]), f"`loss` of the head {type(head).__name__}"
+    count, who = len(batch.weight), f"`loss` of the head {type(head).__name__}"
     returned.per_example(found, count, who, head.loss)
     return found
 
 
 def judged(batch: Batch) -> Batch:
     """The batch as a head measures it: of mixed pictures, with the label that counts more."""
-    if "share" not in batch:
+    if batch.mixed is None:
         return batch
-    label = batch["label"]
-    mostly = (batch["share"] >= 0.5).reshape(-1, *(1,) * (label.ndim - 1))
-    return {**batch, "label": jnp.where(mostly, label, batch["label_b"])}
+    others, mostly = batch.mixed.targets, batch.mixed.share >= 0.5
+
+    def one(own: Array, other: Array) -> Array:
+        return jnp.where(mostly.reshape(-1, *(1,) * (own.ndim - 1)), own, other)
+
+    return batch._replace(targets=jax.tree.map(one, batch.targets, others))

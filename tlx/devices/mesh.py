@@ -20,7 +20,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
 from tlx.devices import hosts
 from tlx.errors import ConfigError
-from tlx.types import Batch, PyTree
+from tlx.types import AnyBatch, PyTree
 
 if TYPE_CHECKING:
     from tlx.run_file.run_config import MeshConfig
@@ -90,17 +90,15 @@ def gathered(tree: PyTree, mesh: Mesh | None) -> PyTree:
     return jax.tree.map(lambda leaf: put(leaf, _whole(mesh)), tree)
 
 
-def shared(batches: Batch, mesh: Mesh | None, axis: int = 0) -> Batch:
+def shared(batches: AnyBatch, mesh: Mesh | None, axis: int = 0) -> AnyBatch:
     """Batches on the device, `axis` of each leaf cut over all devices. Each of several processes
     gives its `own` part of them."""
     if mesh is None:
-        return jax.device_put(dict(batches))  # `jnp.asarray` runs a program for each shape
+        return jax.device_put(batches)  # `jnp.asarray` runs a program for each shape
     cut = NamedSharding(mesh, PartitionSpec(*(None,) * axis, (DATA, FSDP)))
     if mesh.is_multi_process:
-        return jax.tree.map(
-            lambda leaf: jax.make_array_from_process_local_data(cut, leaf), dict(batches)
-        )
-    return jax.tree.map(lambda leaf: put(leaf, cut), dict(batches))
+        return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(cut, leaf), batches)
+    return jax.tree.map(lambda leaf: put(leaf, cut), batches)
 
 
 def own(count: int, mesh: Mesh | None) -> slice:

@@ -21,7 +21,7 @@ from tlx.errors import CheckpointError
 from tlx.files import cache_files
 from tlx.files.cache_files import Stored
 from tlx.files.cache_folder import cache_folder
-from tlx.types import PyTree
+from tlx.types import Batch
 
 WORTH = 1.0
 """Seconds of computing from which on a table that fits into memory is kept for other runs."""
@@ -87,11 +87,11 @@ class Store:
             self._held[order.key] = held  # now the youngest
             return Kept(order.table(held.rows), held.seconds, reused=True)
         began = time.perf_counter()
-        rows = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), dict(order.like))
+        rows = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), order.like)
         at = 0
         for part in order.parts():
-            count = len(part["index"])
-            jax.tree.map(partial(_fill, slice(at, at + count)), rows, dict(part))
+            count = len(part.index)
+            jax.tree.map(partial(_fill, slice(at, at + count)), rows, part)
             at += count
         seconds = time.perf_counter() - began
         self._held[order.key] = Stored(rows, seconds)
@@ -125,7 +125,7 @@ class Store:
     def _write(
         self,
         order: Order,
-        parts: Iterable[Mapping[str, PyTree]],
+        parts: Iterable[Batch],
         seconds: Callable[[], float],
         budget: Budget,
         tell: Callable[[str], None],

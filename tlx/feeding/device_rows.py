@@ -8,8 +8,6 @@ convolution training in a loop 28 times slower there (`benchmarks/conv_scan.py`)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import jax
 import numpy as np
 
@@ -18,6 +16,7 @@ from tlx.cache import Table
 from tlx.data.splits import Subset
 from tlx.feeding.frozen_tables import again, fed, host_batches
 from tlx.planning.plan import Planned
+from tlx.types import Batch
 
 AT_A_TIME = 256
 """Pictures that are read in one batch."""
@@ -42,13 +41,12 @@ def tables(experiment: Experiment, planned: Planned, most: int) -> dict[str, Tab
 def _nbytes(experiment: Experiment, subset: Subset) -> int:
     """Bytes of all pictures of a split, by those of its first."""
     few = Subset(subset.split, subset.indices[:1], subset.name)
-    return len(subset) * sum(batch["image"].nbytes for batch in host_batches(experiment, few, 1))
+    batches = host_batches(experiment, few, 1)
+    return len(subset) * sum(leaf.nbytes for leaf in jax.tree.leaves([b.inputs for b in batches]))
 
 
-def _rows(experiment: Experiment, subset: Subset) -> Mapping[str, np.ndarray]:
-    """Everything of a split but the weights, in its order."""
-    batches = list(host_batches(experiment, subset, min(AT_A_TIME, len(subset))))
-    names = [name for name in batches[0] if name != "weight"]
-    return {
-        name: np.concatenate([batch[name] for batch in batches])[: len(subset)] for name in names
-    }
+def _rows(experiment: Experiment, subset: Subset) -> Batch:
+    """Everything of a split, in its order; one weight for all."""
+    batches = host_batches(experiment, subset, min(AT_A_TIME, len(subset)))
+    rows = jax.tree.map(lambda *parts: np.concatenate(parts)[: len(subset)], *batches)
+    return rows._replace(weight=np.ones(1, np.float32))

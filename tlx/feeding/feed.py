@@ -28,7 +28,7 @@ from tlx.objective import Objective
 from tlx.planning.batch_sizes import smallest
 from tlx.planning.plan import Planned
 from tlx.stream import training
-from tlx.types import Batch, PyTree, Variables
+from tlx.types import Batch, FrozenFeatures, RowBatch, Variables
 
 MOST = 64
 """Steps in one call: enough that the call costs nothing, few enough that a signal is soon heard."""
@@ -42,15 +42,15 @@ AT_ONCE = 1024
 
 class Feed(NamedTuple):
     """`batches`: endless training batches from a step on, stacked as a step wants them; `train` and
-    `val`: every example once; `sharing`: sources that a batch's prefix serves; `rows`: what batches
-    number, for `Constants`; `augmented`: whether that was augmented beforehand; `cached`: whether
-    what is fed is what the frozen prefix says of pictures, and no picture."""
+    `val`: every example once; `sharing`: sources that `frozen` of a batch serves, too; `rows`: what
+    batches number, for `Constants`; `augmented`: whether that was augmented beforehand; `cached`:
+    whether what is fed is what the frozen stages give for pictures, and no picture."""
 
-    batches: Iterator[Batch]
+    batches: Iterator[Batch | RowBatch]
     train: Callable[[], Iterable[Batch]]
     val: Callable[[], Iterable[Batch]]
     sharing: frozenset[str] = frozenset()
-    rows: Mapping[str, PyTree] = {}
+    rows: Mapping[str, Batch] = {}
     augmented: bool = False
     cached: bool = False
 
@@ -129,7 +129,7 @@ def feeding(
         batches, rows = _resident(experiment, planned, start, every, found)
         yield begun._replace(batches=batches, rows=rows)
     else:
-        one_batch = found["train"].nbytes / len(found["train"].rows["index"])
+        one_batch = found["train"].nbytes / len(found["train"].rows.index)
         most = max(1, min(MOST, int(STACKED / (one_batch * experiment.config.batch_size))))
         calls = lengths(planned, start, every, most) if looped else repeat(1)
         with streams(experiment, start, found, calls) as batches:
@@ -138,10 +138,10 @@ def feeding(
 
 def _resident(
     experiment: Experiment, planned: Planned, start: int, every: int, tables: Mapping[str, Table]
-) -> tuple[Iterator[Batch], Mapping[str, PyTree]]:
+) -> tuple[Iterator[RowBatch], Mapping[str, Batch]]:
     """Batches of numbers alone, many steps a call, and the rows that they number, on the device."""
     fed = {name: table for name, table in tables.items() if name != "val"}
-    rows = jax.device_put({name: dict(table.rows) for name, table in fed.items()})
+    rows = jax.device_put({name: table.rows for name, table in fed.items()})
     batches = _numbered(experiment, start, fed, lengths(planned, start, every, MOST))
     return batches, mesh.gathered(rows, experiment.mesh)
 
@@ -160,7 +160,7 @@ def lengths(planned: Planned, start: int, every: int, most: int) -> Iterator[int
 
 def _numbered(
     experiment: Experiment, start: int, tables: Mapping[str, Table], calls: Iterable[int]
-) -> Iterator[Batch]:
+) -> Iterator[RowBatch]:
     """Training batches that only number their rows, for several steps each."""
     size = experiment.config.batch_size
     numbers = {
@@ -169,14 +169,13 @@ def _numbered(
     }
     step, own = start, mesh.own(size, experiment.mesh)
     for many in calls:
-        batch = {
-            name: {
-                "at": np.stack([of(step + i)[own] for i in range(many)]).astype(np.int32),
-                "weight": np.ones((many, size), np.float32)[:, own],
-            }
+        rows = {
+            name: np.stack([of(step + i)[own] for i in range(many)]).astype(np.int32)
             for name, of in numbers.items()
         }
-        yield experiment.shared({**batch.pop("train"), **batch}, axis=1)
+        weight = np.ones((many, size), np.float32)[:, own]
+        batch = RowBatch(rows["train"], weight, rows.get("domain"))
+        yield experiment.shared(batch, axis=1)
         step += many
 
 
@@ -228,11 +227,10 @@ def streams(
     }
 
     def one() -> Batch:
-        batch = dict(next(opened["train"]))
-        if "domain" in opened:
-            domain = next(opened["domain"])
-            batch["domain"] = {key: domain[key] for key in domain if key != "label"}
-        return batch
+        batch = next(opened["train"])
+        if "domain" not in opened:
+            return batch
+        return batch._replace(domain=next(opened["domain"])._replace(targets={}))
 
     def batches() -> Iterator[Batch]:
         for many in repeat(1) if calls is None else calls:
@@ -305,11 +303,11 @@ def _sharing(experiment: Experiment, planned: Planned, variables: Variables) -> 
     batch = next(eval_batches(experiment, experiment.splits.val))
 
     @jax.jit
-    def prefix(numbers: Variables, image: Any) -> Any:
-        return model.prefix(*numbers, image, rng=jax.random.key(0))
+    def frozen(numbers: Variables, batch: Batch) -> FrozenFeatures:
+        return model.frozen_features(numbers, batch, rng=jax.random.key(0))
 
     def said(numbers: Variables) -> list[Any]:
-        return jax.tree.leaves(mesh.fetched(prefix(numbers, batch["image"])))
+        return jax.tree.leaves(mesh.fetched(frozen(numbers, batch)))
 
     for name, other in experiment.source_models:
         if (other.backbone, other.inputs) == (model.backbone, model.inputs):

@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from tlx.assemble import Experiment
 from tlx.cache import Order, Recipe, ordered
@@ -27,14 +26,14 @@ from tlx.planning.plan import Planned
 from tlx.protocols import Augmentation
 from tlx.quantities import OF_FEATURES
 from tlx.stream import WHOLE, evaluation
-from tlx.types import Variables
+from tlx.types import Batch, Variables
 
 GB = 2**30
 
 
 def host_batches(
     experiment: Experiment, subset: Subset, size: int, own: slice = WHOLE
-) -> Iterator[Mapping[str, np.ndarray]]:
+) -> Iterator[Batch]:
     """A split's batches on the host, every example once; of each batch the rows `own`."""
     return evaluation(
         subset, batch_size=size, canvas=experiment.canvas, inputs=experiment.model.inputs, own=own
@@ -170,19 +169,19 @@ def _pictures_are_read(experiment: Experiment, planned: Planned, objective: Obje
     one, domain = next(iter(host_batches(experiment, few, 1))), experiment.domain is not None
     batch = batch_sizes.shapes(experiment.step, experiment.config.batch_size, one, domain)
 
-    def passes(image: Any, batch: Any) -> Any:
-        found = model.prefix(*own, image, rng=jax.random.key(0))
+    def passes(inputs: Any, batch: Batch) -> Any:
+        found = model.frozen_features(own, batch, rng=jax.random.key(0))
         known = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), found)
-        seen = {**batch, "image": image, "prefix": known}
-        if "domain" in batch:
-            seen["domain"] = {**batch["domain"], "image": image, "prefix": known}
+        seen = batch._replace(inputs=inputs, frozen=known)
+        if batch.domain is not None:
+            seen = seen._replace(domain=batch.domain._replace(inputs=inputs, frozen=known))
         rng, half = jax.random.key(0), jnp.float32(0.5)
         step = objective(own.params, own.state, seen, constants, rng=rng, progress=half)
-        passed = summable(model, planned.phase.forward)(own.params, own.state, seen, constants)
+        passed = summable(model, planned.phase.forward)(own, seen, constants)
         return step, passed
 
-    read, _ = reads(passes, batch["image"], batch)
-    return read
+    read, _ = reads(passes, batch.inputs, batch)
+    return any(jax.tree.leaves(read))
 
 
 def _what(planned: Planned) -> str:

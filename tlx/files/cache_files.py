@@ -12,7 +12,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,13 +32,11 @@ ABANDONED = 86400.0
 class Stored(NamedTuple):
     """Rows (N,...) that a file holds, and the seconds that it took to compute them."""
 
-    rows: Mapping[str, PyTree]
+    rows: PyTree
     seconds: float
 
 
-def written(
-    root: Path, key: str, parts: Iterable[Mapping[str, PyTree]], seconds: Callable[[], float]
-) -> None:
+def written(root: Path, key: str, parts: Iterable[PyTree], seconds: Callable[[], float]) -> None:
     """Write the table `key` out of `parts`, rows after rows; `seconds()` is asked at the end.
 
     Not through a mapping, where a full disk kills the process. Raises OSError."""
@@ -64,7 +62,7 @@ def written(
         shutil.rmtree(into, ignore_errors=True)
 
 
-def stored(root: Path, key: str, like: Mapping[str, PyTree], *, mapped: bool) -> Stored | None:
+def stored(root: Path, key: str, like: PyTree, *, mapped: bool) -> Stored | None:
     """The rows of the table `key` with the shapes of `like`, mapped or read; None where there is no
     such table. Raises CheckpointError where it is damaged."""
     folder = root / key

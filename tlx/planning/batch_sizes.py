@@ -7,7 +7,6 @@ or all, at once. The shapes of what is computed at a time are what everything is
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 
@@ -28,17 +27,14 @@ def smallest(thing: object) -> int:
     return thing.smallest_batch if isinstance(thing, SmallestBatch) else 1
 
 
-def shapes(step: Step, batch_size: int, sample: Mapping[str, Any], domain: bool) -> Batch:
+def shapes(step: Step, batch_size: int, sample: Batch, domain: bool) -> Batch:
     """The shapes of what a step computes at a time, with a second stream if `domain`; `sample` is
     any batch of the first one."""
     size = batch_size // parts_of(step)
-    shown: dict[str, Any] = {
-        name: jax.ShapeDtypeStruct((size, *leaf.shape[1:]), leaf.dtype)
-        for name, leaf in sample.items()
-    }
-    if domain:
-        shown["domain"] = {name: leaf for name, leaf in shown.items() if name != "label"}
-    return shown
+    shown = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape[1:]), leaf.dtype), sample
+    )
+    return shown._replace(domain=shown._replace(targets={})) if domain else shown
 
 
 def in_parts(step: Step, batch_size: int, devices: int, things: Mapping[str, object]) -> None:

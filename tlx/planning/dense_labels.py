@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from tlx.errors import ConfigError, listed
 from tlx.planning.plan import Planned
 from tlx.protocols import KeepsPlaces
-from tlx.types import Batch, Constants, Forward, Params, State
+from tlx.types import Batch, Constants, Forward, Variables
 
 if TYPE_CHECKING:
     from tlx.assemble import Experiment
@@ -28,7 +28,7 @@ AXES = 2
 def refuse(experiment: Experiment, sample: Batch) -> None:
     """Raise ConfigError where a label of the plane would lie elsewhere than what it is about.
     `sample` is a batch as the stream gives it."""
-    label = sample.get("label")
+    label = sample.targets.get("label")
     read = experiment.model.head is not None or any("batch" in t.words for t in experiment.terms)
     if label is None or label.ndim <= AXES or not read:
         return
@@ -72,14 +72,15 @@ def _feeds_the_batch(experiment: Experiment, planned: Planned, sample: Batch) ->
     """Whether a phase's pass is of the very pictures that it is given, found by tracing it."""
     found: list[bool] = []
 
-    def passed(params: Params, state: State, batch: Batch, constants: Constants) -> Forward:
+    def passed(variables: Variables, batch: Batch, constants: Constants) -> Forward:
         forward = planned.phase.forward(
-            planned.model, params, state, batch, constants,
+            planned.model, variables, batch, constants,
             rng=jax.random.key(0), mode="train", progress=jnp.float32(0),
         )  # fmt: skip
-        found.append(forward.inputs is batch["image"])
+        found.append(forward.inputs is batch.inputs)
         return forward
 
-    params = experiment.used(experiment.variables).params
-    jax.eval_shape(passed, params, experiment.variables.state, sample, experiment.constants)
+    used = experiment.used(experiment.variables)
+    variables = Variables(used.params, experiment.variables.state)
+    jax.eval_shape(passed, variables, sample, experiment.constants)
     return found[-1]

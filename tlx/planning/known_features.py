@@ -16,20 +16,20 @@ import jax
 
 from tlx import trees
 from tlx.devices.flows import flows
-from tlx.model import Model, Prefix
-from tlx.types import Batch, Features, Variables
+from tlx.model import Model
+from tlx.types import Batch, Features, FrozenFeatures, Variables
 
 
-def shapes(model: Model, variables: Variables, image: Any) -> Features:
-    """The features of pictures (B,H,W,C), all as `jax.ShapeDtypeStruct`."""
-    return _program(_plain(model)).eval_shape(*_body(variables), image)
+def shapes(model: Model, variables: Variables, batch: Batch) -> Features:
+    """The features of a batch, all as `jax.ShapeDtypeStruct`."""
+    return _program(_plain(model)).eval_shape(*_seen(variables, batch))
 
 
-def behind(model: Model, variables: Variables, image: Any) -> Mapping[str, frozenset[str]]:
+def behind(model: Model, variables: Variables, batch: Batch) -> Mapping[str, frozenset[str]]:
     """Of each feature the paths of the parameters that reach it: `backbone/stem/conv/kernel`."""
-    params, state = _body(variables)
-    reached, _ = flows(_program(_plain(model)), params, state, image)
-    paths = dict(enumerate(trees.flat(params)))
+    body, batch = _seen(variables, batch)
+    reached, _ = flows(_program(_plain(model)), body, batch)
+    paths = dict(enumerate(trees.flat(body.params)))
     return {name: frozenset(paths[n] for n in some if n in paths) for name, some in reached.items()}
 
 
@@ -38,8 +38,8 @@ def fed(batch: Batch, features: Features | None) -> Batch:
     frozen as a whole."""
     if features is None:
         return batch
-    known = {**batch, "prefix": Prefix(None, features)}
-    return {**known, "domain": fed(batch["domain"], features)} if "domain" in batch else known
+    domain = None if batch.domain is None else fed(batch.domain, features)
+    return batch._replace(frozen=FrozenFeatures(None, features), domain=domain)
 
 
 def alike(model: Model, other: Model) -> bool:
@@ -54,9 +54,10 @@ def _plain(model: Model) -> Model:
     )
 
 
-def _body(variables: Variables) -> tuple[Any, Any]:
-    params, state = variables
-    return {"backbone": params["backbone"]}, {"backbone": state["backbone"]}
+def _seen(variables: Variables, batch: Batch) -> tuple[Variables, Batch]:
+    """What the features depend on."""
+    body = Variables(*({"backbone": part["backbone"]} for part in variables))
+    return body, batch._replace(targets={}, domain=None, frozen=None, mixed=None)
 
 
 @lru_cache(maxsize=4)
@@ -64,7 +65,7 @@ def _program(model: Model) -> Any:
     """Traced once for all runs of a study."""
 
     @jax.jit
-    def features(params: Any, state: Any, image: Any) -> Any:
-        return model.features(params, state, image, rng=jax.random.key(0), mode="eval")[0]
+    def features(variables: Variables, batch: Batch) -> Features:
+        return model.features(variables, batch, rng=jax.random.key(0), mode="eval")[0]
 
     return features

@@ -71,12 +71,12 @@ def refuse_shapes(strategy: Strategy, model: Model, shapes: Variables, batch: Ba
     if model.head is None or isinstance(strategy, SelfSupervised):
         return
 
-    features = known_features.shapes(model, shapes, batch["image"])
+    features = known_features.shapes(model, shapes, batch)
     frozen = model.with_frozen(model.depth, model.norm)
 
     def judged(variables: Variables, batch: Batch, features: Features) -> Any:
         fed, key = known_features.fed(batch, features), jax.random.key(0)
-        passed = frozen.forward(*variables, fed, rng=key, mode="eval")
+        passed = frozen.apply(variables, fed, rng=key, mode="eval")
         assert model.head is not None
         with called(model.head, "head", "measure", {"batch": batch}):
             return model.head.measure(passed.outputs, batch)

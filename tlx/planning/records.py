@@ -68,21 +68,21 @@ def record(
     def kept(variables: Variables, constants: Constants, batch: Batch) -> Mapping[str, Any]:
         key, done = jax.random.key(0), jnp.float32(0)
         forward = objective.forward(
-            objective.model, *variables, batch, constants, rng=key, mode="eval", progress=done
+            objective.model, variables, batch, constants, rng=key, mode="eval", progress=done
         )
         words = objective.words(
-            asking, *variables, batch, constants, forward, (key, key), done
+            asking, variables, batch, constants, forward, (key, key), done
         )  # fmt: skip
         who = f"`record` of the divergence {term.name!r}"
         with calling(who, divergence.record, words):
             found = divergence.record(**words)
-        return returned.rows(found, len(batch["weight"]), who, divergence.record)
+        return returned.rows(found, len(batch.weight), who, divergence.record)
 
     index, values = [], []
     for batch in batches:
-        real = np.flatnonzero(np.asarray(batch["weight"]))
+        real = np.flatnonzero(np.asarray(batch.weight))
         found = jax.device_get(kept(variables, constants, batch))
-        index.append(np.asarray(batch["index"])[real])
+        index.append(np.asarray(batch.index)[real])
         values.append(jax.tree.map(lambda leaf, real=real: leaf[real], found))
     numbers = np.concatenate(index)
     order = np.argsort(numbers)

@@ -94,7 +94,7 @@ def precision(phases: tuple[Planned, ...], variables: Variables, batch: Batch) -
     stats = variables.state["backbone"]
     try:
         features, after = jax.eval_shape(
-            passed, variables.params["backbone"], stats, batch["image"]
+            passed, variables.params["backbone"], stats, batch.inputs["image"]
         )
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{asks}: {str(error).splitlines()[0]} {instead}") from error

@@ -105,9 +105,7 @@ class _Shown(NamedTuple):
 def _shown(model: Model, batch: Batch, given: Passes) -> _Shown:
     """No features for a model without a head, which nobody tests and for which all are kept."""
     known = model.head is not None
-    features = (
-        known_features.shapes(model, given.variables, given.batch["image"]) if known else None
-    )
+    features = known_features.shapes(model, given.variables, given.batch) if known else None
     key, done = jax.eval_shape(lambda: (jax.random.key(0), jnp.float32(0)))
     return _Shown(*given.variables, features, batch, given.constants, key, done)
 
@@ -160,7 +158,7 @@ def _trained(planned: Planned, objective: Objective, batch: Batch, given: Passes
         return pull(ones)[0], (loss, state), words
 
     shown = _shown(model, batch, given)
-    ones = jax.ShapeDtypeStruct(given.batch["weight"].shape, jnp.float32)
+    ones = jax.ShapeDtypeStruct(given.batch.weight.shape, jnp.float32)
     (slope, loss, words), (_, _, shapes) = flows(backwards, shown, ones)
     paths = list(trees.flat(shown))
     changed = _behind(objective.effective, given.variables.params)
@@ -183,7 +181,7 @@ def _words(objective: Objective, shown: _Shown, batch: Batch, forward: Forward) 
     """Of each term its words; the batch without the features that are known of it."""
     words = {}
     for term in objective.terms:
-        given = (shown.params, shown.state, batch, shown.constants)
+        given = (Variables(shown.params, shown.state), batch, shown.constants)
         keys = (shown.key, shown.key)
         found = objective.words(term, *given, forward, keys, shown.done)
         words[term.name] = {**found, "batch": shown.batch} if "batch" in found else found
@@ -195,7 +193,7 @@ def _leaves(
 ) -> list[frozenset[str]]:
     """Of each leaf that a pass is given, by number, the paths of the parameters behind it, as they
     are learnt; `changed` has these of each that the network runs with."""
-    of_features = known_features.behind(model, given.variables, given.batch["image"])
+    of_features = known_features.behind(model, given.variables, given.batch)
     found = []
     for path in paths:
         top, _, name = path.partition("/")
@@ -218,11 +216,11 @@ def _forward(
     planned: Planned, model: Model, shown: _Shown, batch: Batch, mode: Mode, given: Passes
 ) -> Forward:
     """One pass of a phase over a batch whose features are known, held against the contract."""
-    function, count = planned.phase.forward, shown.batch["weight"].shape[0]
+    function, count = planned.phase.forward, len(shown.batch.weight)
     who = f"The forward of phase {planned.phase.name!r} of the strategy {given.strategy!r}"
     with calling(who, function):
         found = function(
-            model, shown.params, shown.state, batch, shown.constants,
+            model, Variables(shown.params, shown.state), batch, shown.constants,
             rng=shown.key, mode=mode, progress=shown.done,
         )  # fmt: skip
     has_returned(who, function, found, isinstance(found, Forward), "tlx.types.Forward")
@@ -245,7 +243,7 @@ def _followed(objective: Objective, params: Any, state: Any, given: Passes) -> N
 
 def _judged(model: Model, outputs: PyTree, batch: Batch) -> None:
     """What the head makes of outputs is what its contract says."""
-    head, count = model.head, batch["weight"].shape[0]
+    head, count = model.head, len(batch.weight)
     if head is None or outputs is None:
         return
     kind = type(head).__name__

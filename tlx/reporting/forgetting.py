@@ -35,7 +35,7 @@ from tlx.protocols import Staged
 from tlx.run_file.folder_code import TRUSTING
 from tlx.run_folder.folder import RUN_FILE
 from tlx.stream import evaluation
-from tlx.types import Constants, Variables
+from tlx.types import Batch, Constants, Variables
 from tlx.weights import saved, sources
 from tlx.weights.as_loaded import supervised
 
@@ -128,8 +128,8 @@ def _seen(
     top = source.variables if source else Variables({}, {})
     features, outputs = [], []
     for batch in eval_batches(experiment, subset):
-        counted = np.asarray(fetched(batch["weight"])) > 0
-        said, answer = fetched(look(variables, top, batch["image"]))
+        counted = np.asarray(fetched(batch.weight)) > 0
+        said, answer = fetched(look(variables, top, batch))
         features.append({name: np.asarray(x)[counted] for name, x in said.items()})
         outputs.append(None if answer is None else np.asarray(answer)[counted])
     names = [spec.name for spec in experiment.model.backbone.features]
@@ -140,16 +140,15 @@ def _seen(
 
 @lru_cache(maxsize=4)
 def _look(model: Model, headed: Model | None) -> Callable[..., Any]:
-    """The numbers of a network and of the source's head, and pictures -> features, and what that
+    """The numbers of a network and of the source's head, and a batch -> features, and what that
     head answers; the same program for the same models, so that a sweep compiles it once."""
 
-    def look(variables: Variables, top: Variables, image: Any) -> Any:
-        key = jax.random.key(0)
-        features, _ = model.features(*variables, image, rng=key, mode="eval")
+    def look(variables: Variables, top: Variables, batch: Batch) -> Any:
+        how: Any = {"rng": jax.random.key(0), "mode": "eval"}
+        features, _ = model.features(variables, batch, **how)
         answer = None
         if headed is not None:
-            size = (image.shape[1], image.shape[2])
-            answer, _ = headed.answer(*top, features, size=size, rng=key, mode="eval")
+            answer, _ = headed.apply_head(top, features, inputs=batch.inputs, **how)
         return {name: pooled(x) for name, x in features.items()}, answer
 
     return compiled(look)

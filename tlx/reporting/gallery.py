@@ -41,7 +41,7 @@ def _drawn(experiment: Experiment, variables: Variables) -> dict[str, Any]:
         return {}
     batch = mesh.alone(next(iter(eval_batches(experiment, experiment.splits.val))), experiment.mesh)
     variables = mesh.alone(variables, experiment.mesh)
-    few = jax.tree.map(lambda leaf: leaf[: min(DRAWN, int(batch["weight"].sum()))], batch)
+    few = jax.tree.map(lambda leaf: leaf[: min(DRAWN, int(batch.weight.sum()))], batch)
     with called(strategy, "strategy", "draw"):
         found = strategy.draw(model, variables, few, rng=jax.random.key(0))
     return {"drawn": {title: as_uint8(pictures) for title, pictures in found.items()}}

@@ -26,7 +26,7 @@ from tlx.numerics.linear_probe import answers, fitted
 from tlx.selection.candidates import Candidate
 from tlx.selection.task_embedding import task_embedding
 from tlx.stream import evaluation
-from tlx.types import DataInfo, Features, Variables
+from tlx.types import Batch, DataInfo, Features, Variables
 
 BATCH = 64
 EMBEDDED = 128
@@ -101,21 +101,18 @@ class SourceWords:
         """One pass over the pictures. ScoreError for features that are not finite."""
         model, variables = self.candidate.source[:2]
 
-        def run(variables: Variables, image: Array) -> tuple[Array, Any]:
-            for_backbone, for_head = jax.random.split(jax.random.key(0))
-            features, _ = model.features(*variables, image, rng=for_backbone, mode="eval")
-            size = (image.shape[1], image.shape[2])
-            outputs, _ = model.answer(*variables, features, size=size, rng=for_head, mode="eval")
-            said = {} if model.head is None else model.head.predict(outputs)
+        def run(variables: Variables, batch: Batch) -> tuple[Array, Any]:
+            passed = model.apply(variables, batch, rng=jax.random.key(0), mode="eval")
+            said = {} if model.head is None else model.head.predict(passed.outputs)
             probabilities = said.get("probabilities") if "class" in said else None
-            return pooled(features[self.feature]), probabilities
+            return pooled(passed.features[self.feature]), probabilities
 
         begun, program = perf_counter(), compiled(run)
         parts = [
             (np.asarray(f)[keep], None if p is None else np.asarray(p)[keep])
             for batch in self.batches()
-            for keep in [batch["weight"] > 0]
-            for f, p in [program(variables, jnp.asarray(batch["image"]))]
+            for keep in [batch.weight > 0]
+            for f, p in [program(variables, batch._replace(targets={}))]
         ]
         features = np.concatenate([f for f, _ in parts]).astype(np.float64)
         told = [np.asarray(p, np.float64) for _, p in parts if p is not None]
@@ -151,7 +148,7 @@ class SourceWords:
         fit = jax.jit(fitted, static_argnames="classes")
         probe = fit(features, jnp.asarray(labels), classes=len(self.target.info.classes))
 
-        def answer(probe: Any, features: Features, size: tuple[int, int]) -> Array:
+        def answer(probe: Any, features: Features, batch: Batch) -> Array:
             return answers(probe, pooled(features[self.feature]))
 
         return self._embedded(answer, probe)
@@ -163,10 +160,10 @@ class SourceWords:
         if self.seen.outputs is None:
             return None
 
-        def answer(head: Any, features: Features, size: tuple[int, int]) -> Array:
-            params, state = ({"head": part} for part in head)
-            key = jax.random.key(0)
-            return model.answer(params, state, features, size=size, rng=key, mode="eval")[0]
+        def answer(head: Any, features: Features, batch: Batch) -> Array:
+            numbers = Variables(*({"head": part} for part in head))
+            how: Any = {"rng": jax.random.key(0), "mode": "eval"}
+            return model.apply_head(numbers, features, inputs=batch.inputs, **how)[0]
 
         return self._embedded(answer, (variables.params["head"], variables.state["head"]))
 

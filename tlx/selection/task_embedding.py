@@ -25,7 +25,7 @@ from tlx.types import Batch, Features, LeafInfo, Variables
 def task_embedding(
     model: Model,
     variables: Variables,
-    answer: Callable[[Any, Features, tuple[int, int]], Array],
+    answer: Callable[[Any, Features, Batch], Array],
     head: Any,
     batches: Iterable[Batch],
     *,
@@ -34,16 +34,16 @@ def task_embedding(
     """(F,) float64: for each filter of each kernel the mean over its numbers and over examples of
     (∂ log p(y|x) / ∂w)², y drawn from what the task's own head answers.
 
-    `answer` gives logits (B,classes) of (`head`, features, picture size). In mode 'eval', on
-    pictures as they are. What is drawn for an example depends on `seed` and its index alone."""
+    `answer` gives logits (B,classes) of (`head`, features, batch). In mode 'eval', on examples as
+    they are. What is drawn for an example depends on `seed` and its index alone."""
     # One example at a time: gradients of several kernels at once are grouped convolutions, which
     # take a CPU twice as long.
     step = compiled(partial(_squares, model, answer))
     total, count = None, 0
     for batch in batches:
-        for row in np.flatnonzero(batch["weight"]):
-            image, index = batch["image"][row], batch["index"][row]
-            found = step(variables, head, image, index, seed)
+        for row in np.flatnonzero(batch.weight):
+            one = jax.tree.map(lambda leaf, row=row: leaf[row : row + 1], batch)
+            found = step(variables, head, one, seed)
             total = found if total is None else jax.tree.map(jnp.add, total, found)
             count += 1
     kernels = {}
@@ -65,22 +65,20 @@ def _by_filter(kernel: np.ndarray, info: LeafInfo) -> np.ndarray:
 
 def _squares(
     model: Model,
-    answer: Callable[[Any, Features, tuple[int, int]], Array],
+    answer: Callable[[Any, Features, Batch], Array],
     variables: Variables,
     head: Any,
-    image: Array,
-    index: Array,
+    one: Batch,
     seed: Array,
 ) -> Any:
     """The squared gradient of one example, shaped like the backbone."""
     key = jax.random.key(0)  # nothing is random in mode 'eval'
 
     def drawn(backbone: Any) -> Array:
-        params = {**variables.params, "backbone": backbone}
-        features, _ = model.features(params, variables.state, image[None], rng=key, mode="eval")
-        likely = answer(head, features, (image.shape[0], image.shape[1]))[0]
-        likely = jax.nn.log_softmax(likely)
-        drawing = jax.random.fold_in(jax.random.key(seed), index)
+        numbers = Variables({**variables.params, "backbone": backbone}, variables.state)
+        features, _ = model.features(numbers, one, rng=key, mode="eval")
+        likely = jax.nn.log_softmax(answer(head, features, one)[0])
+        drawing = jax.random.fold_in(jax.random.key(seed), one.index[0])
         return likely[jax.random.categorical(drawing, jax.lax.stop_gradient(likely))]
 
     return jax.tree.map(jnp.square, jax.grad(drawn)(variables.params["backbone"]))

@@ -142,8 +142,7 @@ def evaluated_together(
     one = summable(planned.model, planned.phase.forward)
 
     def totals(own: PyTree, rest: PyTree, batch: Any) -> Any:
-        params, state = trees.merge(own, rest)
-        return one(params, state, batch, experiment.constants)
+        return one(Variables(*trees.merge(own, rest)), batch, experiment.constants)
 
     many = jax.jit(jax.vmap(jax.vmap(totals, (0, None, None)), (0, None, None)))
     batches = feed.from_table(table, experiment)
@@ -225,7 +224,7 @@ def _phase(
     )
     step = inspect.unwrap(built)  # what was jitted: the program around it is ours
     table, size = tables["train"], experiment.config.batch_size
-    rows = jax.tree.map(jnp.asarray, dict(table.rows))
+    rows = jax.tree.map(jnp.asarray, table.rows)
     ones = jnp.ones((1, size), jnp.float32)
     balanced = experiment.config.data.sampling == "balanced"
     orders = [table.numbers(size, seed, balanced) for seed in seeds]
@@ -246,7 +245,7 @@ def _phase(
     @partial(jax.jit, donate_argnums=0)
     def interval(stacked: Stacked, rows: Any, points: Any, positions: Array) -> Stacked:
         def of_seed(own: Stacked, at: Array) -> Stacked:
-            batch = jax.tree.map(lambda leaf: leaf[None], taken(rows, at)) | {"weight": ones}
+            batch = jax.tree.map(lambda leaf: leaf[None], taken(rows, at))._replace(weight=ones)
             return jax.vmap(update, (0, 0, None))(own, points, batch)
 
         def one(own: Stacked, at: Array) -> tuple[Stacked, None]:

@@ -33,8 +33,8 @@ from tlx.testing.claims import (
     claim_value,
 )
 from tlx.testing.compiling import quick_jit
-from tlx.testing.world import BATCH, world
-from tlx.types import Network
+from tlx.testing.world import BATCH, inverted, world
+from tlx.types import Batch, Network
 
 MOVING = (
     "params",
@@ -116,20 +116,17 @@ class Subject:
         key = jax.random.key(3)
 
         @quick_jit
-        def seen(numbers: Any, other: Any, image: Any) -> Any:
-            features, _ = model.features(numbers.params, numbers.state, image, rng=key, mode="eval")
-            size = (image.shape[1], image.shape[2])
+        def seen(numbers: Any, other: Any, batch: Batch) -> Any:
+            features, _ = model.features(numbers, batch, rng=key, mode="eval")
             now, then = (
-                model.answer(heads.params, heads.state, features, size=size, rng=key, mode="eval")[
-                    0
-                ]
+                model.apply_head(heads, features, inputs=batch.inputs, rng=key, mode="eval")[0]
                 for heads in (numbers, other)
             )
             return features, now, then
 
-        features, outputs, crossed = seen(variables, source, batch["image"])
-        before, answers, _ = seen(source, source, batch["image"])
-        domain, elsewhere, _ = seen(variables, source, 255 - batch["image"])
+        features, outputs, crossed = seen(variables, source, batch)
+        before, answers, _ = seen(source, source, batch)
+        domain, elsewhere, _ = seen(variables, source, inverted(batch))
         return {
             "params": lambda: variables.params["backbone"],
             "head_params": lambda: variables.params["head"],

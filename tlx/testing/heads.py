@@ -29,7 +29,7 @@ from tlx.testing.claims import (
     claim_value,
 )
 from tlx.testing.compiling import quick_jit
-from tlx.testing.labels import BATCH, SIZE, batch_for, features_for, noise
+from tlx.testing.labels import BATCH, INPUTS, batch_for, features_for, noise
 from tlx.types import Batch, Features, Mode, Variables
 
 
@@ -58,21 +58,21 @@ class Subject:
     @cached_property
     def jitted(self) -> Any:
         """`apply` compiled, once per mode."""
-        return quick_jit(self.thing.apply, static_argnames=("size", "mode"))
+        return quick_jit(self.thing.apply, static_argnames="mode")
 
     def shapes(self, mode: Mode) -> Any:
         """Outputs and state as abstract arrays."""
         key = jax.random.key(2)
 
         def apply(params: Any, state: Any, features: Features) -> Any:
-            return self.thing.apply(params, state, features, size=SIZE, rng=key, mode=mode)
+            return self.thing.apply(params, state, features, inputs=INPUTS, rng=key, mode=mode)
 
         return jax.eval_shape(apply, *self.variables, self.features)
 
     def answer(self, mode: Mode, seed: int = 2) -> Any:
         """Outputs and state."""
         key = jax.random.key(seed)
-        return self.jitted(*self.variables, self.features, size=SIZE, rng=key, mode=mode)
+        return self.jitted(*self.variables, self.features, inputs=INPUTS, rng=key, mode=mode)
 
     @cached_property
     def outputs(self) -> Any:
@@ -164,7 +164,7 @@ def check_loss(subject: Subject) -> None:
 def check_loss_ignores_weight(subject: Subject) -> None:
     """The core applies `weight`; a head that did so too would count it twice."""
     weight = np.asarray([1.0, 2.0, 0.5, 3.0, 0.0, 0.0], np.float32)
-    weighted = subject.judged(subject.outputs, {**subject.batch, "weight": weight})
+    weighted = subject.judged(subject.outputs, subject.batch._replace(weight=weight))
     claim_close(weighted["loss"], subject.whole["loss"], "The loss with other weights")
 
 
@@ -175,7 +175,7 @@ def check_gradient(subject: Subject) -> None:
     def loss(params: Any) -> jax.Array:
         key = jax.random.key(2)
         outputs, _ = subject.thing.apply(
-            params, state, subject.features, size=SIZE, rng=key, mode="eval"
+            params, state, subject.features, inputs=INPUTS, rng=key, mode="eval"
         )
         return jnp.sum(subject.thing.loss(outputs, subject.batch))
 
@@ -210,9 +210,9 @@ def check_measure_adds_up(subject: Subject) -> None:
 def check_measure_skips_padding(subject: Subject) -> None:
     """Examples of weight 0 count for nothing."""
     weight = np.asarray([1, 1, 1, 0, 0, 0], np.float32)
-    padded = {**subject.batch, "weight": weight}
+    padded = subject.batch._replace(weight=weight)
     other = [0, 1, 2, 1, 0, 1]
-    moved = {**_rows(padded, other), "weight": weight}
+    moved = _rows(padded, other)._replace(weight=weight)
     one = subject.judged(subject.outputs, padded)["measure"]
     two = subject.judged(_rows(subject.outputs, other), moved)["measure"]
     claim_close(two, one, "Measures with other examples of weight 0")

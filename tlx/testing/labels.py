@@ -18,7 +18,7 @@ from tlx.testing.samples import VALUES
 from tlx.types import Batch, Features, PyTree
 
 BATCH = 6
-SIZE = (16, 16)
+INPUTS = {"image": np.zeros((BATCH, 16, 16, 3), np.float32)}
 SHAPES = {"vector": (BATCH, 8), "map": (BATCH, 4, 4, 8), "tokens": (BATCH, 5, 8)}
 
 
@@ -45,12 +45,7 @@ def batch_for(head: Head, outputs: PyTree) -> Batch:
     """A batch with labels that the head's loss takes. ContractError if it takes none."""
     refusals = []
     for label in _labels(outputs):
-        batch: Any = {
-            "image": np.zeros((BATCH, *SIZE, 3), np.float32),
-            "label": label,
-            "index": np.arange(BATCH),
-            "weight": np.ones(BATCH, np.float32),
-        }
+        batch = Batch(INPUTS, {"label": label}, np.arange(BATCH), np.ones(BATCH, np.float32))
         try:
             jax.eval_shape(head.loss, outputs, batch)
         except Exception as e:

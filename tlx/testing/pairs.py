@@ -32,8 +32,8 @@ from tlx.testing import divergences, strategies
 from tlx.testing.claims import claim, claim_alike, claim_finite
 from tlx.testing.compiling import quick_jit
 from tlx.testing.samples import made
-from tlx.testing.world import CLASSES, constants, world
-from tlx.types import Constants, DataInfo, Variables
+from tlx.testing.world import CLASSES, constants, inverted, world
+from tlx.types import Batch, Constants, DataInfo, Variables
 from tlx.weights.sources import Source
 
 NAME, RATE, STEPS = "tested", 1e-3, 2
@@ -52,7 +52,7 @@ class Setting(NamedTuple):
 
     phases: tuple[tuple[Planned, Objective], ...]
     variables: Variables
-    batch: Any
+    batch: Batch
     constants: Constants
 
 
@@ -107,7 +107,7 @@ def setting(pair: Pair) -> Setting | str:
     reads = reads._replace(
         sources=reads.sources if compares else {},
         prepared={NAME: prepared},
-        recorded={NAME: {"index": here.batch["index"], "values": recorded}} if recorded else {},
+        recorded={NAME: {"index": here.batch.index, "values": recorded}} if recorded else {},
     )
     thing = strategy.thing
     effective = thing.effective if isinstance(thing, Reparametrises) else None
@@ -118,9 +118,9 @@ def setting(pair: Pair) -> Setting | str:
         for planned in plan(thing, model, variables.params, strategies.STEPS)
         if planned.phase.solve is None
     )  # fmt: skip
-    batch = dict(here.batch)
+    batch = here.batch
     if any(word.startswith("domain_") for word in term.words):
-        batch["domain"] = {**here.batch, "image": 255 - here.batch["image"]}
+        batch = batch._replace(domain=inverted(batch))
     return Setting(phases, variables, batch, reads)
 
 

@@ -31,7 +31,7 @@ from tlx.testing.claims import (
     claim_value,
 )
 from tlx.testing.toys import ToyBackbone
-from tlx.types import Batch, Constants, Forward, Mode, Params, State, TrainState
+from tlx.types import Batch, Constants, Forward, Mode, Params, State, TrainState, Variables
 
 K, BATCH = 3, 4
 TRAINABLE = {"backbone": {"w": True, "still": False}, "head": {"b": True}}
@@ -104,19 +104,18 @@ class Subject:
     def batches(self, count: int = K) -> Batch:
         """`count` stacked batches, the first of `K`."""
         rng = np.random.default_rng(1)
-        batches = {
-            "image": rng.uniform(size=(K, BATCH, 2, 2, 3)).astype(np.float32),
-            "label": rng.normal(size=(K, BATCH, 3)).astype(np.float32),
-            "index": np.arange(K * BATCH).reshape(K, BATCH),
-            "weight": np.ones((K, BATCH), np.float32),
-        }
-        return {name: jnp.asarray(value[:count]) for name, value in batches.items()}
+        batches = Batch(
+            {"image": rng.uniform(size=(K, BATCH, 2, 2, 3)).astype(np.float32)},
+            {"label": rng.normal(size=(K, BATCH, 3)).astype(np.float32)},
+            np.arange(K * BATCH).reshape(K, BATCH),
+            np.ones((K, BATCH), np.float32),
+        )
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf[:count]), batches)
 
     def _forward(
         self,
         model: Model,
-        params: Params,
-        state: State,
+        variables: Variables,
         batch: Batch,
         constants: Constants,
         *,
@@ -125,12 +124,12 @@ class Subject:
         progress: jax.Array,
     ) -> Forward:
         self.traced += 1  # Python runs while tracing only: this counts compilations.
-        x = batch["image"].reshape(batch["image"].shape[0], -1)
-        body = params["backbone"]
+        x = batch.inputs["image"].reshape(batch.inputs["image"].shape[0], -1)
+        (params, state), body = variables, variables.params["backbone"]
         outputs = x @ body["w"] + params["head"]["b"] + body["still"]
-        loss = jnp.sum((outputs - batch["label"]) ** 2, axis=1)
+        loss = jnp.sum((outputs - batch.targets["label"]) ** 2, axis=1)
         after = {**state, "backbone": {"passes": state["backbone"]["passes"] + 1}}
-        return Forward(loss, batch["image"], {}, None, after)
+        return Forward(loss, batch.inputs, {}, None, after)
 
 
 def _array(rng: np.random.Generator, *shape: int) -> np.ndarray:
@@ -194,7 +193,7 @@ def check_metrics(subject: Subject) -> None:
 def check_update(subject: Subject) -> None:
     """One step moves by minus the learning rate times the gradient of the objective."""
     start, constants = subject.start(), subject.constants()
-    batch = {name: value[0] for name, value in subject.batches(1).items()}
+    batch = jax.tree.map(lambda leaf: leaf[0], subject.batches(1))
     key, progress = jax.random.key(1), jnp.float32(0)
 
     def loss(params: Params) -> jax.Array:
@@ -227,7 +226,7 @@ def check_stacked_equals_calls(subject: Subject) -> None:
     together, _ = subject.built(subject.start(), subject.constants(), batches)
     state = subject.start()
     for number in range(K):
-        one = {name: value[number : number + 1] for name, value in batches.items()}
+        one = jax.tree.map(lambda leaf, at=number: leaf[at : at + 1], batches)
         state, _ = subject.built(state, subject.constants(), one)
     claim_close(
         (together.params, together.opt_state, together.state),
@@ -254,7 +253,7 @@ def check_skips(subject: Subject) -> None:
     start = start._replace(ledger={**start.ledger, **counters("reduce_lr")})
     wanted = jax.tree.map(jnp.copy, (start.params, start.state, start.opt_state))
     batches = subject.batches(1)
-    batches = {**batches, "image": batches["image"] * jnp.nan}
+    batches = batches._replace(inputs={"image": batches.inputs["image"] * jnp.nan})
     after, _ = subject.built(start, subject.constants(), batches)
     seen = after.params, after.state, after.opt_state
     claim_same(seen, wanted, "What an update that is not finite left")

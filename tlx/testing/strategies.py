@@ -113,8 +113,7 @@ class Subject:
                 params = self.thing.effective(params)
             forward = planned.phase.forward(
                 planned.model,
-                params,
-                state,
+                Variables(params, state),
                 jax.tree.map(lambda leaf: leaf[rows], self.here.batch),
                 constants(self.here),
                 rng=key,
@@ -324,7 +323,7 @@ def check_draw(subject: Subject) -> None:
     drawn = subject.thing.draw(model, subject.variables, batch, rng=key)
     for title, pictures in drawn.items():
         where = f"The pictures {title!r}"
-        shape = (len(batch["label"]), 3)
+        shape = (len(batch.targets["label"]), 3)
         seen = (pictures.shape[0], pictures.shape[-1])
         claim(pictures.ndim == 4 and seen == shape, f"{where} have the shape {pictures.shape}.")
         low, high = float(pictures.min()), float(pictures.max())

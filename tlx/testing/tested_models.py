@@ -14,11 +14,11 @@ import numpy as np
 
 from tlx import trees
 from tlx.contracts.calls import calling
-from tlx.model import Prefix
 from tlx.protocols import Reparametrises
 from tlx.testing.claims import NotApplicable, claim, claim_close
 from tlx.testing.compiling import quick_jit
 from tlx.testing.world import constants
+from tlx.types import FrozenFeatures, Variables
 
 if TYPE_CHECKING:
     from tlx.testing.strategies import Subject
@@ -37,11 +37,12 @@ def check_tested_is_saved(subject: Subject) -> None:
 
         def both(params: Any, state: Any, planned: Any = planned) -> Any:
             here, key = subject.here, jax.random.key(3)
+            variables = Variables(params, state)
             fed = planned.phase.forward(
-                planned.model, params, state, here.batch, constants(here),
+                planned.model, variables, here.batch, constants(here),
                 rng=key, mode="eval", progress=jnp.float32(0.5),
             )  # fmt: skip
-            own = subject.model.forward(params, state, here.batch, rng=key, mode="eval")
+            own = subject.model.apply(variables, here.batch, rng=key, mode="eval")
             return fed.outputs, own.outputs
 
         tested, saved = quick_jit(both)(params, state)
@@ -58,7 +59,7 @@ def check_reads_what_is_kept(subject: Subject) -> None:
         raise NotApplicable("It freezes no stage in front of a head.")
     needs, key = model.head.needs, jax.random.key(3)
     params, state = subject.variables
-    features, _ = model.features(params, state, here.batch["image"], rng=key, mode="eval")
+    features, _ = model.features(subject.variables, here.batch, rng=key, mode="eval")
     for planned in frozen:
         whole = planned.model.with_frozen(model.depth, planned.phase.norm)
 
@@ -66,9 +67,10 @@ def check_reads_what_is_kept(subject: Subject) -> None:
             own = params
             if isinstance(subject.thing, Reparametrises):
                 own = subject.thing.effective(params)
+            kept = here.batch._replace(frozen=FrozenFeatures(None, features))
             return planned.phase.forward(
-                whole, own, state, {**here.batch, "prefix": Prefix(None, features)},
-                constants(here), rng=key, mode="train", progress=jnp.float32(0.5),
+                whole, Variables(own, state), kept, constants(here),
+                rng=key, mode="train", progress=jnp.float32(0.5),
             ).loss  # fmt: skip
 
         where = f"The loss of phase {planned.phase.name!r} with the features that the head needs"

@@ -19,7 +19,7 @@ from jax import Array
 from tlx.model import Model
 from tlx.testing.compiling import quick_jit
 from tlx.testing.toys import ToyBackbone
-from tlx.types import Batch, Constants, Features, Mode, Params, State, Variables
+from tlx.types import Batch, Constants, Features, Mode, Params, PyTree, State, Variables
 
 BATCH = 6
 CLASSES = 3
@@ -54,7 +54,7 @@ class ToyHead:
         state: State,
         features: Features,
         *,
-        size: tuple[int, int],
+        inputs: Mapping[str, PyTree],
         rng: Array,
         mode: Mode,
     ) -> tuple[Array, State]:
@@ -64,7 +64,7 @@ class ToyHead:
     def loss(self, outputs: Array, batch: Batch) -> Array:
         """Cross-entropy (B,)."""
         each = jax.nn.log_softmax(outputs)
-        return -jnp.take_along_axis(each, batch["label"][:, None], axis=1)[:, 0]
+        return -jnp.take_along_axis(each, batch.targets["label"][:, None], axis=1)[:, 0]
 
     def predict(self, outputs: Array) -> Mapping[str, Array]:
         """`class` (B,)."""
@@ -72,8 +72,8 @@ class ToyHead:
 
     def measure(self, outputs: Array, batch: Batch) -> Mapping[str, Array]:
         """How many examples, and how many right ones."""
-        right = (outputs.argmax(-1) == batch["label"]) * batch["weight"]
-        return {"n": batch["weight"].sum(), "correct": right.sum()}
+        right = (outputs.argmax(-1) == batch.targets["label"]) * batch.weight
+        return {"n": batch.weight.sum(), "correct": right.sum()}
 
     def report(self, totals: Mapping[str, Any]) -> Mapping[str, float]:
         """`accuracy`."""
@@ -89,18 +89,23 @@ class World(NamedTuple):
     batch: Batch
 
 
+def inverted(batch: Batch) -> Batch:
+    """The negatives of a batch's pictures."""
+    return batch._replace(inputs={"image": 255 - batch.inputs["image"]})
+
+
 @cache
 def world(size: int = 32) -> World:
     """The setting with pictures `size` by `size`. Immutable, so made once."""
     backbone = ToyBackbone(size=(size, size))
     model = Model(backbone, ToyHead(), backbone.inputs)
     pixels = np.random.default_rng(0).integers(0, 256, (BATCH, size, size, 3), np.uint8)
-    batch: Batch = {
-        "image": jnp.asarray(pixels),
-        "label": jnp.asarray(np.arange(BATCH, dtype=np.int32) % CLASSES),
-        "index": jnp.asarray(np.arange(BATCH, dtype=np.int32) + 10),
-        "weight": jnp.asarray(np.ones(BATCH, np.float32)),
-    }
+    batch = Batch(
+        {"image": jnp.asarray(pixels)},
+        {"label": jnp.asarray(np.arange(BATCH, dtype=np.int32) % CLASSES)},
+        jnp.asarray(np.arange(BATCH, dtype=np.int32) + 10),
+        jnp.asarray(np.ones(BATCH, np.float32)),
+    )
     init = quick_jit(model.init)
     return World(model, init(jax.random.key(1), batch), init(jax.random.key(2), batch), batch)
 

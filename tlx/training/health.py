@@ -29,7 +29,7 @@ from tlx.numerics.knn import knn_classes
 from tlx.numerics.linear_probe import linear_probe
 from tlx.numerics.spread import feature_std, rankme
 from tlx.protocols import SelfSupervised
-from tlx.types import Features, FeatureSpec, Variables
+from tlx.types import Batch, Features, FeatureSpec, Variables
 
 FALLEN = 0.1
 """Features have collapsed that differ by less than this share of what they did at the start."""
@@ -60,10 +60,10 @@ class Watch:
         experiment, found, labels = self.experiment, [], []
         look = _look(experiment.model)
         for batch in eval_batches(experiment, split):
-            counted = np.asarray(fetched(batch["weight"])) > 0
-            features = look(variables.params, variables.state, batch["image"])
+            counted = np.asarray(fetched(batch.weight)) > 0
+            features = look(variables, batch)
             found.append(fetched(features)[counted])
-            labels.append(np.asarray(fetched(batch["label"]))[counted])
+            labels.append(np.asarray(fetched(batch.targets["label"]))[counted])
         known = np.concatenate(labels)
         classes = known.ndim == 1 and np.issubdtype(known.dtype, np.integer)
         return Seen(jnp.concatenate(found), known if classes and experiment.info.classes else None)
@@ -71,7 +71,7 @@ class Watch:
     def pictures(self, split: Subset, rows: np.ndarray) -> np.ndarray:
         """The pictures (n,H,W,C) of some examples of a split, as they are fed."""
         few = replace(split, indices=split.indices[rows])
-        images = [as_uint8(batch["image"])[np.asarray(batch["weight"]) > 0]
+        images = [as_uint8(batch.inputs["image"])[np.asarray(batch.weight) > 0]
                   for batch in map(fetched, eval_batches(self.experiment, few))]  # fmt: skip
         return np.concatenate(images)
 
@@ -142,8 +142,8 @@ def representation(specs: tuple[FeatureSpec, ...], features: Features) -> Array:
 
 @lru_cache(maxsize=4)
 def _look(model: Model) -> Any:
-    def look(params: Any, state: Any, image: Array) -> Array:
-        features, _ = model.features(params, state, image, rng=jax.random.key(0), mode="eval")
+    def look(variables: Variables, batch: Batch) -> Array:
+        features, _ = model.features(variables, batch, rng=jax.random.key(0), mode="eval")
         return representation(model.backbone.features, features)
 
     return compiled(look)

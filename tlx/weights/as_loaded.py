@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from tlx import config as configs
 from tlx import registry
 from tlx.config import RunConfig
+from tlx.contracts.file_facts import classes_of, input_of
 from tlx.data import splits
 from tlx.data.preprocessing import as_trained, canvas
 from tlx.data.splits import Subset
@@ -26,7 +27,7 @@ from tlx.model import Model, input_shape
 from tlx.protocols import DataSource
 from tlx.run_file.toml_file import read_table
 from tlx.stream import evaluation
-from tlx.types import Batch, Constants, Forward, Params, State
+from tlx.types import Batch, Constants, Forward, Variables, unlabelled
 from tlx.weights import sources
 from tlx.weights.ending import ending, needed
 from tlx.weights.initial import Initial
@@ -60,20 +61,20 @@ def measure(config: RunConfig) -> dict[str, Any]:
     weights = sources.open_weights(config.weights)
     data = open_source(config.data, config.head)
     classes = data.info.classes
-    _same_order(weights.classes, classes)
+    _same_order(classes_of(weights), classes)
     parts = _measured(data, config)
     labels, kept = next(iter(parts.values())).labels, kept_options(config.weights, weights)
     head = head_over(fitted_head(config.head, data.info, labels, kept), len(classes))
-    inputs = as_trained(weights.input, backbone.inputs, config.weights.input)
+    inputs = as_trained(input_of(weights), backbone.inputs, config.weights.input)
     model = Model(backbone, head, inputs)
     size = canvas(data.info, inputs)
-    picture = {"image": jnp.zeros((1, *size, 3), jnp.uint8)}
+    picture = unlabelled({"image": jnp.zeros((1, *size, 3), jnp.uint8)})
     initial = Initial(model, jax.random.key(config.seed), picture)
     shape = input_shape(inputs, picture)
     end = ending(model, needed(model, shape), shape)  # the rest may be lacking
     loaded = sources.load(config.weights, weights, initial, None, end.unread)
     totals = evaluator(model, supervised)
-    said = weights.input or config.weights.input
+    said = input_of(weights) or config.weights.input
     unsaid = "" if said else "; the file does not say how it wants pictures, so they are "
     unsaid += "" if said else "normalised as the backbone has it ([weights] input changes that)"
     found: dict[str, Any] = {
@@ -94,8 +95,7 @@ def measure(config: RunConfig) -> dict[str, Any]:
 
 def supervised(
     model: Model,
-    params: Params,
-    state: State,
+    variables: Variables,
     batch: Batch,
     constants: Constants,
     *,
@@ -104,7 +104,7 @@ def supervised(
     progress: jax.Array,
 ) -> Forward:
     """Pictures through backbone and head, as a phase's `forward`."""
-    return model.forward(params, state, batch, rng=rng, mode=mode)
+    return model.apply(variables, batch, rng=rng, mode=mode)
 
 
 def _measured(data: DataSource, config: RunConfig) -> Mapping[str, Subset]:

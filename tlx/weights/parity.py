@@ -25,7 +25,7 @@ from tlx.model import Model
 from tlx.protocols import Backbone, Traced
 from tlx.run_file.weight_reference import reference
 from tlx.trees import flat
-from tlx.types import LoadReport, Tensors, Variables
+from tlx.types import LoadReport, Tensors, Variables, unlabelled
 from tlx.weights import sources
 from tlx.weights.initial import Initial, backbone_leaves
 from tlx.weights.places import find_place
@@ -83,7 +83,7 @@ def load(
     head = registry.build("heads", "softmax", given={"classes": classes}) if classes else None
     model = Model(body, head, inputs)
     picture = np.zeros(abstract_input(body)[1].shape, np.float32)
-    initial = Initial(model, jax.random.key(0), {"image": picture})
+    initial = Initial(model, jax.random.key(0), unlabelled({"image": picture}))
     found = sources.load(config, source, initial)
     loaded = found.source  # without the head where that is of another kind
     return Network(loaded.model, loaded.variables, tensors, found.report)
@@ -174,8 +174,10 @@ def _tracer(model: Model) -> tuple[Callable[..., list[jax.Array]], list[str]]:
         features, _ = body.apply(own, stats, x, rng=key, mode="eval")
         found = {**found, **features}
         if model.head is not None:
-            size = (x.shape[1], x.shape[2])
-            found[HEAD], _ = model.answer(params, state, features, size=size, rng=key, mode="eval")
+            inputs = {"image": x}
+            found[HEAD], _ = model.apply_head(
+                variables, features, inputs=inputs, rng=key, mode="eval"
+            )
         order[:] = found
         return list(found.values())
 

@@ -29,7 +29,15 @@ from tlx.protocols import ForeignNames
 from tlx.run_file import folder_code
 from tlx.run_folder.model_folder import ABOUT, TENSORS, Description, describe, tensors
 from tlx.trees import flat, part, unflat
-from tlx.types import Features, InputSpec, Precision, Variables
+from tlx.types import (
+    Batch,
+    Features,
+    Forward,
+    InputSpec,
+    Precision,
+    Variables,
+    unlabelled,
+)  # fmt: skip
 from tlx.weights.matching import match
 
 BATCH = 64
@@ -50,7 +58,8 @@ def load(path: Path | str, *, precision: Precision = "float32", trust_code: bool
     backbone = registry.build("backbones", *about.backbone)
     head = about.head and registry.build("heads", *about.head, given=given)
     model = Model(backbone, head, about.inputs, precision=precision)
-    batch = {"image": jax.ShapeDtypeStruct((1, *about.canvas, 3), jnp.uint8)}
+    image = jax.ShapeDtypeStruct((1, *about.canvas, 3), jnp.uint8)
+    batch = unlabelled({"image": image})
     try:
         if about.stages is not None:
             body = shortened(backbone, about.stages, input_shape(model.inputs, batch))
@@ -112,27 +121,21 @@ class Saved:
         return {name: np.stack([features[name] for features in each]) for name in each[0]}
 
     @cached_property
-    def _features(self) -> Callable[[Variables, jax.Array], Features]:
-        return compiled(lambda variables, image: self._body(variables, image)[0])
+    def _features(self) -> Callable[[Variables, Batch], Features]:
+        return compiled(lambda variables, batch: self._passed(variables, batch).features)
 
     @cached_property
-    def _predict(self) -> Callable[[Variables, jax.Array], Mapping[str, jax.Array]]:
+    def _predict(self) -> Callable[[Variables, Batch], Mapping[str, jax.Array]]:
         head = self.model.head
         assert head is not None
 
-        def predict(variables: Variables, image: jax.Array) -> Mapping[str, jax.Array]:
-            features, key = self._body(variables, image)
-            size = (image.shape[1], image.shape[2])
-            outputs, _ = self.model.answer(*variables, features, size=size, rng=key, mode="eval")
-            return head.predict(outputs)
+        def predict(variables: Variables, batch: Batch) -> Mapping[str, jax.Array]:
+            return head.predict(self._passed(variables, batch).outputs)
 
         return compiled(predict)
 
-    def _body(self, variables: Variables, image: jax.Array) -> tuple[Features, jax.Array]:
-        """The same pass as `Model.forward`, which needs labels for its loss."""
-        for_backbone, for_head = jax.random.split(jax.random.key(0))
-        features, _ = self.model.features(*variables, image, rng=for_backbone, mode="eval")
-        return features, for_head
+    def _passed(self, variables: Variables, batch: Batch) -> Forward:
+        return self.model.apply(variables, batch, rng=jax.random.key(0), mode="eval")
 
     def _run(
         self, function: Callable[..., Mapping[str, Any]], images: Pictures
@@ -148,7 +151,7 @@ class Saved:
             batch = _stacked(first)
             filled = np.zeros((size, *batch.shape[1:]), batch.dtype)
             filled[: len(batch)] = batch
-            answer = jax.device_get(function(self.variables, filled))
+            answer = jax.device_get(function(self.variables, unlabelled({"image": filled})))
             for number in range(len(batch)):
                 yield {name: values[number] for name, values in answer.items()}
             first = list(islice(pictures, size))

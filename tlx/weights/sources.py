@@ -23,7 +23,7 @@ from tlx.data.preprocessing import as_trained
 from tlx.model import Model, input_shape
 from tlx.protocols import Backbone, ForeignNames, Head, Noted, WeightSource
 from tlx.run_file import folder_code
-from tlx.types import FreshLeaf, LoadReport, Tensors, Variables
+from tlx.types import FreshLeaf, LoadReport, Tensors, Variables, unlabelled
 from tlx.weights.ending import ending, lacking, lengthened, needed
 from tlx.weights.initial import Initial
 from tlx.weights.matching import match
@@ -131,7 +131,8 @@ def headed(config: WeightsConfig, model: Model, own_head: HeadOf) -> Source | No
 def begun(model: Model) -> Initial:
     """What a source begins with, on a picture of any content."""
     size = model.inputs.size or (32, 32)
-    return Initial(model, jax.random.key(0), {"image": jnp.zeros((1, *size, 3), jnp.uint8)})
+    picture = {"image": jnp.zeros((1, *size, 3), jnp.uint8)}
+    return Initial(model, jax.random.key(0), unlabelled(picture))
 
 
 def shape(model: Model) -> tuple[int, ...]:

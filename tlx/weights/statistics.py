@@ -73,28 +73,27 @@ def recomputed(model: Model, variables: Variables, batches: Iterable[Batch]) -> 
 
 
 @lru_cache(maxsize=4)
-def _passes(model: Model) -> Callable[[Params, Mapping[str, Any], Array, State], Any]:
+def _passes(model: Model) -> Callable[[Params, Batch, Array, State], Any]:
     """A jitted training pass: the state that it leaves, and a number for each thing it returns."""
 
-    def run(params: Params, batch: Mapping[str, Any], key: Array, state: State) -> Any:
-        image = batch["image"]
-        features, body = model.features(
-            params, state, image, rng=key, mode="train", prefix=batch.get("prefix")
+    def run(params: Params, batch: Batch, key: Array, state: State) -> Any:
+        variables = Variables(params, state)
+        features, body = model.features(variables, batch, rng=key, mode="train")
+        outputs, top = model.apply_head(
+            variables, features, inputs=batch.inputs, rng=key, mode="train"
         )
-        size = (image.shape[1], image.shape[2])
-        outputs, top = model.answer(params, state, features, size=size, rng=key, mode="train")
         after = {"backbone": body} if model.head is None else {"backbone": body, "head": top}
         return after, jax.tree.map(lambda x: jnp.abs(x).mean(), (features, outputs))
 
     return compiled(run)
 
 
-def _whole(batches: Iterable[Batch]) -> Iterator[Mapping[str, Any]]:
-    """Batches without padding; the pictures of a padded one if there is no other."""
+def _whole(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Batches without padding; the examples of a padded one if there is no other."""
     ragged, found = None, False
     for batch in batches:
-        counted = np.asarray(fetched(batch["weight"])) > 0
-        fed = {name: batch[name] for name in ("image", "prefix") if name in batch}
+        counted = np.asarray(fetched(batch.weight)) > 0
+        fed = batch._replace(targets={}, domain=None, mixed=None)
         if counted.all():
             found = True
             yield fed

@@ -49,7 +49,9 @@ def test_digits_are_those_of_scikit_learn():
 def test_digits_reach_a_batch_as_they_are():
     splits = cut(Digits(), shots=2, seed=0)
     (batch,) = evaluation(splits.train, batch_size=20, canvas=(8, 8))
-    for image, label, number in zip(batch["image"], batch["label"], batch["index"], strict=True):
+    for image, label, number in zip(
+        batch.inputs["image"], batch.targets["label"], batch.index, strict=True
+    ):
         example = Digits().split("train")[number]
         np.testing.assert_array_equal(image, example["image"])
         assert label == example["label"]

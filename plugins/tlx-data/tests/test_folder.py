@@ -187,8 +187,8 @@ def test_ants_and_bees(tmp_path):
     batch = next(
         evaluation(splits.test, batch_size=16, canvas=(64, 64), inputs=InputSpec(crop=0.875))
     )
-    assert batch["image"].shape == (16, 64, 64, 3)
-    assert 60 < batch["image"].mean() < 200
+    assert batch.inputs["image"].shape == (16, 64, 64, 3)
+    assert 60 < batch.inputs["image"].mean() < 200
     assert np.bincount(splits.test.labels).tolist() == [70, 83]
 
 

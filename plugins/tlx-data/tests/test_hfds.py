@@ -278,8 +278,8 @@ def test_threads_read_the_same(tmp_path):
     splits = cut(source, shots=20, seed=0)
     stream = training(splits.train, batch_size=8, seed=0, canvas=(6, 6), threads=4)
     for _, batch in zip(range(20), stream, strict=False):
-        lead = batch["image"][..., 0] > batch["image"][..., 1]
-        np.testing.assert_array_equal(lead.all((1, 2)), batch["label"] == 0)
+        lead = batch.inputs["image"][..., 0] > batch.inputs["image"][..., 1]
+        np.testing.assert_array_equal(lead.all((1, 2)), batch.targets["label"] == 0)
     stream.close()
 
 

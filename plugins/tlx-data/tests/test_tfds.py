@@ -88,10 +88,12 @@ def test_it_goes_through_cut_and_stream(prepared):
     assert (len(splits.train), len(splits.val), len(splits.test)) == (6, 6, 6)
     stream = training(splits.train, batch_size=4, seed=0, canvas=(6, 4), threads=4)
     for _, batch in zip(range(6), stream, strict=False):
-        np.testing.assert_array_equal(batch["image"][:, 0, 0, 0] >= 200, batch["label"] == 1)
+        np.testing.assert_array_equal(
+            batch.inputs["image"][:, 0, 0, 0] >= 200, batch.targets["label"] == 1
+        )
     stream.close()
     (batch,) = evaluation(splits.test, batch_size=6, canvas=(8, 8))
-    assert batch["image"].shape == (6, 8, 8, 3)
+    assert batch.inputs["image"].shape == (6, 8, 8, 3)
 
 
 def test_another_feature_is_the_label(prepared):

@@ -26,7 +26,7 @@ from tlx.model import Model
 from tlx.quantities import asked
 from tlx.testing.compiling import quick_jit
 from tlx.testing.world import ToyHead, world
-from tlx.types import Network
+from tlx.types import Batch, Network
 
 RNG = np.random.default_rng(0)
 TRUE = RNG.dirichlet(np.full(5, 0.4), size=3)
@@ -40,6 +40,10 @@ def believed(sure=2.0):
 
 
 PROBABILITIES = believed()
+
+
+def labelled(label):
+    return Batch({}, {"label": label}, np.arange(len(label)), np.ones(len(label)))
 
 
 def test_direct_is_the_average_of_every_class_and_the_marginal_of_an_empty_one():
@@ -139,7 +143,7 @@ def test_value_and_gradient_are_torchs_cross_entropy_on_soft_labels():
     loss = torch.nn.functional.cross_entropy(theirs, torch.tensor(TRUE[labels]))
     loss.backward()
     with jax.enable_x64(True):
-        words = {"prepared": {"relation": jnp.asarray(TRUE)}, "batch": {"label": labels}}
+        words = {"prepared": {"relation": jnp.asarray(TRUE)}, "batch": labelled(labels)}
         value = lambda z: CoTuning()(source_head_outputs=z, **words)  # noqa: E731
         ours, slope = jax.value_and_grad(value)(jnp.asarray(z))
         check_grads(value, (jnp.asarray(z),), 1, ["rev"])
@@ -165,17 +169,21 @@ def test_prepare_asks_the_source_about_every_training_picture_and_leaves_padding
     networks, relation
 ):
     (model, variables), source, batch = networks
-    empty = {"weight": jnp.zeros(6), "image": batch["image"][::-1], "label": batch["label"] * 0}
+    empty = batch._replace(
+        inputs={"image": batch.inputs["image"][::-1]},
+        targets={"label": batch.targets["label"] * 0},
+        weight=jnp.zeros(6),
+    )
     found = CoTuning(relation, temperature=2.0).prepare(
         model=model,
         variables=variables,
         source=source,
-        batches=iter([batch, {**batch, **empty}]),
+        batches=iter([batch, empty]),
         rng=jax.random.key(0),
     )["relation"]
-    z = source.model.forward(*source.variables, batch, rng=jax.random.key(1), mode="eval").outputs
+    z = source.model.apply(source.variables, batch, rng=jax.random.key(1), mode="eval").outputs
     find = direct_relationship if relation == "direct" else reverse_relationship
-    wanted = find(jnp.asarray(softmax(np.asarray(z) / 2, -1)), batch["label"], 3)
+    wanted = find(jnp.asarray(softmax(np.asarray(z) / 2, -1)), batch.targets["label"], 3)
     # What is fitted in the reverse direction follows the rounding of the source's answers.
     np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4)
     assert found.shape == (3, 5)
@@ -190,12 +198,16 @@ def test_words_and_refusals(networks):
         CoTuning(temperature=0.0)
     given = {"model": model, "variables": variables, "source": source, "rng": jax.random.key(0)}
     headless = dataclasses.replace(source.model, head=None)
+
+    def of(targets):
+        return batch._replace(targets=targets)
+
     for change, pixels, why in (
         ({"source": Network(headless, source.variables)}, batch, "the source's are none"),
         ({"model": dataclasses.replace(model, head=None)}, batch, "the model's are none"),
-        ({}, {**batch, "label": batch["label"][:, None]}, r"labels are int32\(6, 1\)"),
-        ({}, {**batch, "label": batch["weight"]}, "labels are float32"),
-        ({}, {k: v for k, v in batch.items() if k != "label"}, "there is none"),
+        ({}, of({"label": batch.targets["label"][:, None]}), r"labels are int32\(6, 1\)"),
+        ({}, of({"label": batch.weight}), "labels are float32"),
+        ({}, of({}), "there is none"),
     ):
         with pytest.raises(ConfigError, match=why):
             CoTuning().prepare(**(given | change), batches=[pixels])

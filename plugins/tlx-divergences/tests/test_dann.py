@@ -12,6 +12,7 @@ from tlx.errors import ConfigError
 from tlx.model import Model
 from tlx.quantities import asked
 from tlx.testing.toys import ToyBackbone
+from tlx.types import unlabelled
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(6, 4)).astype("f"), (RNG.normal(size=(3, 4)) + 1).astype("f")
@@ -123,7 +124,12 @@ def test_a_discriminator_that_knows_nothing_is_at_log_two():
 
 def test_its_parameters_are_sized_by_the_feature_and_learn_to_tell_apart():
     divergence = Dann(hidden=(8, 6))
-    own, state = divergence.init(model=MODEL, source=None, batch={}, rng=jax.random.key(0))
+    own, state = divergence.init(
+        model=MODEL,
+        source=None,
+        batch=unlabelled({"image": np.ones((2, 8, 8, 3), np.float32)}),
+        rng=jax.random.key(0),
+    )
     channels = {spec.name: spec.channels for spec in MODEL.backbone.features}["pooled"]
     assert state == {}
     assert [own[f"layer_{i}"]["kernel"].shape for i in range(3)] == [(channels, 8), (8, 6), (6, 1)]
@@ -143,4 +149,9 @@ def test_refusals():
     with pytest.raises(ConfigError, match="reversed gradient"):
         Dann(strength=0.0)
     with pytest.raises(ConfigError, match="Did you mean 'pooled'"):
-        Dann("poled").init(model=MODEL, source=None, batch={}, rng=jax.random.key(0))
+        Dann("poled").init(
+            model=MODEL,
+            source=None,
+            batch=unlabelled({"image": np.ones((2, 8, 8, 3), np.float32)}),
+            rng=jax.random.key(0),
+        )

@@ -26,7 +26,7 @@ from tlx.quantities import asked
 from tlx.testing.compiling import quick_jit
 from tlx.testing.toys import ToyBackbone
 from tlx.testing.world import ToyHead
-from tlx.types import FeatureSpec, Network, Variables
+from tlx.types import Batch, FeatureSpec, Network, Variables
 
 BACKBONE = ToyBackbone(width=3, size=(8, 8))
 MODEL = Model(BACKBONE, ToyHead(), BACKBONE.inputs)
@@ -37,12 +37,12 @@ def batch_of(first, count, weight=1.0):
     rng = np.random.default_rng(first)
     label = (first + np.arange(count)) % 3
     image = rng.integers(0, 256, (count, 8, 8, 3)) // 2 + 40 * label[:, None, None, None]
-    return {
-        "image": image.astype(np.uint8),
-        "label": label.astype(np.int32),
-        "index": np.arange(first, first + count, dtype=np.int32),
-        "weight": np.full(count, weight, np.float32),
-    }
+    return Batch(
+        {"image": image.astype(np.uint8)},
+        {"label": label.astype(np.int32)},
+        np.arange(first, first + count, dtype=np.int32),
+        np.full(count, weight, np.float32),
+    )
 
 
 BATCHES = [batch_of(0, 6), batch_of(6, 6)]
@@ -98,8 +98,8 @@ def torch_features(body, image, without=None):
 
 
 def everything():
-    return np.concatenate([b["image"] for b in BATCHES]), np.concatenate(
-        [b["label"] for b in BATCHES]
+    return np.concatenate([b.inputs["image"] for b in BATCHES]), np.concatenate(
+        [b.targets["label"] for b in BATCHES]
     )
 
 
@@ -140,7 +140,9 @@ def test_the_fitted_head_is_scikit_learns():
     rng = np.random.default_rng(0)
     pooled, label = rng.normal(size=(40, 4)), np.arange(40) % 3
     pooled[:, 0] += label
-    seen = Examples({"pooled": jnp.asarray(pooled)}, {"label": jnp.asarray(label)}, (8, 8))
+    inputs, targets = {"image": np.zeros((1, 8, 8, 3), np.uint8)}, {"label": jnp.asarray(label)}
+    batch = Batch(inputs, targets, jnp.arange(40), jnp.ones(40))
+    seen = Examples({"pooled": jnp.asarray(pooled)}, batch)
     head = fitted_head(ToyHead(), seen, PENALTY, jax.random.key(0)).params
     inverse = 1 / (40 * PENALTY)
     theirs = LogisticRegression(C=inverse, fit_intercept=False, tol=1e-10, max_iter=10_000)
@@ -151,9 +153,9 @@ def test_the_fitted_head_is_scikit_learns():
 
 def test_how_batches_are_cut_does_not_matter(source, prepared):
     image, label = everything()
-    padded = {**batch_of(0, 16, 0.0), "label": np.full(16, -1, np.int32)}
-    padded["weight"][:12], padded["label"][:12] = 1, label
-    padded["image"][:12] = image
+    padded = batch_of(0, 16, 0.0)._replace(targets={"label": np.full(16, -1, np.int32)})
+    padded.weight[:12], padded.targets["label"][:12] = 1, label
+    padded.inputs["image"][:12] = image
     again = prepare(Delta(penalty=PENALTY), source, [padded])
     for name, weights in prepared.items():
         np.testing.assert_allclose(again[name], weights, rtol=1e-3)
@@ -163,17 +165,17 @@ def test_no_more_examples_than_asked_for_are_measured_on(source):
     batches = [batch_of(first, 4) for first in (0, 4, 8, 12)]
     seen, drawn = observed(MODEL, source.variables, iter(batches), 6, jax.random.key(0))
     assert seen.features["pooled"].shape == (16, 6)
-    np.testing.assert_array_equal(seen.batch["index"], np.arange(16))
-    numbers = [int(i) for b in drawn for i in b["index"][b["weight"] > 0]]
+    np.testing.assert_array_equal(seen.batch.index, np.arange(16))
+    numbers = [int(i) for b in drawn for i in b.index[b.weight > 0]]
     assert len(set(numbers)) == 6
-    assert [len(b["index"]) for b in drawn] == [4, 4]
+    assert [len(b.index) for b in drawn] == [4, 4]
     other = observed(MODEL, source.variables, iter(batches), 6, jax.random.key(1))[1]
-    assert numbers != [int(i) for b in other for i in b["index"][b["weight"] > 0]]
+    assert numbers != [int(i) for b in other for i in b.index[b.weight > 0]]
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 100])
 def test_how_many_channels_go_at_once_does_not_matter(source, at_once):
-    places = sites(MODEL, source.variables, BATCHES[0]["image"]).values()
+    places = sites(MODEL, source.variables, BATCHES[0].inputs["image"]).values()
 
     def losses(variables, batch, at_once):
         return losses_without(MODEL, variables, batch, places, at_once=at_once)
@@ -185,7 +187,7 @@ def test_how_many_channels_go_at_once_does_not_matter(source, at_once):
 
 
 def test_a_feature_is_reached_between_stages_or_where_the_head_reads_it(source):
-    found = sites(MODEL, source.variables, BATCHES[0]["image"])
+    found = sites(MODEL, source.variables, BATCHES[0].inputs["image"])
     assert {name: (site.start, site.copies) for name, site in found.items()} == {
         "stage1": (1, ()),
         "stage2": (2, ("pooled",)),
@@ -287,7 +289,7 @@ class Idle:
 
 def test_stages_that_do_nothing_yet_are_not_taken_for_each_other():
     model = Model(Idle(), ToyHead(), BACKBONE.inputs)
-    found = sites(model, Variables({"backbone": {}}, {"backbone": {}}), BATCHES[0]["image"])
+    found = sites(model, Variables({"backbone": {}}, {"backbone": {}}), BATCHES[0].inputs["image"])
     assert {name: site.start for name, site in found.items()} == {"one": 1}
 
 

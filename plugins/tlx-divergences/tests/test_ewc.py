@@ -24,6 +24,7 @@ from tlx.quantities import asked
 from tlx.registry import build
 from tlx.testing.world import world
 from tlx.types import (
+    Batch,
     Constants,
     FeatureSpec,
     Forward,
@@ -117,10 +118,10 @@ class LeastSquares:
         return (Phase(name="fit", steps=steps, group=lambda path: "all", forward=squared),)
 
 
-def squared(model, params, state, batch, constants, *, rng, mode, progress):
-    features, body = model.features(params, state, batch["image"], rng=rng, mode=mode)
-    loss = jnp.square(features["y"][:, 0] - batch["label"]) / 2
-    return Forward(loss, batch["image"], features, None, {**state, "backbone": body})
+def squared(model, variables, batch, constants, *, rng, mode, progress):
+    features, body = model.features(variables, batch, rng=rng, mode=mode)
+    loss = jnp.square(features["y"][:, 0] - batch.targets["label"]) / 2
+    return Forward(loss, batch.inputs, features, None, {**variables.state, "backbone": body})
 
 
 @pytest.mark.parametrize("weight", [0.1, 2.0])
@@ -153,12 +154,12 @@ def test_training_reaches_the_closed_form(weight):
     }
     prepared = {"ewc": {"beta": jnp.asarray(fisher[:, None], jnp.float32)}}
     constants = Constants({"source": source}, prepared, {}, hyper)
-    batch = {
-        "image": jnp.asarray(x.reshape(1, 40, 1, 2, 3), jnp.float32),
-        "label": jnp.asarray(y[None], jnp.float32),
-        "index": jnp.arange(40)[None],
-        "weight": jnp.ones((1, 40)),
-    }
+    batch = Batch(
+        {"image": jnp.asarray(x.reshape(1, 40, 1, 2, 3), jnp.float32)},
+        {"label": jnp.asarray(y[None], jnp.float32)},
+        jnp.arange(40)[None],
+        jnp.ones((1, 40)),
+    )
     state = TrainState(jnp.int32(0), params, source.state, tx.init(params), jax.random.key(1), {})
     for _ in range(steps):
         state, metrics = step(state, constants, batch)

@@ -14,7 +14,7 @@ from tlx.errors import ConfigError, DataError
 from tlx.model import Model
 from tlx.testing.toys import ToyBackbone
 from tlx.testing.world import ToyHead
-from tlx.types import FeatureSpec, InputSpec, Network, Variables
+from tlx.types import Batch, FeatureSpec, InputSpec, Network, Variables
 
 RNG = np.random.default_rng(0)
 CLASSES = 4
@@ -48,12 +48,14 @@ class Line:
 
 
 def a_batch(n, size=5):
-    return {
-        "image": jnp.asarray(RNG.random((n, size, size, 3)), jnp.float32),
-        "label": jnp.asarray(RNG.integers(0, CLASSES, n)),
-        "index": jnp.arange(n) + 100,
-        "weight": jnp.ones(n),
-    }
+    image = jnp.asarray(RNG.random((n, size, size, 3)), jnp.float32)
+    label = jnp.asarray(RNG.integers(0, CLASSES, n))
+    return Batch({"image": image}, {"label": label}, jnp.arange(n) + 100, jnp.ones(n))
+
+
+def rows(batch, part):
+    """Those examples of a batch."""
+    return jax.tree.map(lambda leaf: leaf[part], batch)
 
 
 def a_network(backbone, kernel, width):
@@ -96,7 +98,7 @@ def torchs(network, batch, answers):
     for w in body.values():
         w.requires_grad_()
     total = {name: torch.zeros_like(w) for name, w in body.items()}
-    for number, image in enumerate(np.asarray(batch["image"])):
+    for number, image in enumerate(np.asarray(batch.inputs["image"])):
         x = torch.tensor(image)[None].permute(0, 3, 1, 2)
         x = torch.conv2d(x, body["kernel"].permute(3, 2, 0, 1), body["bias"])
         z = torch.tanh(x).mean((2, 3)) @ head["kernel"] + head["bias"]
@@ -117,7 +119,7 @@ def same(found, wanted, rtol=1e-4):
 @pytest.mark.parametrize("chunk", [1, 4, 100])
 def test_given_labels_as_torch(small, chunk):
     network, batch = small
-    wanted = torchs(network, batch, lambda p, number: [(int(batch["label"][number]), 1)])
+    wanted = torchs(network, batch, lambda p, number: [(int(batch.targets["label"][number]), 1)])
     same(diagonal(network, batch, labels="empirical", chunk=chunk), wanted)
 
 
@@ -130,7 +132,7 @@ def test_the_sum_over_classes_as_torch(small):
 def test_logistic_regression_has_a_formula(logistic):
     """F of w_jc is the mean of x_j² p_c (1 − p_c), that of b_c the mean of p_c (1 − p_c)."""
     network, batch = logistic
-    x = np.asarray(batch["image"], np.float64).reshape(8, -1)
+    x = np.asarray(batch.inputs["image"], np.float64).reshape(8, -1)
     body = jax.tree.map(lambda w: np.asarray(w, np.float64), network.variables.params["backbone"])
     p = np.exp(x @ body["kernel"] + body["bias"])
     p /= p.sum(1, keepdims=True)
@@ -159,16 +161,15 @@ def test_order_batches_chunks_and_padding_do_not_matter(small, labels):
     """Padding is not even looked at: here it is not a number, and its label is no class."""
     network, batch = small
     whole = diagonal(network, batch, labels=labels)
-    turned = {name: value[::-1] for name, value in batch.items()}
+    turned = rows(batch, slice(None, None, -1))
     same(diagonal(network, turned, labels=labels, chunk=3), whole)
-    first, last = ({name: value[part] for name, value in batch.items()}
-                   for part in (slice(0, 7), slice(7, 10)))  # fmt: skip
-    padded = {
-        "image": jnp.concatenate([last["image"], jnp.full((4, 5, 5, 3), jnp.nan)]),
-        "label": jnp.concatenate([last["label"], jnp.full(4, -1)]),
-        "index": jnp.concatenate([last["index"], jnp.zeros(4, int)]),
-        "weight": jnp.asarray([1.0] * 3 + [0.0] * 4),
-    }
+    first, last = rows(batch, slice(0, 7)), rows(batch, slice(7, 10))
+    padded = Batch(
+        {"image": jnp.concatenate([last.inputs["image"], jnp.full((4, 5, 5, 3), jnp.nan)])},
+        {"label": jnp.concatenate([last.targets["label"], jnp.full(4, -1)])},
+        jnp.concatenate([last.index, jnp.zeros(4, int)]),
+        jnp.asarray([1.0] * 3 + [0.0] * 4),
+    )
     same(diagonal(network, first, padded, labels=labels), whole)
     twice = diagonal(network, batch, batch, labels=labels)
     same(twice, whole)
@@ -181,8 +182,7 @@ def test_is_computed_in_mode_eval():
     batch = a_batch(4, 8)
     network = Network(model, jax.jit(model.init)(KEY, batch))
     alone = [
-        diagonal(network, {k: v[i : i + 1] for k, v in batch.items()}, labels="exact", chunk=1)
-        for i in range(4)
+        diagonal(network, rows(batch, slice(i, i + 1)), labels="exact", chunk=1) for i in range(4)
     ]
     mean = jax.tree.map(lambda *leaves: sum(leaves) / 4, *alone)
     found = diagonal(network, batch, labels="exact", chunk=1, key=jax.random.key(5))
@@ -203,7 +203,7 @@ def test_normalised_has_a_mean_of_one(small):
 @pytest.mark.parametrize("labels", ["model", "exact", "empirical"])
 def test_one_picture_of_one_class_is_enough(small, labels):
     network, batch = small
-    found = diagonal(network, {k: v[:1] for k, v in batch.items()}, labels=labels)
+    found = diagonal(network, rows(batch, slice(1)), labels=labels)
     assert all(np.isfinite(leaf).all() and (leaf >= 0).all() for leaf in found.values())
 
 
@@ -218,7 +218,7 @@ def test_refusals(small, logistic):
     with pytest.raises(ConfigError, match="no source with a head"):
         diagonal(headless, batch)
     with pytest.raises(DataError, match="there are none"):
-        diagonal(network, {**batch, "weight": jnp.zeros(10)})
+        diagonal(network, batch._replace(weight=jnp.zeros(10)))
     fewer = network.variables.params["head"]
     fewer = {"kernel": fewer["kernel"][:, :2], "bias": fewer["bias"][:2]}
     numbers = Variables({**network.variables.params, "head": fewer}, network.variables.state)

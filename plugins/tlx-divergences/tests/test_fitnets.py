@@ -14,7 +14,7 @@ from tlx.model import Model
 from tlx.quantities import asked
 from tlx.testing.compiling import quick_jit
 from tlx.testing.toys import ToyBackbone
-from tlx.types import Network, Variables
+from tlx.types import Network, Variables, unlabelled
 
 RNG = np.random.default_rng(0)
 NOW = RNG.normal(size=(4, 3, 5, 2)).astype(np.float32)
@@ -28,7 +28,10 @@ def network(width):
 
 def regressors(divergence, width=2, source=3):
     found = divergence.init(
-        model=network(width).model, source=network(source), batch={}, rng=jax.random.key(0)
+        model=network(width).model,
+        source=network(source),
+        batch=unlabelled({"image": jnp.ones((2, 8, 8, 3))}),
+        rng=jax.random.key(0),
     )
     assert found.state == {}
     return found.params

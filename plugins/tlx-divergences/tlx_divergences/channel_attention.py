@@ -8,7 +8,7 @@ convolution.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -114,8 +114,8 @@ def losses_without(
     the CPU, where more took longer, elsewhere what makes `PASS` pictures."""
     if at_once is None:
         on_cpu = jax.default_backend() == "cpu"
-        at_once = 1 if on_cpu else max(1, PASS // len(batch["weight"]))
-    features, _ = model.features(*variables, batch["image"], rng=jax.random.key(0), mode="eval")
+        at_once = 1 if on_cpu else max(1, PASS // len(batch.weight))
+    features, _ = model.features(variables, batch, rng=jax.random.key(0), mode="eval")
     return {
         site.name: jax.lax.map(
             partial(loss_without, model, variables, batch, features, site),
@@ -146,9 +146,8 @@ def loss_without(
             params, state, carry, start=site.start, stop=model.depth, rng=key, mode="eval"
         )
         seen |= deeper
-    size = (batch["image"].shape[1], batch["image"].shape[2])
-    outputs, _ = model.answer(*variables, seen, size=size, rng=key, mode="eval")
-    return jnp.sum(head.loss(outputs, batch) * batch["weight"])
+    outputs, _ = model.apply_head(variables, seen, inputs=batch.inputs, rng=key, mode="eval")
+    return jnp.sum(head.loss(outputs, batch) * batch.weight)
 
 
 def fitted_head(head: Head, seen: Examples, penalty: float, rng: Array) -> Variables:
@@ -157,7 +156,9 @@ def fitted_head(head: Head, seen: Examples, penalty: float, rng: Array) -> Varia
     top = head.init(rng, seen.features)
 
     def objective(features: Features, batch: Batch, params: Params) -> Array:
-        outputs, _ = head.apply(params, top.state, features, size=seen.size, rng=rng, mode="eval")
+        outputs, _ = head.apply(
+            params, top.state, features, inputs=batch.inputs, rng=rng, mode="eval"
+        )
         return head.loss(outputs, batch).mean() + penalty * half_squares(params)
 
     @jax.jit
@@ -176,37 +177,37 @@ def observed(
     assert head is not None
 
     @jax.jit
-    def see(variables: Variables, image: Array) -> Features:
-        features, _ = model.features(variables.params, variables.state, image, rng=rng, mode="eval")
+    def see(variables: Variables, batch: Batch) -> Features:
+        features, _ = model.features(variables, batch, rng=rng, mode="eval")
         where = " of the source, which the new head reads,"
         return {name: feature(features, name, "delta", where) for name in head.needs}
 
     draw = np.random.default_rng(np.asarray(jax.random.key_data(rng)))
     parts: list[Any] = []
     pool: Any = None
-    size, rows = [0, 0], 1
+    inputs, rows = {}, 1
     for batch in batches:
-        real = np.flatnonzero(np.asarray(batch["weight"]))
-        rows, *size = batch["image"].shape[:3]
-        labels = {name: value for name, value in batch.items() if name != "image"}
-        parts.append(_taken((see(variables, batch["image"]), labels), real))
-        new = _taken((draw.random(rows), dict(batch)), real)
+        real = np.flatnonzero(np.asarray(batch.weight))
+        rows, inputs = len(batch.weight), jax.tree.map(lambda leaf: leaf[:1], batch.inputs)
+        seen = see(variables, batch._replace(targets={}))
+        parts.append(_taken((seen, batch._replace(inputs={}, frozen=None)), real))
+        new = _taken((draw.random(rows), batch), real)
         pool = new if pool is None else _joined([pool, new])
         pool = _taken(pool, np.argsort(pool[0])[:count])  # the smallest so far: a fair sample
     if pool is None:
         raise ConfigError("Channel attention is measured on training examples; there are none.")
     features, labels = jax.tree.map(jnp.asarray, _joined(parts))
-    return Examples(features, labels, (size[0], size[1])), _cut(pool[1], rows)
+    return Examples(features, labels._replace(inputs=inputs)), _cut(pool[1], rows)
 
 
-def _cut(examples: Mapping[str, Any], rows: int) -> list[Batch]:
+def _cut(examples: Batch, rows: int) -> list[Batch]:
     """Batches of `rows`; the last is filled up with examples of weight 0."""
-    count = len(examples["weight"])
+    count = len(examples.weight)
     found = []
     for first in range(0, count, rows):
         numbers = np.arange(first, first + rows)
-        batch = _taken(dict(examples), numbers % count)
-        found.append({**batch, "weight": batch["weight"] * (numbers < count)})
+        batch = _taken(examples, numbers % count)
+        found.append(batch._replace(weight=batch.weight * (numbers < count)))
     return found
 
 

@@ -79,9 +79,9 @@ class CoTuning:
         answered = partial(_believed, model, "the model's", 1.0)
         probabilities, labels, classes = [], [], 0
         for batch in batches:
-            image, real = batch["image"], np.asarray(batch["weight"]) > 0
-            seen = believed(source.variables, image)
-            classes = jax.eval_shape(answered, variables, image).shape[-1]
+            real = np.asarray(batch.weight) > 0
+            seen = believed(source.variables, batch)
+            classes = jax.eval_shape(answered, variables, batch).shape[-1]
             labels.append(_one_label_each(batch, seen)[real])
             probabilities.append(np.asarray(seen)[real])
         find = direct_relationship if self.relation == "direct" else reverse_relationship
@@ -91,7 +91,7 @@ class CoTuning:
     def __call__(
         self, *, source_head_outputs: Array, prepared: Mapping[str, Array], batch: Batch
     ) -> Array:
-        """A scalar for logits (B,Cs) of the source's head and `batch["label"]` (B,). Raises
+        """A scalar for logits (B,Cs) of the source's head and `batch.targets["label"]` (B,). Raises
         ConfigError where the source has no head or a picture has not one label."""
         log_p = log_probabilities(source_head_outputs, "co_tuning", "the source's")
         wanted = prepared["relation"][_one_label_each(batch, log_p)]
@@ -99,19 +99,18 @@ class CoTuning:
 
 
 def _believed(
-    model: Model, whose: str, temperature: float, variables: Variables, image: Array
+    model: Model, whose: str, temperature: float, variables: Variables, batch: Batch
 ) -> Array:
     """The probabilities (B,C) that a network gives to its classes, without chance; the key is
     there because the contract has one."""
-    rng, size = jax.random.key(0), (image.shape[1], image.shape[2])
-    features, _ = model.features(*variables, image, rng=rng, mode="eval")
-    logits, _ = model.answer(*variables, features, size=size, rng=rng, mode="eval")
+    seen = batch._replace(targets={})
+    logits = model.apply(variables, seen, rng=jax.random.key(0), mode="eval").outputs
     return jnp.exp(log_probabilities(logits, "co_tuning", whose, temperature))
 
 
 def _one_label_each(batch: Batch, probabilities: Array) -> Array:
     """The labels (B,) of a batch; ConfigError where they are not one class number a picture."""
-    label = batch.get("label")
+    label = batch.targets.get("label")
     fits = probabilities.ndim == 2 and label is not None and label.shape == probabilities.shape[:1]
     if label is None or not fits or not jnp.issubdtype(label.dtype, jnp.integer):
         seen = "there is none" if label is None else f"labels are {label.dtype}{label.shape}"

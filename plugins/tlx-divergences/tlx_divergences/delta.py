@@ -91,7 +91,7 @@ class Delta:
         assert source is not None  # it asks for `source_features`
         model, numbers = replace(source.model, head=model.head, frozen=0), source.variables
         if not self.attention:
-            image = next(iter(batches))["image"]
+            image = next(iter(batches)).inputs["image"]
             places = self._places(model, numbers, image)
             return {site.name: jnp.full(site.channels, 1 / site.channels) for site in places}
         if model.head is None:
@@ -100,7 +100,7 @@ class Delta:
                 "Set attention = false."
             )
         seen, drawn = observed(model, numbers, batches, self.examples, rng)
-        places = self._places(model, numbers, drawn[0]["image"])
+        places = self._places(model, numbers, drawn[0].inputs["image"])
         top = fitted_head(model.head, seen, self.penalty, rng)
         numbers = Variables(
             {"backbone": numbers.params["backbone"], "head": top.params},
@@ -112,7 +112,7 @@ class Delta:
             return losses_without(model, numbers, batch, places)
 
         losses = [measure(numbers, batch) for batch in drawn]
-        count = sum(float(batch["weight"].sum()) for batch in drawn)
+        count = sum(float(batch.weight.sum()) for batch in drawn)
         total = jax.tree.map(lambda *parts: sum(parts) / count, *losses)
         return {name: attention(each) for name, each in total.items()}
 

@@ -90,12 +90,13 @@ class Fisher:
         for batch in batches:
             for part in _parts(batch, self.chunk):
                 if count == 0:
-                    self._check(Network(model, variables), source, part["image"])
-                log_p = _log_probabilities(source.model, numbers, part["image"])
+                    self._check(Network(model, variables), source, part)
+                seen = part._replace(targets={})
+                log_p = _log_probabilities(source.model, numbers, seen)
                 for label, share in self._labelled(part, log_p, rng):
-                    weight = part["weight"] * share
-                    total = _added(source.model, total, numbers, part["image"], label, weight)
-                count += float(part["weight"].sum())
+                    weight = part.weight * share
+                    total = _added(source.model, total, numbers, seen, label, weight)
+                count += float(part.weight.sum())
         if count == 0:
             raise DataError("The Fisher information is a mean over examples, and there are none.")
         return _scaled(jax.tree.map(lambda leaf: leaf / count, total), self.normalised)
@@ -105,51 +106,50 @@ class Fisher:
     ) -> Iterator[tuple[Array, Array | float]]:
         """Labels (B,) for the examples, each time with what they count."""
         if self.labels == "empirical":
-            yield part["label"], 1.0
+            yield part.targets["label"], 1.0
         elif self.labels == "exact":
             for label in range(log_p.shape[-1]):
                 yield jnp.full(log_p.shape[:1], label), jnp.exp(log_p[:, label])
         else:
-            keys = jax.vmap(partial(jax.random.fold_in, rng))(part["index"])
+            keys = jax.vmap(partial(jax.random.fold_in, rng))(part.index)
             drawn = jax.vmap(lambda key, p: jax.random.categorical(key, p, shape=(self.samples,)))
             for label in drawn(keys, log_p).T:
                 yield label, 1 / self.samples
 
-    def _check(self, here: Network, source: Network, image: Array) -> None:
-        there = _classes(source, image)
+    def _check(self, here: Network, source: Network, batch: Batch) -> None:
+        there = _classes(source, batch)
         if there is None:
             raise ConfigError(
                 "The Fisher information is that of one class out of several for each picture, and "
                 "the source's head answers something else. Use l2_sp, or weights of a classifier."
             )
-        if self.labels == "empirical" and _classes(here, image) != there:
+        if self.labels == "empirical" and _classes(here, batch) != there:
             raise ConfigError(
                 f"labels = 'empirical' holds the labels of the data against the source's answers, "
                 f"and the source's {there} classes are others. Use labels = 'model'."
             )
 
 
-def _outputs(model: Model, numbers: Variables, image: Array) -> Any:
+def _outputs(model: Model, numbers: Variables, batch: Batch) -> Any:
     key = jax.random.key(0)  # nothing is random in mode 'eval'
-    features, _ = model.features(*numbers, image, rng=key, mode="eval")
-    size = (image.shape[1], image.shape[2])
-    return model.answer(*numbers, features, size=size, rng=key, mode="eval")[0]
+    return model.apply(numbers, batch._replace(targets={}), rng=key, mode="eval").outputs
 
 
 @partial(jax.jit, static_argnums=0)
-def _log_probabilities(model: Model, numbers: Variables, image: Array) -> Array:
-    return jax.nn.log_softmax(_outputs(model, numbers, image))
+def _log_probabilities(model: Model, numbers: Variables, batch: Batch) -> Array:
+    return jax.nn.log_softmax(_outputs(model, numbers, batch))
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=1)
 def _added(
-    model: Model, total: PyTree, numbers: Variables, image: Array, label: Array, weight: Array
+    model: Model, total: PyTree, numbers: Variables, batch: Batch, label: Array, weight: Array
 ) -> PyTree:
     """`total` plus the weighted squares of the scores of these examples."""
 
-    def log_probability(backbone: Params, image: Array, label: Array) -> Array:
+    def log_probability(backbone: Params, one: Batch, label: Array) -> Array:
         inside = Variables({**numbers.params, "backbone": backbone}, numbers.state)
-        return _log_probabilities(model, inside, image[None])[0, label]
+        alone = jax.tree.map(lambda leaf: leaf[None], one)
+        return _log_probabilities(model, inside, alone)[0, label]
 
     slope = jax.vmap(jax.grad(log_probability), (None, 0, 0))
     return jax.tree.map(
@@ -157,30 +157,30 @@ def _added(
             sofar + jnp.tensordot(weight, jnp.square(score.astype(sofar.dtype)), 1)
         ),
         total,
-        slope(numbers.params["backbone"], image, label),
+        slope(numbers.params["backbone"], batch, label),
     )
 
 
 def _parts(batch: Batch, chunk: int) -> Iterator[Batch]:
     """The examples that count, `chunk` at a time; the last is filled up with weight 0."""
-    rows = np.flatnonzero(np.asarray(batch["weight"]))
-    chunk = min(chunk, len(batch["weight"]))
+    rows = np.flatnonzero(np.asarray(batch.weight))
+    chunk = min(chunk, len(batch.weight))
     for start in range(0, len(rows), chunk):
         mine = rows[start : start + chunk]
         every = np.resize(mine, chunk)
-        part = {name: jnp.asarray(value)[every] for name, value in batch.items()}
-        yield {**part, "weight": part["weight"] * (np.arange(chunk) < len(mine))}
+        part = jax.tree.map(lambda leaf, every=every: jnp.asarray(leaf)[every], batch)
+        yield part._replace(weight=part.weight * (np.arange(chunk) < len(mine)))
 
 
-def _classes(network: Network, image: Array) -> int | None:
+def _classes(network: Network, batch: Batch) -> int | None:
     """How many classes a network chooses one from, None if it answers something else."""
 
-    def answered(numbers: Variables, image: Array) -> tuple[Any, Any]:
-        outputs = _outputs(network.model, numbers, image)
+    def answered(numbers: Variables, batch: Batch) -> tuple[Any, Any]:
+        outputs = _outputs(network.model, numbers, batch)
         head = network.model.head
         return outputs, head.predict(outputs).get("class") if head else None
 
-    outputs, found = jax.eval_shape(answered, network.variables, image)
+    outputs, found = jax.eval_shape(answered, network.variables, batch)
     if found is None or found.ndim != 1 or getattr(outputs, "ndim", 0) != 2:
         return None
     return outputs.shape[1]

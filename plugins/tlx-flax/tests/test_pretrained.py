@@ -10,6 +10,7 @@ import pytest
 
 from tlx import registry
 from tlx.model import Model
+from tlx.types import unlabelled
 from tlx.weights import saved
 from tlx.weights.matching import match
 
@@ -22,7 +23,7 @@ def test_every_leaf_is_loaded():
     weights = registry.build("weights", "resnet20-cifar10")
     backbone = registry.build("backbones", "resnet20")
     model = Model(backbone, registry.build("heads", "softmax", {"classes": 10}), weights.input)
-    batch = {"image": jnp.zeros((1, 32, 32, 3), jnp.uint8)}
+    batch = unlabelled({"image": jnp.zeros((1, 32, 32, 3), jnp.uint8)})
     fresh = jax.jit(model.init)(jax.random.key(0), batch)
     _, report = match(weights.tensors(), fresh)
     assert len(report.loaded) == len(jax.tree.leaves(fresh))

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from tlx import registry
 from tlx.model import Model, pictures
 from tlx.testing.compiling import quick_jit
-from tlx.types import Tensors
+from tlx.types import Tensors, unlabelled
 from tlx.weights.matching import match, state_dict
 
 KEY = jax.random.key(0)
@@ -26,7 +26,8 @@ def loaded(named):
     backbone = resnet8()
     head = registry.build("heads", "softmax", {"classes": 10})
     model = Model(backbone, head, backbone.inputs)
-    like = jax.eval_shape(model.init, KEY, {"image": np.zeros((1, 32, 32, 3), np.float32)})
+    batch = unlabelled({"image": np.zeros((1, 32, 32, 3), np.float32)})
+    like = jax.eval_shape(model.init, KEY, batch)
     return model, *match(Tensors(named, "the file"), like, backbone.dialects)
 
 
@@ -79,9 +80,10 @@ def test_real_weights_on_real_pictures(named, cifar10_test):
 
     @quick_jit
     def run(image):
-        features, _ = model.features(*variables, image, rng=KEY, mode="eval")
-        size = (32, 32)
-        logits, _ = model.answer(*variables, features, size=size, rng=KEY, mode="eval")
+        batch = unlabelled({"image": image})
+        features, _ = model.features(variables, batch, rng=KEY, mode="eval")
+        inputs = batch.inputs
+        logits, _ = model.apply_head(variables, features, inputs=inputs, rng=KEY, mode="eval")
         return {**features, "logits": logits}
 
     got = run(images)

@@ -16,6 +16,7 @@ from tlx.planning.plan import Planned
 from tlx.planning.refusals import precision as refuse
 from tlx.protocols import Phase
 from tlx.testing.compiling import quick_jit
+from tlx.types import Batch, Variables, unlabelled
 
 DIGITS = 2**-8
 """The unit in the last place of bfloat16, relative."""
@@ -27,17 +28,16 @@ def setting():
     backbone = resnet_cifar._resnet(1, "B", 3)
     model = Model(backbone, registry.build("heads", "softmax", {"classes": 4}), backbone.inputs)
     rng = np.random.default_rng(0)
-    batch = {
-        "image": jnp.asarray(rng.integers(0, 256, (16, 16, 16, 3), np.uint8)),
-        "label": jnp.asarray(np.arange(16) % 4),
-        "weight": jnp.ones(16),
-    }
+    image = jnp.asarray(rng.integers(0, 256, (16, 16, 16, 3), np.uint8))
+    label = jnp.asarray(np.arange(16) % 4)
+    batch = Batch({"image": image}, {"label": label}, jnp.arange(16), jnp.ones(16))
     return replace(model, inputs=replace(backbone.inputs, size=None)), batch
 
 
 def slope(model, batch):
     def loss(params, state):
-        found = model.forward(params, state, batch, rng=jax.random.key(1), mode="train")
+        variables = Variables(params, state)
+        found = model.apply(variables, batch, rng=jax.random.key(1), mode="train")
         return found.loss.mean(), found
 
     return jax.value_and_grad(loss, has_aux=True), model.init(jax.random.key(0), batch)
@@ -108,7 +108,8 @@ def test_every_product_takes_operands_of_the_precision(setting, how):
 def test_who_can_and_who_is_refused(name, why):
     backbone = registry.build("backbones", name, {})
     model = Model(backbone, None, backbone.inputs)
-    batch = {"image": jax.ShapeDtypeStruct((2, *(backbone.inputs.size or (64, 64)), 3), jnp.uint8)}
+    size = backbone.inputs.size or (64, 64)
+    batch = unlabelled({"image": jax.ShapeDtypeStruct((2, *size, 3), jnp.uint8)})
     variables = jax.eval_shape(model.init, jax.random.key(0), batch)
     phase = Phase(name="p", steps=1, group=str, forward=lambda *_: None)
     planned = Planned(phase, replace(model, precision="bf16"), None, None, 0)

@@ -16,7 +16,7 @@ from tlx.data.decode import fit, read
 from tlx.errors import ConfigError
 from tlx.model import Model, pictures
 from tlx.testing.compiling import quick_jit
-from tlx.types import Tensors
+from tlx.types import Tensors, unlabelled
 from tlx.weights.matching import match, state_dict
 
 KEY = jax.random.key(0)
@@ -79,13 +79,13 @@ def everything(network, variables, x):
     """Every feature and the logits of pictures that are as the network wants them."""
     parts = (variables.params["backbone"], variables.state["backbone"])
     features, _ = network.backbone.apply(*parts, x, rng=KEY, mode="eval")
-    logits, _ = network.answer(*variables, features, size=x.shape[1:3], rng=KEY, mode="eval")
+    logits, _ = network.apply_head(variables, features, inputs={"image": x}, rng=KEY, mode="eval")
     return {**features, "logits": logits}
 
 
 def test_real_weights_on_real_pictures(named, insects):
     network = model()
-    batch = {"image": insects}
+    batch = unlabelled({"image": insects})
     like = jax.eval_shape(network.init, KEY, batch)
     variables, report = match(Tensors(named, "the file"), like, network.backbone.dialects)
     assert (report.initialised, report.skipped, report.dialect) == ((), (), "caffe")
@@ -117,7 +117,8 @@ def test_poolings_count_windows_over_the_edge():
     network = model()
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2, *size, 3)).astype(np.float32)
-    like = jax.eval_shape(network.init, KEY, {"image": np.zeros((1, 227, 227, 3), np.float32)})
+    batch = unlabelled({"image": np.zeros((1, 227, 227, 3), np.float32)})
+    like = jax.eval_shape(network.init, KEY, batch)
     variables = jax.tree.map(lambda leaf: rng.normal(0, 0.1, leaf.shape).astype("f"), like)
     named = state_dict(variables, network.backbone.dialects[0])
     got = quick_jit(partial(everything, network))(variables, x)

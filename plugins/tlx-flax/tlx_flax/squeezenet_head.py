@@ -18,7 +18,7 @@ from jax import Array, lax
 from tlx import registry
 from tlx.errors import ConfigError, did_you_mean, listed
 from tlx.protocols import Head
-from tlx.types import Batch, Features, LabelKind, Mode, Params, State, Variables
+from tlx.types import Batch, Features, LabelKind, Mode, Params, PyTree, State, Variables
 
 
 @final
@@ -72,7 +72,7 @@ class SqueezeNetHead:
         state: State,
         features: Features,
         *,
-        size: tuple[int, int],
+        inputs: Mapping[str, PyTree],
         rng: Array,
         mode: Mode,
     ) -> tuple[Array, State]:

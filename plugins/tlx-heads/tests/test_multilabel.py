@@ -10,6 +10,7 @@ from tlx_heads.multilabel import Multilabel
 
 from tlx.errors import ConfigError, DataError
 from tlx.protocols import Head
+from tlx.types import Batch
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(size=(20, 4)).astype(np.float32) * 3
@@ -18,7 +19,8 @@ LABELS = (RNG.random((20, 4)) < 0.4).astype(np.int32)
 
 def batch(label=LABELS, weight=None):
     weight = np.ones(len(label), np.float32) if weight is None else weight
-    return {"label": jnp.asarray(label), "weight": jnp.asarray(weight)}
+    targets, number = {"label": jnp.asarray(label)}, jnp.arange(len(label))
+    return Batch({}, targets, number, jnp.asarray(weight))
 
 
 @pytest.mark.parametrize("kind", [np.int32, np.uint8, np.float32, bool])

@@ -12,6 +12,7 @@ from tlx_heads.regression import Regression
 
 from tlx.errors import ConfigError, DataError
 from tlx.protocols import Head
+from tlx.types import Batch
 
 RNG = np.random.default_rng(0)
 VALUES = RNG.normal(size=(20, 3)).astype(np.float32)
@@ -20,7 +21,8 @@ LABELS = VALUES + RNG.normal(size=(20, 3)).astype(np.float32) / 2
 
 def batch(label, weight=None):
     weight = np.ones(len(label), np.float32) if weight is None else weight
-    return {"label": jnp.asarray(label), "weight": jnp.asarray(weight)}
+    targets, number = {"label": jnp.asarray(label)}, jnp.arange(len(label))
+    return Batch({}, targets, number, jnp.asarray(weight))
 
 
 def test_loss_and_gradient_are_torchs():
@@ -92,7 +94,7 @@ def test_outputs_in_the_labels_units_are_those_of_the_predictions():
     head = Regression(2, mean=(1000.0, -3.0), std=(20.0, 0.5), names=("price", "age"))
     features = {"pooled": jnp.asarray(RNG.normal(size=(4, 5)), jnp.float32)}
     params, _ = head.init(jax.random.key(0), features)
-    ours, _ = head.apply(params, {}, features, size=(1, 1), rng=jax.random.key(0), mode="eval")
+    ours, _ = head.apply(params, {}, features, inputs={}, rng=jax.random.key(0), mode="eval")
     said = head.predict(ours)
     assert list(said) == ["price", "age"]
     theirs = features["pooled"] @ head.in_units(params)["kernel"] + head.in_units(params)["bias"]

@@ -10,6 +10,7 @@ from tlx_heads.softmax import Softmax
 
 from tlx.errors import ConfigError, DataError
 from tlx.protocols import Head
+from tlx.types import Batch
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(size=(20, 5)).astype(np.float32) * 3
@@ -18,7 +19,8 @@ LABELS = RNG.integers(0, 5, 20)
 
 def batch(label=LABELS, weight=None):
     weight = np.ones(len(label), np.float32) if weight is None else weight
-    return {"label": jnp.asarray(label), "weight": jnp.asarray(weight)}
+    targets, number = {"label": jnp.asarray(label)}, jnp.arange(len(label))
+    return Batch({}, targets, number, jnp.asarray(weight))
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.7])
@@ -82,7 +84,7 @@ def test_a_label_that_is_no_class_is_neither_another_class_nor_free(wrong):
     padding = batch(label, np.array([1, 0], np.float32))
     report = head.report(head.measure(jnp.asarray(LOGITS[:2]), padding))
     assert report["loss"] == pytest.approx(float(loss[0]))
-    weighted = jax.grad(lambda z: jnp.sum(head.loss(z, padding) * padding["weight"]))
+    weighted = jax.grad(lambda z: jnp.sum(head.loss(z, padding) * padding.weight))
     assert np.isfinite(weighted(jnp.asarray(LOGITS[:2]))).all()
 
 
@@ -101,7 +103,7 @@ def test_starts():
     assert not any(leaf.any() for leaf in jax.tree.leaves(zero.params))
     head = Softmax(4, feature="map")
     start = {"kernel": jnp.eye(4), "bias": jnp.ones(4)}
-    outputs, _ = head.apply(start, {}, features, size=(8, 8), rng=jax.random.key(0), mode="eval")
+    outputs, _ = head.apply(start, {}, features, inputs={}, rng=jax.random.key(0), mode="eval")
     np.testing.assert_allclose(outputs, features["map"].mean((1, 2)) + 1)
 
 

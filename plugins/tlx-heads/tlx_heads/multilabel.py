@@ -17,7 +17,7 @@ import optax
 from jax import Array
 
 from tlx.errors import ConfigError, DataError
-from tlx.types import Batch, Features, LabelKind, Mode, Params, State, Variables
+from tlx.types import Batch, Features, LabelKind, Mode, Params, PyTree, State, Variables
 from tlx_heads import linear
 
 
@@ -61,7 +61,7 @@ class Multilabel:
         state: State,
         features: Features,
         *,
-        size: tuple[int, int],
+        inputs: Mapping[str, PyTree],
         rng: Array,
         mode: Mode,
     ) -> tuple[Array, State]:
@@ -74,9 +74,7 @@ class Multilabel:
         another shape."""
         label = self._labels(outputs, batch)
         loss = optax.sigmoid_binary_cross_entropy(outputs, label.astype(outputs.dtype)).mean(-1)
-        meant = ((label == 0) | (label == 1)).all(-1)
-        if "weight" in batch:
-            meant |= batch["weight"] == 0
+        meant = ((label == 0) | (label == 1)).all(-1) | (batch.weight == 0)
         return jnp.where(meant, loss, jnp.nan)
 
     def predict(self, outputs: Array) -> Mapping[str, Array]:
@@ -88,7 +86,7 @@ class Multilabel:
         `true_positive`, `false_positive`, `false_negative` (classes,)."""
         there = self._labels(outputs, batch) == 1
         found = outputs >= 0
-        weight = batch["weight"]
+        weight = batch.weight
         return {
             "n": weight.sum(),
             "loss": (weight * self.loss(outputs, batch)).sum(),
@@ -114,7 +112,7 @@ class Multilabel:
         }
 
     def _labels(self, outputs: Array, batch: Batch) -> Array:
-        label = jnp.asarray(batch["label"])
+        label = jnp.asarray(batch.targets["label"])
         if label.shape != outputs.shape:
             raise DataError(
                 f"A multilabel head wants 0 or 1 for every class of every picture, "

@@ -16,7 +16,7 @@ import numpy as np
 from jax import Array
 
 from tlx.errors import ConfigError, DataError
-from tlx.types import Batch, Features, LabelKind, Mode, Params, State, Variables
+from tlx.types import Batch, Features, LabelKind, Mode, Params, PyTree, State, Variables
 from tlx_heads import linear
 
 
@@ -80,7 +80,7 @@ class Regression:
         state: State,
         features: Features,
         *,
-        size: tuple[int, int],
+        inputs: Mapping[str, PyTree],
         rng: Array,
         mode: Mode,
     ) -> tuple[Array, State]:
@@ -103,7 +103,7 @@ class Regression:
         """Weighted sums: `n`, and per output (outputs,) of the standardised values `squared` and
         `absolute` error, `target` and `target_squared`."""
         target = self._targets(outputs, batch)
-        weight = batch["weight"][:, None]
+        weight = batch.weight[:, None]
         error = outputs - target
         return {
             "n": weight.sum(),
@@ -150,7 +150,7 @@ class Regression:
         return self.names or tuple(f"{stem}_{n}" if stem else n for n in numbers)
 
     def _targets(self, outputs: Array, batch: Batch) -> Array:
-        label = jnp.asarray(batch["label"])
+        label = jnp.asarray(batch.targets["label"])
         if label.ndim == 1 and self.outputs == 1:
             label = label[:, None]
         if label.shape != outputs.shape:

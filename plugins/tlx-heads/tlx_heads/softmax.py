@@ -17,7 +17,7 @@ import optax
 from jax import Array
 
 from tlx.errors import ConfigError, DataError
-from tlx.types import Batch, Features, LabelKind, Mode, Params, State, Variables
+from tlx.types import Batch, Features, LabelKind, Mode, Params, PyTree, State, Variables
 from tlx_heads import linear
 
 
@@ -76,7 +76,7 @@ class Softmax:
         state: State,
         features: Features,
         *,
-        size: tuple[int, int],
+        inputs: Mapping[str, PyTree],
         rng: Array,
         mode: Mode,
     ) -> tuple[Array, State]:
@@ -90,9 +90,7 @@ class Softmax:
         label = self._labels(outputs, batch)
         target = optax.smooth_labels(jax.nn.one_hot(label, self.classes), self.label_smoothing)
         loss = optax.softmax_cross_entropy(outputs, target)
-        meant = (label >= 0) & (label < self.classes)
-        if "weight" in batch:
-            meant |= batch["weight"] == 0
+        meant = (label >= 0) & (label < self.classes) | (batch.weight == 0)
         return jnp.where(meant, loss, jnp.nan)
 
     def predict(self, outputs: Array) -> Mapping[str, Array]:
@@ -107,7 +105,7 @@ class Softmax:
     def measure(self, outputs: Array, batch: Batch) -> Mapping[str, Array]:
         """Weighted sums: `n`, `correct`, `loss`, and `confusion` (true class, predicted class)."""
         label = self._labels(outputs, batch)
-        weight = batch["weight"]
+        weight = batch.weight
         found = outputs.argmax(-1)
         true = jax.nn.one_hot(label, self.classes) * weight[:, None]
         return {
@@ -134,7 +132,7 @@ class Softmax:
         }
 
     def _labels(self, outputs: Array, batch: Batch) -> Array:
-        label = jnp.asarray(batch["label"])
+        label = jnp.asarray(batch.targets["label"])
         if label.shape != outputs.shape[:1] or not jnp.issubdtype(label.dtype, jnp.integer):
             raise DataError(
                 f"A softmax head wants one class number per picture, {outputs.shape[:1]} integers; "

@@ -17,7 +17,7 @@ from tlx.registry import build
 from tlx.testing.toys import ToyBackbone
 from tlx.testing.world import ToyHead
 from tlx.trees import flat
-from tlx.types import Constants, TrainState
+from tlx.types import Batch, Constants, RowBatch, TrainState
 
 BATCH, RATE = 12, 0.1
 TX = optax.GradientTransformationExtraArgs(
@@ -26,8 +26,8 @@ TX = optax.GradientTransformationExtraArgs(
 )
 
 
-def supervised(model, params, state, batch, constants, *, rng, mode, progress):
-    return model.forward(params, state, batch, rng=rng, mode=mode)
+def supervised(model, variables, batch, constants, *, rng, mode, progress):
+    return model.apply(variables, batch, rng=rng, mode=mode)
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,12 @@ class Case:
             Term("l2_sp", build("divergences", "l2_sp")),
         )
         rng = np.random.default_rng(0)
-        batch = {
-            "image": jnp.asarray(rng.integers(0, 256, (BATCH, 8, 8, 3), np.uint8)),
-            "label": jnp.asarray(np.arange(BATCH) % 3),
-            "index": jnp.arange(BATCH),
-            "weight": jnp.asarray([1.0] * 7 + [0.5] * 3 + [0.0] * 2),
-        }
+        batch = Batch(
+            {"image": jnp.asarray(rng.integers(0, 256, (BATCH, 8, 8, 3), np.uint8))},
+            {"label": jnp.asarray(np.arange(BATCH) % 3)},
+            jnp.arange(BATCH),
+            jnp.asarray([1.0] * 7 + [0.5] * 3 + [0.0] * 2),
+        )
         one, other = (model.init(jax.random.key(k), batch) for k in (0, 1))
         hyper = {
             "learning_rate": jnp.float32(RATE), "weight_decay": jnp.float32(0),
@@ -105,11 +105,11 @@ def test_parts_are_a_loop_over_them_by_hand(still):
     """sum over parts of (weight share x gradient of its weighted mean) + mean of the rest."""
     objective, constants = still.objective, still.constants
     params, state = still.variables
-    weights, parts = still.batch["weight"], 3
+    weights, parts = still.batch.weight, 3
     total, wanted = float(weights.sum()), None
     for k in range(parts):
-        part = {name: leaf[k::parts] for name, leaf in still.batch.items()}
-        share = float(part["weight"].sum()) / total
+        part = jax.tree.map(lambda leaf, k=k: leaf[k::parts], still.batch)
+        share = float(part.weight.sum()) / total
 
         def loss(params, part=part, share=share):
             _, (_, found) = objective(
@@ -143,7 +143,7 @@ def test_batch_norm_sees_parts_as_pytorch_does():
 
     case, backbone = Case("train"), wrap_nnx(Net, ("pooled",), InputSpec(size=(8, 8)))
     model = Model(backbone, ToyHead(), backbone.inputs)
-    batch = {**case.batch, "weight": jnp.ones(BATCH)}
+    batch = case.batch._replace(weight=jnp.ones(BATCH))
     variables = model.init(jax.random.key(0), batch)
     for name, value in {
         "objective": Objective(model, supervised), "variables": variables, "batch": batch
@@ -159,10 +159,10 @@ def test_batch_norm_sees_parts_as_pytorch_does():
     top.weight.data, top.bias.data = torch.tensor(head["kernel"].T), torch.tensor(head["bias"])
     every = [conv.weight, bn.weight, bn.bias, top.weight, top.bias]
     optimizer, losses = torch.optim.SGD(every, RATE), []
-    images = np.asarray(batch["image"], np.float32).transpose(0, 3, 1, 2) / 255
+    images = np.asarray(batch.inputs["image"], np.float32).transpose(0, 3, 1, 2) / 255
     for k in range(2):
         seen = bn(conv(torch.tensor(images[k::2]))).relu().mean((2, 3))
-        label = torch.tensor(np.asarray(batch["label"])[k::2], dtype=torch.long)
+        label = torch.tensor(np.asarray(batch.targets["label"])[k::2], dtype=torch.long)
         loss = torch.nn.functional.cross_entropy(top(seen), label)
         (loss / 2).backward()
         losses.append(loss.item())
@@ -184,11 +184,14 @@ def test_batch_norm_sees_parts_as_pytorch_does():
 
 
 def test_parts_keep_every_example_in_every_entry():
-    batch = {"image": jnp.arange(24).reshape(12, 2), "domain": {"index": jnp.arange(12)}}
+    number, image = jnp.arange(12), jnp.arange(24).reshape(12, 2)
+    batch = Batch({"image": image}, {}, number, number, Batch({"image": image}, {}, number, number))
     found = parted(batch, 3)
-    assert found["image"].shape == (3, 4, 2)
-    np.testing.assert_array_equal(found["domain"]["index"][1], [1, 4, 7, 10])
-    np.testing.assert_array_equal(found["image"][2, 0], batch["image"][2])
+    assert found.inputs["image"].shape == (3, 4, 2)
+    np.testing.assert_array_equal(found.domain.index[1], [1, 4, 7, 10])
+    np.testing.assert_array_equal(found.inputs["image"][2, 0], batch.inputs["image"][2])
+    rows = parted(RowBatch(number, number), 3)
+    np.testing.assert_array_equal(rows.rows[1], [1, 4, 7, 10])
 
 
 @pytest.mark.parametrize("backend", ["cpu", "gpu"])

@@ -16,7 +16,16 @@ from tlx.planning.optimizer import transform
 from tlx.planning.plan import plan
 from tlx.protocols import Phase
 from tlx.registry import build
-from tlx.types import Constants, FeatureSpec, Forward, InputSpec, LeafInfo, TrainState, Variables
+from tlx.types import (
+    Batch,
+    Constants,
+    FeatureSpec,
+    Forward,
+    InputSpec,
+    LeafInfo,
+    TrainState,
+    Variables,
+)
 
 
 @dataclass(frozen=True)
@@ -50,10 +59,10 @@ class Linear:
         return carry, {"y": carry}, state
 
 
-def squared(model, params, state, batch, constants, *, rng, mode, progress):
-    features, body = model.features(params, state, batch["image"], rng=rng, mode=mode)
-    loss = (features["y"][:, 0] - batch["label"]) ** 2
-    return Forward(loss, batch["image"], features, None, {**state, "backbone": body})
+def squared(model, variables, batch, constants, *, rng, mode, progress):
+    features, body = model.features(variables, batch, rng=rng, mode=mode)
+    loss = (features["y"][:, 0] - batch.targets["label"]) ** 2
+    return Forward(loss, batch.inputs, features, None, {**variables.state, "backbone": body})
 
 
 @dataclass(frozen=True)
@@ -81,10 +90,8 @@ def machine(problem, *, terms=(), weight=0.0, frozen=(), config=None, steps=3000
     x, y, source = problem
     backbone = Linear()
     model = Model(backbone, None, backbone.inputs)
-    batch = {
-        "image": jnp.asarray(x), "label": jnp.asarray(y),
-        "index": jnp.arange(40), "weight": jnp.ones(40),
-    }  # fmt: skip
+    inputs, targets = {"image": jnp.asarray(x)}, {"label": jnp.asarray(y)}
+    batch = Batch(inputs, targets, jnp.arange(40), jnp.ones(40))
     variables = model.init(jax.random.key(0), batch)
     start = {"backbone": {"beta": jnp.asarray(source), "offset": jnp.zeros(1)}}
 
@@ -189,7 +196,7 @@ def begun(problem, policy):
 
 
 def spoilt(batch):
-    return {**batch, "image": batch["image"].at[3, 0, 1].set(jnp.nan)}
+    return batch._replace(inputs={"image": batch.inputs["image"].at[3, 0, 1].set(jnp.nan)})
 
 
 def in_a_row(*batches):

@@ -12,11 +12,13 @@ from tlx.model import Model
 from tlx.testing.compiling import quick_jit
 from tlx.testing.world import ToyHead, world
 from tlx.trees import flat
+from tlx.types import Batch, Variables
 
 
 def loss_of(model, batch):
     def loss(params, state):
-        found = model.forward(params, state, batch, rng=jax.random.key(3), mode="train")
+        variables = Variables(params, state)
+        found = model.apply(variables, batch, rng=jax.random.key(3), mode="train")
         return found.loss.mean(), found.state
 
     return loss
@@ -51,9 +53,8 @@ def kept(model, batch, variables):
 def resnet():
     """ResNet-20, a batch, and abstract variables."""
     backbone = resnet_cifar.resnet20()
-    batch = {
-        "image": jnp.zeros((32, 32, 32, 3)), "label": jnp.zeros(32, int), "weight": jnp.ones(32)
-    }  # fmt: skip
+    inputs, targets = {"image": jnp.zeros((32, 32, 32, 3))}, {"label": jnp.zeros(32, int)}
+    batch = Batch(inputs, targets, jnp.arange(32), jnp.ones(32))
     model = Model(backbone, ToyHead(), backbone.inputs)
     return model, batch, jax.eval_shape(model.init, jax.random.key(0), batch)
 

@@ -35,7 +35,7 @@ def accumulated(
 
     Each part has random numbers of its own. Metrics are means over the parts, sums where they are
     the head's `measure`."""
-    total = jnp.maximum(batch["weight"].sum(), 1) / count
+    total = jnp.maximum(batch.weight.sum(), 1) / count
 
     def one(carry: tuple[PyTree, State], each: tuple[Array, Batch]) -> tuple[Any, Any]:
         gradient, state = carry
@@ -56,6 +56,4 @@ def accumulated(
 def parted(batch: Batch, count: int) -> Batch:
     """(count, B/count, ...) of every entry: part k has the examples k, k + count and so on, so that
     on several devices each keeps those that it has."""
-    return jax.tree.map(
-        lambda leaf: leaf.reshape(-1, count, *leaf.shape[1:]).swapaxes(0, 1), dict(batch)
-    )
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, count, *leaf.shape[1:]).swapaxes(0, 1), batch)

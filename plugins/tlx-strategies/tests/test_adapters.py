@@ -17,7 +17,7 @@ from tlx.testing.compiling import quick_jit
 from tlx.testing.toys import ToyBackbone
 from tlx.testing.world import world
 from tlx.trees import flat
-from tlx.types import InputSpec
+from tlx.types import InputSpec, unlabelled
 
 KEY = jax.random.key(0)
 HERE = world(8)
@@ -64,7 +64,7 @@ def resnet():
     backbone = registry.build("backbones", "resnet20")
     model = Model(backbone, None, InputSpec())
     image = jnp.asarray(RNG.random((2, 16, 16, 3), np.float32))
-    batch = {"image": image}
+    batch = unlabelled({"image": image})
     return model, quick_jit(model.init)(KEY, batch), batch
 
 
@@ -78,7 +78,7 @@ def test_in_a_resnet_with_its_strides_and_paddings(resnet):
     own = jax.tree.map(lambda leaf: jnp.asarray(RNG.normal(size=leaf.shape) / 8, "f4"), own)
     used = strategy.effective({**variables.params, "strategy": own})
     trace = quick_jit(lambda params: model.backbone.trace(params, *rest))
-    rest = (variables.state["backbone"], batch["image"])
+    rest = (variables.state["backbone"], batch.inputs["image"])
     now = trace(used["backbone"])
     stage = own["stage2"]["block0"]
     for name, before, stride in (
@@ -128,7 +128,7 @@ def test_refusals():
     """Windows of even size have no centre: a Vision Transformer's patches."""
     backbone = registry.build("backbones", "vit_tiny_patch16")
     vit = Model(backbone, None, backbone.inputs)
-    batch = {"image": jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)}
+    batch = unlabelled({"image": jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)})
     with pytest.raises(ConfigError, match="and this backbone has none"):
         Adapters().init(KEY, vit, batch)
     with pytest.raises(ConfigError, match="Did you mean"):

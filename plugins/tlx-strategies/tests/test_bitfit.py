@@ -13,7 +13,7 @@ from tlx.protocols import Strategy
 from tlx.registry import build
 from tlx.testing.toys import ToyBackbone
 from tlx.testing.world import ToyHead
-from tlx.types import LeafInfo, Variables
+from tlx.types import LeafInfo, Variables, unlabelled
 
 KEY = jax.random.key(0)
 HEAD = {"head/kernel", "head/bias"}
@@ -26,7 +26,7 @@ def model(name, head=ToyHead()):
 
 def planned(name):
     here = model(name)
-    batch = {"image": jax.ShapeDtypeStruct((2, 32, 32, 3), "uint8")}
+    batch = unlabelled({"image": jax.ShapeDtypeStruct((2, 32, 32, 3), "uint8")})
     params = jax.eval_shape(here.init, KEY, batch).params
     (only,) = plan(BitFit(backbone_lr=2.0), here, params, 10)
     leaves = trees.flat(params)

@@ -13,7 +13,7 @@ from tlx_strategies.simclr import simclr
 from dataclasses import replace
 from tlx import registry
 from tlx.model import Model
-from tlx.types import Constants
+from tlx.types import Batch, Constants, Variables
 
 SMALL = (("n", 1), ("shortcut", "A"), ("channels", 3))
 jax.config.update("jax_enable_x64", True)
@@ -21,7 +21,7 @@ backbone = replace(registry.build("backbones", "resnet20", {}), options=SMALL)
 model = Model(backbone, None, backbone.inputs)
 strategy = simclr(projector=(8, 4), views=("flip",))
 rng = np.random.default_rng(0)
-batch = {"image": rng.random((8, 8, 8, 3)), "index": np.arange(8), "weight": np.ones(8)}
+batch = Batch({"image": rng.random((8, 8, 8, 3))}, {}, np.arange(8), np.ones(8))
 made = model.init(jax.random.key(0), batch)
 own = strategy.init(jax.random.key(1), model, batch)
 params = jax.tree.map(lambda x: x.astype(jnp.float64), {**made.params, "strategy": own.params})
@@ -34,7 +34,7 @@ state = jax.tree.map(
 def step(params, state, batch):
     def loss(params):
         found = strategy.forward(
-            model, params, state, batch, Constants({}, {}, {}, {}),
+            model, Variables(params, state), batch, Constants({}, {}, {}, {}),
             rng=jax.random.key(2), mode="train", progress=jnp.float32(0),
         )
         return found.loss.mean(), found.state

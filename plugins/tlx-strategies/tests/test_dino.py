@@ -15,17 +15,14 @@ from tlx.errors import ConfigError
 from tlx.model import Model
 from tlx.testing.compiling import quick_jit
 from tlx.testing.toys import ToyBackbone
-from tlx.types import Constants, InputSpec, Variables
+from tlx.types import Batch, Constants, InputSpec, Variables, unlabelled
 
 RNG = np.random.default_rng(0)
 KEY = jax.random.key(0)
 BACKBONE = ToyBackbone(width=2, size=None, dropout=0.0)
 MODEL = Model(BACKBONE, None, BACKBONE.inputs)
-BATCH = {
-    "image": jnp.asarray(RNG.random((4, 14, 21, 3)), jnp.float32),
-    "index": jnp.arange(4),
-    "weight": jnp.asarray([1.0, 1.0, 1.0, 0.0]),
-}
+IMAGE = jnp.asarray(RNG.random((4, 14, 21, 3)), jnp.float32)
+BATCH = Batch({"image": IMAGE}, {}, jnp.arange(4), jnp.asarray([1.0, 1.0, 1.0, 0.0]))
 OPTIONS = {"prototypes": 5, "projector": (6, 4), "views": ("flip",), "local_views": ("crop",)}
 
 
@@ -75,14 +72,14 @@ def start(strategy):
 
 
 def forward(strategy, variables, *, mode="train"):
-    def run(params, state):
+    def run(variables):
         made = strategy.forward(
-            MODEL, params, state, BATCH, Constants({}, {}, {}, {}),
+            MODEL, variables, BATCH, Constants({}, {}, {}, {}),
             rng=KEY, mode=mode, progress=jnp.zeros(()),
         )  # fmt: skip
         return made.loss, made.state, made.features
 
-    return quick_jit(run)(*variables)
+    return quick_jit(run)(variables)
 
 
 def test_the_centre_follows_the_teachers_answers_for_real_pictures():
@@ -103,7 +100,8 @@ def reference_embedding(teacher, views):
     """The teacher's projections of real pictures, by PyTorch, from the toy network's features."""
     image = views.swapaxes(0, 1).reshape(-1, *views.shape[2:])
     run = quick_jit(partial(MODEL.features, rng=KEY, mode="train"))
-    features, _ = run(teacher["params"], teacher["state"], image)
+    numbers = Variables(teacher["params"], teacher["state"])
+    features, _ = run(numbers, unlabelled({"image": image}))
     pooled = torch.tensor(np.asarray(features["pooled"])).reshape(4, 2, -1)
     kernels = teacher["params"]["strategy"]["projector"]
     x = pooled @ torch.tensor(np.asarray(kernels["dense0"]["kernel"]))

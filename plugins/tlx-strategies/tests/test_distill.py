@@ -76,7 +76,7 @@ def test_the_objective_is_hintons(alpha, temperature):
         )[0]  # fmt: skip
 
     def outputs(model, variables):
-        return model.forward(*variables, HERE.batch, rng=KEY, mode="eval")
+        return model.apply(variables, HERE.batch, rng=KEY, mode="eval")
 
     head = HERE.variables.params["head"]
     loss, slope = quick_jit(jax.value_and_grad(value))(head)
@@ -87,7 +87,7 @@ def test_the_objective_is_hintons(alpha, temperature):
         torch.tensor(np.asarray(head[name])).requires_grad_() for name in ("kernel", "bias")
     )
     logits = torch.tensor(np.asarray(student.features["pooled"])) @ kernel + bias
-    labels = torch.tensor(np.asarray(HERE.batch["label"])).long()
+    labels = torch.tensor(np.asarray(HERE.batch.targets["label"])).long()
     wanted = (1 - alpha) * F.cross_entropy(logits, labels)
     wanted = wanted + alpha * temperature**2 * F.kl_div(
         F.log_softmax(logits / temperature, 1),
@@ -101,12 +101,13 @@ def test_the_objective_is_hintons(alpha, temperature):
 
 
 def test_what_is_reported_is_the_plain_loss():
-    passed = Forward(jnp.ones(3), jnp.zeros(3), {}, None, {})
+    passed = Forward(jnp.ones(3), {}, {}, None, {})
     scaled = Scaled(lambda *_, **__: passed, 0.25)
     words = {"rng": KEY, "progress": jnp.float32(0)}
 
     def loss(mode):
-        return scaled(HERE.model, {}, {}, HERE.batch, constants(HERE), mode=mode, **words).loss
+        given = (HERE.model, HERE.variables, HERE.batch, constants(HERE))
+        return scaled(*given, mode=mode, **words).loss
 
     assert loss("eval").tolist() == [1, 1, 1]
     assert loss("train").tolist() == [0.25, 0.25, 0.25]

@@ -17,7 +17,7 @@ from tlx.planning.plan import plan
 from tlx.testing.toys import ToyBackbone
 from tlx.testing.world import world
 from tlx.trees import flat, groups
-from tlx.types import Variables
+from tlx.types import Batch, Variables
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
@@ -36,12 +36,10 @@ def head(name="softmax", **options):
 
 def examples(feature, label, weight=None):
     count = len(label)
-    batch = {
-        "label": jnp.asarray(label),
-        "index": jnp.arange(count),
-        "weight": jnp.ones(count) if weight is None else jnp.asarray(weight),
-    }
-    return Examples({"pooled": jnp.asarray(feature)}, batch, (8, 8))
+    weight = jnp.ones(count) if weight is None else jnp.asarray(weight)
+    inputs, targets = {"image": np.zeros((1, 8, 8, 3), np.uint8)}, {"label": jnp.asarray(label)}
+    batch = Batch(inputs, targets, jnp.arange(count), weight)
+    return Examples({"pooled": jnp.asarray(feature)}, batch)
 
 
 def solve(made, path, train, val=None, start=None):

@@ -12,7 +12,7 @@ from tlx.protocols import Strategy
 from tlx.registry import build
 from tlx.testing.toys import ToyBackbone
 from tlx.testing.world import ToyHead
-from tlx.types import Variables
+from tlx.types import Variables, unlabelled
 
 KEY = jax.random.key(0)
 ORDER = ("head", "stage3", "stage2", "stage1", "stem")
@@ -25,7 +25,7 @@ def model(backbone=None, head=ToyHead()):
 
 @pytest.fixture(scope="module")
 def params():
-    batch = {"image": jax.ShapeDtypeStruct((2, 32, 32, 3), "uint8")}
+    batch = unlabelled({"image": jax.ShapeDtypeStruct((2, 32, 32, 3), "uint8")})
     return jax.eval_shape(model().init, KEY, batch).params
 
 

@@ -18,7 +18,7 @@ from tlx.protocols import Finishes, Strategy
 from tlx.testing import toys
 from tlx.testing.world import world
 from tlx.trees import flat
-from tlx.types import Variables
+from tlx.types import Variables, unlabelled
 from tlx.weights.statistics import recomputed
 
 KEY = jax.random.key(0)
@@ -156,7 +156,7 @@ def test_a_model_in_the_soup_keeps_its_numbers(runs):
     taken = soups._ingredient(str(runs.folder / "high"), model, low.variables)
     jax.tree.map(np.testing.assert_array_equal, taken, high.variables)
     image = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3), np.uint8)
-    batches = [{"image": image, "weight": np.ones(8, np.float32)}]
+    batches = [unlabelled({"image": image})]
     scores = iter([0.5, 0.4, 0.6])
     found = (
         GreedySoup(Finetune(), (str(runs.folder / "high"),))

@@ -17,7 +17,7 @@ from tlx.protocols import Averages, Draws, SelfSupervised, Strategy
 from tlx.testing.compiling import quick_jit
 from tlx.testing.toys import ToyBackbone
 from tlx.trees import flat, groups
-from tlx.types import Constants, Variables
+from tlx.types import Batch, Constants, Variables
 
 KEY = jax.random.key(0)
 BACKBONE = ToyBackbone(width=4, size=None, dropout=0.0)
@@ -37,7 +37,7 @@ with_teacher = pytest.mark.parametrize("name", ["byol", "dino"])
 
 def batch(image=PICTURES, real=8):
     weight = (jnp.arange(len(image)) < real).astype(jnp.float32)
-    return {"image": jnp.asarray(image), "index": jnp.arange(len(image)), "weight": weight}
+    return Batch({"image": jnp.asarray(image)}, {}, jnp.arange(len(image)), weight)
 
 
 @cache
@@ -57,10 +57,10 @@ def slope_of(name, norm):
 
     def loss(params, state, fed):
         forward = METHODS[name].forward(
-            model, params, state, fed, Constants({}, {}, {}, {}),
+            model, Variables(params, state), fed, Constants({}, {}, {}, {}),
             rng=KEY, mode="train", progress=jnp.float32(0.5),
         )  # fmt: skip
-        total = (forward.loss * fed["weight"]).sum() / fed["weight"].sum()
+        total = (forward.loss * fed.weight).sum() / fed.weight.sum()
         return total, forward._replace(outputs=())
 
     return quick_jit(jax.value_and_grad(loss, (0, 1), has_aux=True))
@@ -86,8 +86,9 @@ def test_features_and_inputs_are_those_of_the_first_view(name):
     params, state = start(name)
     (_, forward), _ = slope_of(name, "frozen")(params, state, batch())
     views = METHODS[name].views.draw(batch(), *first_key(name), "train")
-    np.testing.assert_allclose(forward.inputs, views[0], atol=1e-6)
-    expected, _ = MODEL.features(params, state, views[0], rng=KEY, mode="eval")
+    np.testing.assert_allclose(forward.inputs["image"], views[0], atol=1e-6)
+    variables = Variables(params, state)
+    expected, _ = MODEL.features(variables, batch(views[0]), rng=KEY, mode="eval")
     for feature, value in expected.items():
         np.testing.assert_allclose(forward.features[feature], value, rtol=1e-4, atol=1e-5)
 

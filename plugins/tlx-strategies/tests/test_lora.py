@@ -204,7 +204,8 @@ def test_the_gradient_is_the_low_rank_one():
     params, state = HERE.variables
 
     def loss(params):
-        return HERE.model.forward(params, state, HERE.batch, rng=KEY, mode="eval").loss.mean()
+        variables = Variables(params, state)
+        return HERE.model.apply(variables, HERE.batch, rng=KEY, mode="eval").loss.mean()
 
     @quick_jit
     def slopes(own):

@@ -17,7 +17,7 @@ from tlx.protocols import Strategy
 from tlx.testing.compiling import quick_jit
 from tlx.testing.toys import ToyBackbone
 from tlx.trees import flat, groups
-from tlx.types import Constants, FeatureSpec, Variables
+from tlx.types import Batch, Constants, FeatureSpec, Variables
 
 KEY = jax.random.key(0)
 BACKBONE = ToyBackbone(width=4, size=None, dropout=0.0)
@@ -28,12 +28,9 @@ PICTURES = np.random.default_rng(0).random((6, 16, 24, 3)).astype(np.float32)
 
 def batch(image=PICTURES, index=None):
     count = len(image)
-    return {
-        "image": jnp.asarray(image),
-        "label": jnp.zeros(count, int),
-        "index": jnp.arange(count) if index is None else jnp.asarray(index),
-        "weight": jnp.ones(count),
-    }
+    numbers = jnp.arange(count) if index is None else jnp.asarray(index)
+    targets = {"label": jnp.zeros(count, int)}
+    return Batch({"image": jnp.asarray(image)}, targets, numbers, jnp.ones(count))
 
 
 def start(strategy, fed):
@@ -42,9 +39,9 @@ def start(strategy, fed):
     return Variables({**made.params, "strategy": own.params}, {**made.state, "strategy": {}})
 
 
-def plain(strategy, mode, params, state, fed, rng):
+def plain(strategy, mode, variables, fed, rng):
     return strategy.forward(
-        MODEL, params, state, fed, NOTHING, rng=rng, mode=mode, progress=jnp.zeros(())
+        MODEL, variables, fed, NOTHING, rng=rng, mode=mode, progress=jnp.zeros(())
     )
 
 
@@ -54,7 +51,7 @@ def jitted(strategy, mode):
 
 
 def forward(strategy, variables, fed, mode="train", rng=KEY):
-    return jitted(strategy, mode)(*variables, fed, rng)
+    return jitted(strategy, mode)(variables, fed, rng)
 
 
 def test_a_network_that_cannot_be_masked_says_what_is_done_instead():
@@ -119,10 +116,10 @@ def test_the_network_sees_nothing_of_what_is_hidden():
     strategy = Masked(patch=8)
     variables = start(strategy, batch())
     made = forward(strategy, variables, batch())
-    pixels = np.asarray(made.inputs) != PICTURES
+    pixels = np.asarray(made.inputs["image"]) != PICTURES
     other = np.where(pixels.any(-1, keepdims=True), 1 - PICTURES, PICTURES)
     again = forward(strategy, variables, batch(other))
-    np.testing.assert_array_equal(made.inputs, again.inputs)
+    np.testing.assert_array_equal(made.inputs["image"], again.inputs["image"])
     jax.tree.map(np.testing.assert_array_equal, made.features, again.features)
     assert (np.asarray(made.loss) != np.asarray(again.loss)).all()
 
@@ -135,11 +132,13 @@ def test_evaluation_hides_the_same_patches_of_an_example_in_any_batch():
     again = forward(
         strategy, variables, batch(PICTURES[order], order), mode="eval", rng=jax.random.key(9)
     )
-    np.testing.assert_allclose(again.inputs, np.asarray(made.inputs)[order], rtol=1e-5)
+    np.testing.assert_allclose(
+        again.inputs["image"], np.asarray(made.inputs["image"])[order], rtol=1e-5
+    )
     np.testing.assert_allclose(again.loss, np.asarray(made.loss)[order], rtol=1e-5)
     jax.tree.map(np.testing.assert_array_equal, made.state, variables.state)
     trained = forward(strategy, variables, batch(), rng=jax.random.key(9))
-    assert (np.asarray(trained.inputs) != np.asarray(made.inputs)).any()
+    assert (np.asarray(trained.inputs["image"]) != np.asarray(made.inputs["image"])).any()
     moved = trained.state["backbone"]["stage1"]["mean"]
     assert (np.asarray(moved) != 0).any()
 
@@ -178,7 +177,7 @@ def test_it_learns_to_draw_what_it_cannot_see():
         params, speed, state = carry
 
         def loss(params):
-            made = plain(strategy, "train", params, state, fed, key)
+            made = plain(strategy, "train", Variables(params, state), fed, key)
             return made.loss.mean(), made.state
 
         (value, state), slope = jax.value_and_grad(loss, has_aux=True)(params)

@@ -19,7 +19,7 @@ from tlx.model import Model, pictures
 from tlx.protocols import Draws, SelfSupervised, Strategy
 from tlx.testing.compiling import quick_jit
 from tlx.trees import count, flat
-from tlx.types import Constants, InputSpec, Variables
+from tlx.types import Batch, Constants, InputSpec, Variables
 
 KEY = jax.random.key(0)
 NOTHING = Constants({}, {}, {}, {})
@@ -40,11 +40,8 @@ NETWORKS = ["resnet20", "vit"]
 
 def batch(image=PICTURES, index=None):
     size = len(image)
-    return {
-        "image": jnp.asarray(image),
-        "index": jnp.arange(size) if index is None else jnp.asarray(index),
-        "weight": jnp.ones(size),
-    }
+    numbers = jnp.arange(size) if index is None else jnp.asarray(index)
+    return Batch({"image": jnp.asarray(image)}, {}, numbers, jnp.ones(size))
 
 
 @cache
@@ -56,9 +53,9 @@ def start(name):
 
 @cache
 def jitted(name, mode):
-    def run(params, state, fed, rng):
+    def run(variables, fed, rng):
         return STRATEGY.forward(
-            model(name), params, state, fed, NOTHING, rng=rng, mode=mode, progress=jnp.zeros(())
+            model(name), variables, fed, NOTHING, rng=rng, mode=mode, progress=jnp.zeros(())
         )
 
     return quick_jit(run)
@@ -66,8 +63,8 @@ def jitted(name, mode):
 
 @cache
 def guessing(name):
-    def run(params, state, fed):
-        return STRATEGY._guess(model(name), params, state, fed, KEY, "eval")
+    def run(variables, fed):
+        return STRATEGY._guess(model(name), variables, fed, KEY, "eval")
 
     return quick_jit(run)
 
@@ -76,7 +73,7 @@ def guessing(name):
 def test_each_network_has_its_way_and_its_share(name, way, seen):
     assert masking.way(model(name)) == way
     assert STRATEGY.notes(model(name)) == ()
-    made = guessing(name)(*start(name), batch())
+    made = guessing(name)(start(name), batch())
     hidden = np.asarray(made.hidden)
     assert hidden.shape == (6, 4, 4)
     assert ((~hidden).sum((1, 2)) == seen).all()
@@ -94,8 +91,8 @@ def test_each_network_has_its_way_and_its_share(name, way, seen):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_loss_is_the_error_on_hidden_patches_by_hand(name):
     fed = batch()
-    made = guessing(name)(*start(name), fed)
-    loss = jitted(name, "eval")(*start(name), fed, KEY).loss
+    made = guessing(name)(start(name), fed)
+    loss = jitted(name, "eval")(start(name), fed, KEY).loss
     seen = (PICTURES - np.asarray(SPEC.mean)) / np.asarray(SPEC.std)
     for number in range(6):
         errors = []
@@ -112,11 +109,11 @@ def test_the_loss_is_the_error_on_hidden_patches_by_hand(name):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_nothing_that_is_hidden_has_a_slope(name):
     """The gradient of all that is predicted, and of the features, is 0 at hidden pixels."""
-    made = guessing(name)(*start(name), batch())
+    made = guessing(name)(start(name), batch())
     deepest = "stage3" if name == "resnet20" else "tokens"
 
     def total(image):
-        found = STRATEGY._guess(model(name), *start(name), {**batch(), "image": image}, KEY, "eval")
+        found = STRATEGY._guess(model(name), start(name), batch(image), KEY, "eval")
         return jnp.square(found.predicted).sum() + jnp.square(found.features[deepest]).sum()
 
     slope = np.asarray(quick_jit(jax.grad(total))(jnp.asarray(PICTURES)))
@@ -128,12 +125,12 @@ def test_nothing_that_is_hidden_has_a_slope(name):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_an_example_is_evaluated_alike_in_any_batch(name):
     run, numbers = jitted(name, "eval"), start(name)
-    made = run(*numbers, batch(), KEY)
+    made = run(numbers, batch(), KEY)
     order = np.array([3, 0, 5, 1, 2, 4])
-    again = run(*numbers, batch(PICTURES[order], order), jax.random.key(9))
+    again = run(numbers, batch(PICTURES[order], order), jax.random.key(9))
     np.testing.assert_allclose(again.loss, np.asarray(made.loss)[order], rtol=1e-5)
     jax.tree.map(np.testing.assert_array_equal, made.state, numbers.state)
-    np.testing.assert_array_equal(made.inputs, PICTURES)
+    np.testing.assert_array_equal(made.inputs["image"], PICTURES)
 
 
 def test_pictures_of_bytes_of_another_size_are_predicted_as_the_network_sees_them():
@@ -149,7 +146,7 @@ def test_pictures_show_what_was_seen_and_what_was_filled_in(name):
     fed, numbers = batch(), start(name)
     drawn = STRATEGY.draw(model(name), numbers, fed, rng=KEY)
     assert list(drawn) == ["original", "seen", "filled in"]
-    made = guessing(name)(*numbers, fed)
+    made = guessing(name)(numbers, fed)
     hidden = np.asarray(made.hidden).repeat(4, 1).repeat(4, 2)
     original, seen, filled = map(np.asarray, drawn.values())
     np.testing.assert_allclose(original, PICTURES, atol=1e-6)
@@ -190,8 +187,9 @@ def test_it_learns_a_few_pictures_by_heart(name, side, steps):
     def step(params, state, moments, key):
         def loss(params):
             made = strategy.forward(
-                there, params, state, fed, NOTHING, rng=key, mode="train", progress=jnp.zeros(())
-            )
+                there, Variables(params, state), fed, NOTHING,
+                rng=key, mode="train", progress=jnp.zeros(()),
+            )  # fmt: skip
             return made.loss.mean(), made.state
 
         (value, state), slope = jax.value_and_grad(loss, has_aux=True)(params)

@@ -20,7 +20,7 @@ from tlx.protocols import Draws, SelfSupervised, Strategy
 from tlx.testing.compiling import quick_jit
 from tlx.testing.toys import ToyBackbone
 from tlx.trees import flat, groups
-from tlx.types import Constants, FeatureSpec, Variables
+from tlx.types import Batch, Constants, FeatureSpec, Variables
 
 KEY = jax.random.key(0)
 BACKBONE = ToyBackbone(width=4, size=None, dropout=0.0)
@@ -33,12 +33,9 @@ each_task = pytest.mark.parametrize("strategy", TASKS, ids=lambda task: type(tas
 
 def batch(image=PICTURES, index=None):
     count = len(image)
-    return {
-        "image": jnp.asarray(image),
-        "label": jnp.zeros(count, int),
-        "index": jnp.arange(count) if index is None else jnp.asarray(index),
-        "weight": jnp.ones(count),
-    }
+    numbers = jnp.arange(count) if index is None else jnp.asarray(index)
+    targets = {"label": jnp.zeros(count, int)}
+    return Batch({"image": jnp.asarray(image)}, targets, numbers, jnp.ones(count))
 
 
 @cache
@@ -49,9 +46,9 @@ def start(strategy):
     return Variables({**made.params, "strategy": own.params}, {**made.state, "strategy": {}})
 
 
-def plain(strategy, mode, params, state, fed, rng, model=MODEL):
+def plain(strategy, mode, variables, fed, rng, model=MODEL):
     return strategy.forward(
-        model, params, state, fed, NOTHING, rng=rng, mode=mode, progress=jnp.zeros(())
+        model, variables, fed, NOTHING, rng=rng, mode=mode, progress=jnp.zeros(())
     )
 
 
@@ -61,14 +58,15 @@ def jitted(strategy, mode):
 
 
 def forward(strategy, variables, fed, mode="eval", rng=KEY):
-    return jitted(strategy, mode)(*variables, fed, rng)
+    return jitted(strategy, mode)(variables, fed, rng)
 
 
 @cache
 def looked():
-    return quick_jit(
-        lambda variables, image: MODEL.features(*variables, image, rng=KEY, mode="eval")[0]
-    )
+    def look(variables, image):
+        return MODEL.features(variables, batch(image), rng=KEY, mode="eval")[0]
+
+    return quick_jit(look)
 
 
 def cross_entropy(layers, x, answers):
@@ -98,7 +96,7 @@ def test_every_picture_is_turned_into_all_four_positions():
         answers = np.full(len(image), turns)
         each.append(cross_entropy(variables.params["strategy"], seen["pooled"], answers))
     np.testing.assert_allclose(made.loss, np.mean(each, 0), rtol=1e-5)
-    np.testing.assert_array_equal(made.inputs, PICTURES)
+    np.testing.assert_array_equal(made.inputs["image"], PICTURES)
 
 
 @pytest.mark.parametrize("strategy", [Jigsaw(width=8), Jigsaw(3, 30, width=8)])
@@ -112,7 +110,7 @@ def test_a_puzzle_is_the_tiles_in_one_of_the_orders(strategy):
     expected = cross_entropy(variables.params["strategy"], np.concatenate(looks, -1), answers)
     made = forward(strategy, variables, fed)
     np.testing.assert_allclose(made.loss, expected, rtol=1e-4)
-    np.testing.assert_array_equal(made.inputs, PICTURES)
+    np.testing.assert_array_equal(made.inputs["image"], PICTURES)
     whole = looked()(variables, PICTURES)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4), made.features, whole)
 
@@ -135,13 +133,13 @@ def test_tiles_are_as_large_as_in_the_picture_unless_the_network_has_a_fixed_siz
         assert cut.shape == (6, 4, 14, 14, 3)
         shapes = []
         spied = replace(model, backbone=Spy(shapes))
-        jax.eval_shape(partial(plain, strategy, "train", model=spied), *start(strategy), fed, KEY)
+        jax.eval_shape(partial(plain, strategy, "train", model=spied), start(strategy), fed, KEY)
         assert shapes == [(24, side, side, 3), (6, 32, 32, 3)]
 
 
 def test_the_second_look_at_whole_pictures_is_left_out_where_nobody_asks():
     strategy = Jigsaw(width=8)
-    arguments = (*start(strategy), batch(), KEY)
+    arguments = (start(strategy), batch(), KEY)
 
     def work(keep):
         made = jax.jit(lambda *a: keep(plain(strategy, "train", *a))).lower(*arguments).compile()
@@ -155,17 +153,17 @@ def test_a_hole_cannot_be_seen():
     strategy = Inpainting(width=8)
     variables = start(strategy)
     made = forward(strategy, variables, batch(), "train")
-    hole = (np.asarray(made.inputs) != PICTURES).any(-1)
+    hole = (np.asarray(made.inputs["image"]) != PICTURES).any(-1)
     assert (hole.sum((1, 2)) == 64).all()
     assert (hole.any(1).sum(1) == 8).all()
     assert len({one.tobytes() for one in hole}) > 1
     other = forward(
         strategy, variables, batch(np.where(hole[..., None], 1 - PICTURES**2, PICTURES)), "train"
     )
-    np.testing.assert_array_equal(made.inputs, other.inputs)
+    np.testing.assert_array_equal(made.inputs["image"], other.inputs["image"])
     jax.tree.map(np.testing.assert_array_equal, made.features, other.features)
     assert (np.asarray(made.loss) != np.asarray(other.loss)).all()
-    for seen, picture, where in zip(np.asarray(made.inputs), PICTURES, hole, strict=True):
+    for seen, picture, where in zip(np.asarray(made.inputs["image"]), PICTURES, hole, strict=True):
         paint = np.broadcast_to(picture[~where].mean(0), seen[where].shape)
         np.testing.assert_allclose(seen[where], paint, rtol=1e-5)
     centre = Inpainting(side=0.25, place="centre")
@@ -182,7 +180,7 @@ def test_the_error_of_a_hole_is_relative_to_that_of_the_mean_colour(monkeypatch)
     holed = quick_jit(partial(strategy.holed, mode="train"))(batch(), rng=for_hole)
     drawn = np.random.default_rng(3).normal(size=PICTURES.shape).astype(np.float32)
     monkeypatch.setattr("tlx_strategies.decoder.apply", lambda *_: jnp.asarray(drawn))
-    made = quick_jit(partial(plain, strategy, "train"))(*variables, batch(), KEY)
+    made = quick_jit(partial(plain, strategy, "train"))(variables, batch(), KEY)
     for n, loss in enumerate(np.asarray(made.loss)):
         where = torch.tensor(np.asarray(holed.hidden[n, ..., 0]))
         x = torch.tensor(PICTURES[n])
@@ -191,7 +189,7 @@ def test_the_error_of_a_hole_is_relative_to_that_of_the_mean_colour(monkeypatch)
         expected = torch.nn.functional.mse_loss(torch.tensor(drawn[n])[where], far / unit)
         np.testing.assert_allclose(loss, expected, rtol=1e-4)
     monkeypatch.setattr("tlx_strategies.decoder.apply", lambda *_: jnp.zeros(PICTURES.shape))
-    blind = quick_jit(partial(plain, strategy, "train"))(*variables, batch(), KEY).loss
+    blind = quick_jit(partial(plain, strategy, "train"))(variables, batch(), KEY).loss
     np.testing.assert_allclose(blind, strategy.trivial(6), rtol=1e-4)
 
 
@@ -199,7 +197,11 @@ def test_flat_pictures_have_a_finite_gradient():
     strategy = Inpainting(width=8)
     params, state = start(strategy)
     fed = batch(np.full((2, 16, 16, 3), 0.3, np.float32))
-    slope = jax.grad(lambda p: plain(strategy, "train", p, state, fed, KEY).loss.sum())
+
+    def loss(params):
+        return plain(strategy, "train", Variables(params, state), fed, KEY).loss.sum()
+
+    slope = jax.grad(loss)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(quick_jit(slope)(params)))
 
 
@@ -213,7 +215,9 @@ def test_evaluation_asks_the_same_of_an_example_in_any_batch(strategy):
     order = np.array([3, 0, 5])
     again = forward(strategy, variables, batch(PICTURES[order], order), rng=jax.random.key(9))
     np.testing.assert_allclose(again.loss, np.asarray(made.loss)[order], rtol=1e-5)
-    np.testing.assert_allclose(again.inputs, np.asarray(made.inputs)[order], rtol=1e-5)
+    np.testing.assert_allclose(
+        again.inputs["image"], np.asarray(made.inputs["image"])[order], rtol=1e-5
+    )
     jax.tree.map(np.testing.assert_array_equal, made.state, variables.state)
     trained = forward(strategy, variables, batch(), "train")
     assert (np.asarray(trained.state["backbone"]["stage1"]["mean"]) != 0).any()
@@ -225,9 +229,10 @@ def test_the_trivial_loss_is_that_of_features_without_content(strategy):
     params, state = start(strategy)
     blank = {**params, "backbone": jax.tree.map(jnp.zeros_like, params["backbone"])}
     silent = {**blank, "strategy": jax.tree.map(jnp.zeros_like, params["strategy"])}
-    losses = forward(strategy, (silent, state), batch()).loss
+    losses = forward(strategy, Variables(silent, state), batch()).loss
     np.testing.assert_allclose(losses, strategy.trivial(6), rtol=1e-4)
-    biased = forward(strategy, (blank, state), batch(np.tile(PICTURES, (8, 1, 1, 1)))).loss
+    many = batch(np.tile(PICTURES, (8, 1, 1, 1)))
+    biased = forward(strategy, Variables(blank, state), many).loss
     assert biased.mean() > strategy.trivial(48) - 0.02
 
 
@@ -309,7 +314,7 @@ def test_it_is_learnt(strategy, image, rate, below):
         params, speed, state = carry
 
         def loss(params):
-            made = plain(strategy, "train", params, state, fed, key)
+            made = plain(strategy, "train", Variables(params, state), fed, key)
             return made.loss.mean(), made.state
 
         (value, state), slope = jax.value_and_grad(loss, has_aux=True)(params)

@@ -43,7 +43,7 @@ def test_chance_while_training_and_none_in_evaluation():
         @quick_jit
         def passed(key):
             return planned.phase.forward(
-                planned.model, *here.variables, here.batch, Constants({}, {}, {}, {}),
+                planned.model, here.variables, here.batch, Constants({}, {}, {}, {}),
                 rng=key, mode=mode, progress=0.5,
             ).features["pooled"]  # fmt: skip
 

@@ -17,16 +17,16 @@ from tlx.protocols import Strategy
 from tlx.testing.compiling import quick_jit
 from tlx.testing.toys import ToyBackbone
 from tlx.trees import flat, groups
-from tlx.types import Constants, Variables
+from tlx.types import Batch, Constants, Variables
 
 EVERY = (FeatureTransfer(), Finetune(), ProbeThenFinetune(), ProbeThenFinetune(probe=0.01))
 KEY = jax.random.key(0)
-BATCH = {
-    "image": np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), np.uint8),
-    "label": np.zeros(4, np.int32),
-    "index": np.arange(4),
-    "weight": np.ones(4, np.float32),
-}
+BATCH = Batch(
+    {"image": np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), np.uint8)},
+    {"label": np.zeros(4, np.int32)},
+    np.arange(4),
+    np.ones(4, np.float32),
+)
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class MeanHead:
     def init(self, rng, features):
         return Variables({"gain": jnp.ones(())}, {})
 
-    def apply(self, params, state, features, *, size, rng, mode):
+    def apply(self, params, state, features, *, inputs, rng, mode):
         return params["gain"] * features["pooled"].mean(-1), state
 
     def loss(self, outputs, batch):
-        return jnp.square(outputs - batch["label"])
+        return jnp.square(outputs - batch.targets["label"])
 
 
 def model(head: Any = MeanHead()) -> Model:
@@ -133,14 +133,14 @@ def test_refusals(options):
 
 def test_the_pass_is_the_models():
     (phase,) = Finetune().phases(model(), 1)
-    params, state = quick_jit(model().init)(KEY, BATCH)
+    variables = quick_jit(model().init)(KEY, BATCH)
 
     @quick_jit
-    def both(params, state):
+    def both(variables):
         ours = phase.forward(
-            model(), params, state, BATCH, Constants({}, {}, {}, {}),
+            model(), variables, BATCH, Constants({}, {}, {}, {}),
             rng=KEY, mode="train", progress=jnp.zeros(()),
         )  # fmt: skip
-        return ours, model().forward(params, state, BATCH, rng=KEY, mode="train")
+        return ours, model().apply(variables, BATCH, rng=KEY, mode="train")
 
-    jax.tree.map(np.testing.assert_array_equal, *both(params, state))
+    jax.tree.map(np.testing.assert_array_equal, *both(variables))

@@ -11,6 +11,7 @@ from tlx_strategies.views import LARGE, SMALL, recipe, two_views
 
 from tlx.errors import ConfigError, PluginError
 from tlx.testing.compiling import quick_jit
+from tlx.types import Batch
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (5, 12, 16, 3), np.uint8)
 KEY = jax.random.key(0)
@@ -21,7 +22,7 @@ OWN = two_views(None, None, SMALL, LARGE)
 def batch(image=PICTURES, index=None):
     count = len(image)
     index = jnp.arange(count) if index is None else jnp.asarray(index)
-    return {"image": jnp.asarray(image), "index": index, "weight": jnp.ones(count)}
+    return Batch({"image": jnp.asarray(image)}, {}, index, jnp.ones(count))
 
 
 @cache

@@ -18,7 +18,7 @@ from jax import Array
 from tlx.errors import ConfigError
 from tlx.model import Model
 from tlx.protocols import Phase
-from tlx.types import Batch, Constants, Forward, Mode, Params, State, Variables
+from tlx.types import Batch, Constants, Forward, Mode, Variables
 from tlx_strategies import label_free, projector
 from tlx_strategies.batch_moments import moments
 from tlx_strategies.embedding import embed, width
@@ -95,8 +95,7 @@ class BarlowTwins:
     def forward(
         self,
         model: Model,
-        params: Params,
-        state: State,
+        variables: Variables,
         batch: Batch,
         constants: Constants,
         *,
@@ -107,12 +106,11 @@ class BarlowTwins:
         """Two views to the batch's loss, given to every picture. `inputs` and features are those of
         the first view; there are no outputs."""
         for_views, for_model = jax.random.split(rng)
-        views, weight = self.views.draw(batch, for_views, mode), batch["weight"]
-        seen = embed(model, params, state, views, weight, rng=for_model, mode=mode)
+        views, weight = self.views.draw(batch, for_views, mode), batch.weight
+        seen = embed(model, variables, views, weight, rng=for_model, mode=mode)
         loss = redundancy(seen.z, weight, self.off_diagonal)
-        return Forward(
-            jnp.broadcast_to(loss, weight.shape), views[0], seen.features, None, seen.state
-        )
+        each, inputs = jnp.broadcast_to(loss, weight.shape), {"image": views[0]}
+        return Forward(each, inputs, seen.features, None, seen.state)
 
 
 def redundancy(z: Array, weight: Array, off_diagonal: float) -> Array:

@@ -107,8 +107,7 @@ class BYOL:
     def forward(
         self,
         model: Model,
-        params: Params,
-        state: State,
+        variables: Variables,
         batch: Batch,
         constants: Constants,
         *,
@@ -119,15 +118,15 @@ class BYOL:
         """Two views through student and teacher. `inputs` and features are the student's of the
         first view; there are no outputs."""
         for_views, for_student, for_teacher = jax.random.split(rng, 3)
-        views, weight = self.views.draw(batch, for_views, mode), batch["weight"]
-        seen = embed(model, params, state, views, weight, rng=for_student, mode=mode)
+        views, weight = self.views.draw(batch, for_views, mode), batch.weight
+        seen = embed(model, variables, views, weight, rng=for_student, mode=mode)
         target, state = teacher.target(model, seen.state, views, weight, rng=for_teacher, mode=mode)
         own = state["strategy"]
         predicted, norms = projector.apply(
-            params["strategy"]["predictor"], own["predictor"], seen.z, weight, mode=mode
+            variables.params["strategy"]["predictor"], own["predictor"], seen.z, weight, mode=mode
         )
         state = {**state, "strategy": {**own, "predictor": norms}}
-        return Forward(distance(predicted, target), views[0], seen.features, None, state)
+        return Forward(distance(predicted, target), {"image": views[0]}, seen.features, None, state)
 
 
 def distance(predicted: Array, target: Array) -> Array:

@@ -180,8 +180,7 @@ class DINO:
     def forward(
         self,
         model: Model,
-        params: Params,
-        state: State,
+        variables: Variables,
         batch: Batch,
         constants: Constants,
         *,
@@ -192,26 +191,26 @@ class DINO:
         """All crops through the student, the large ones through the teacher. `inputs` and features
         are the student's of the first large crop; there are no outputs."""
         for_views, for_student, for_crops, for_teacher = jax.random.split(rng, 4)
-        views, weight = self.views.draw(batch, for_views, mode), batch["weight"]
-        seen = embed(model, params, state, views, weight, rng=for_student, mode=mode)
+        views, weight = self.views.draw(batch, for_views, mode), batch.weight
+        seen = embed(model, variables, views, weight, rng=for_student, mode=mode)
         z, state = seen.z, seen.state
         if self.local_views.small:
             crops = self.local_views.draw(batch, for_views, mode, number=len(views))
             crops, taker = self.shrunk(model, crops)
-            parts = embed(taker, params, state, crops, weight, rng=for_crops, mode=mode)
+            parts = embed(taker, variables, crops, weight, rng=for_crops, mode=mode)
             z, state = jnp.concatenate([z, parts.z]), parts.state
         target, state = teacher.target(model, state, views, weight, rng=for_teacher, mode=mode)
         own = state["strategy"]
         answers = assigned(own["teacher"]["params"]["strategy"]["prototypes"], target)
         loss = cross_entropy(
-            assigned(params["strategy"]["prototypes"], z) / self.student_temperature,
+            assigned(variables.params["strategy"]["prototypes"], z) / self.student_temperature,
             (answers - own["centre"]) / self.sharpness(progress),
         )
         if mode != "eval":
             keep = self.centre_momentum
             centre = keep * own["centre"] + (1 - keep) * moments(answers, weight).mean
             state = {**state, "strategy": {**own, "centre": centre}}
-        return Forward(loss, views[0], seen.features, None, state)
+        return Forward(loss, {"image": views[0]}, seen.features, None, state)
 
     def sharpness(self, progress: Array) -> Array:
         """The teacher's temperature at a point of the run, 0 to 1."""

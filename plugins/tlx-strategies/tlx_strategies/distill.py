@@ -16,7 +16,7 @@ from tlx.errors import ConfigError
 from tlx.model import Model
 from tlx.protocols import Brought, ForwardFn, Phase
 from tlx.run_file.run_config import DivergenceConfig, SourceConfig
-from tlx.types import Batch, Constants, Forward, Mode, NormPolicy, Params, State, Variables
+from tlx.types import Batch, Constants, Forward, Mode, NormPolicy, Variables
 from tlx_strategies.finetune import Finetune
 
 
@@ -102,8 +102,7 @@ class Scaled:
     def __call__(
         self,
         model: Model,
-        params: Params,
-        state: State,
+        variables: Variables,
         batch: Batch,
         constants: Constants,
         *,
@@ -113,6 +112,6 @@ class Scaled:
     ) -> Forward:
         """The same pass with its loss (B,) times `share`, but for mode 'eval'."""
         whole = self.forward(
-            model, params, state, batch, constants, rng=rng, mode=mode, progress=progress
+            model, variables, batch, constants, rng=rng, mode=mode, progress=progress
         )
         return whole if mode == "eval" else whole._replace(loss=self.share * whole.loss)

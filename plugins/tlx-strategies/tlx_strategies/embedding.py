@@ -14,7 +14,7 @@ from jax import Array
 
 from tlx.model import Model
 from tlx.training.health import representation
-from tlx.types import Features, Mode, Params, State
+from tlx.types import Features, Mode, State, Variables, unlabelled
 from tlx_strategies import projector
 
 
@@ -36,8 +36,7 @@ def width(model: Model) -> int:
 
 def embed(
     model: Model,
-    params: Params,
-    state: State,
+    variables: Variables,
     views: Array,
     weight: Array,
     *,
@@ -49,7 +48,8 @@ def embed(
     count, batch = views.shape[:2]
     # Views of one picture lie together, so that a batch on several devices stays where it is.
     image = views.swapaxes(0, 1).reshape(batch * count, *views.shape[2:])
-    features, body = model.features(params, state, image, rng=rng, mode=mode)
+    fed, (params, state) = unlabelled({"image": image}), variables
+    features, body = model.features(variables, fed, rng=rng, mode=mode)
     whole = representation(model.backbone.features, features)
     own = state["strategy"]
     z, norms = projector.apply(

@@ -23,13 +23,10 @@ from tlx.errors import ConfigError, DivergedError
 from tlx.model import Model
 from tlx.numerics.newton_cg import Info, minimise
 from tlx.protocols import Head
-from tlx.types import Batch, Features, Params, Variables
+from tlx.types import Params, Variables
 
 PATH = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 3e-4, 1e-4, 3e-5, 1e-5)
 """Half decades, from a head that hardly dares to one that is hardly held."""
-
-
-_Split: TypeAlias = tuple[Features, Batch]
 
 
 class _Fitted(NamedTuple):
@@ -80,8 +77,7 @@ class ExactHead:
         start = Variables(variables.params["head"], variables.state["head"])
         path = sorted(set(self.path), reverse=True)
         numbers = jnp.asarray(path, jnp.result_type(*jax.tree.leaves(start.params)))
-        sizes = (train.size, val.size)
-        found = jax.device_get(_fit(head, sizes, start, train[:2], val[:2], numbers, rng))
+        found = jax.device_get(_fit(head, start, train, val, numbers, rng))
         every = [jax.tree.map(lambda leaf, i=i: leaf[i], found) for i in range(len(path))]
         if not any(np.isfinite(each.info.value) for each in every):
             raise DivergedError(
@@ -109,36 +105,37 @@ def chosen(solver: Solver, path: tuple[float, ...]) -> ExactHead | None:
     return None
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(jax.jit, static_argnums=0)
 def _fit(
     head: Head,
-    sizes: tuple[tuple[int, int], tuple[int, int]],
     start: Variables,
-    train: _Split,
-    val: _Split,
+    train: Examples,
+    val: Examples,
     path: Array,
     rng: Array,
 ) -> _Fitted:
     """Every head of the path, stacked; each starts at the one before."""
 
-    def answer(params: Params, split: _Split, size: tuple[int, int]) -> tuple[Array, Any]:
+    def answer(params: Params, split: Examples) -> tuple[Array, Any]:
         """(weighted mean loss, outputs) of a split."""
         features, batch = split
-        outputs, _ = head.apply(params, start.state, features, size=size, rng=rng, mode="eval")
-        weight = batch["weight"]
+        outputs, _ = head.apply(
+            params, start.state, features, inputs=batch.inputs, rng=rng, mode="eval"
+        )
+        weight = batch.weight
         loss = jnp.sum(weight * head.loss(outputs, batch)) / jnp.maximum(weight.sum(), 1)
         return loss, outputs
 
     def penalised(params: Params, l2: Array) -> Array:
         kernels = [leaf for leaf in jax.tree.leaves(params) if leaf.ndim > 1]
-        return answer(params, train, sizes[0])[0] + l2 / 2 * sum(
+        return answer(params, train)[0] + l2 / 2 * sum(
             jnp.sum(jnp.square(kernel)) for kernel in kernels
         )
 
     def one(params: Params, l2: Array) -> tuple[Params, _Fitted]:
         params, info = minimise(partial(penalised, l2=l2), params)
-        loss, outputs = answer(params, val, sizes[1])
-        return params, _Fitted(params, loss, head.measure(outputs, val[1]), info)
+        loss, outputs = answer(params, val)
+        return params, _Fitted(params, loss, head.measure(outputs, val.batch), info)
 
     return jax.lax.scan(one, start.params, path)[1]
 

@@ -16,7 +16,5 @@ from tlx.types import Batch, Mode
 def example_keys(batch: Batch, rng: Array, mode: Mode) -> Array:
     """(B,) keys. `rng` decides them, but for mode 'eval', where the batch's `index` (B,) does."""
     if mode == "eval":
-        return jax.vmap(lambda number: jax.random.fold_in(jax.random.key(0), number))(
-            batch["index"]
-        )
-    return jax.random.split(rng, len(batch["image"]))
+        return jax.vmap(lambda number: jax.random.fold_in(jax.random.key(0), number))(batch.index)
+    return jax.random.split(rng, len(batch.index))

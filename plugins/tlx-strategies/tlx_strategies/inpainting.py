@@ -28,8 +28,8 @@ from tlx.types import (
     Mode,
     NormPolicy,
     Params,
-    State,
     Variables,
+    unlabelled,
 )
 from tlx_strategies import decoder, label_free, patches
 from tlx_strategies.example_keys import example_keys
@@ -90,13 +90,10 @@ class Inpainting:
         """The decoder. Raises ConfigError for a backbone without a feature map."""
         numbers = jax.eval_shape(model.init, rng, batch)
         features, _ = jax.eval_shape(
-            lambda params, state: model.features(
-                params, state, batch["image"], rng=rng, mode="eval"
-            ),
-            *numbers,
+            lambda numbers: model.features(numbers, batch, rng=rng, mode="eval"), numbers
         )
         maps = [features[_deepest_map(model.backbone.features)]]
-        shape = batch["image"].shape
+        shape = batch.inputs["image"].shape
         own = decoder.init(rng, maps, shape, width=self.width, depth=1, masked=False)
         return Variables(own, {})
 
@@ -108,8 +105,7 @@ class Inpainting:
     def forward(
         self,
         model: Model,
-        params: Params,
-        state: State,
+        variables: Variables,
         batch: Batch,
         constants: Constants,
         *,
@@ -121,16 +117,17 @@ class Inpainting:
         with their hole; there are no outputs."""
         for_hole, for_model = jax.random.split(rng)
         holed = self.holed(batch, rng=for_hole, mode=mode)
-        features, body = model.features(params, state, holed.seen, rng=for_model, mode=mode)
-        drawn = _drawn(model, params, features, holed)
+        fed = batch._replace(inputs={"image": holed.seen}, frozen=None)
+        features, body = model.features(variables, fed, rng=for_model, mode=mode)
+        drawn = _drawn(model, variables.params, features, holed)
         target = (holed.original - holed.seen) / holed.contrast
         error = jnp.where(holed.hidden, jnp.square(drawn - target), 0).sum((1, 2, 3))
         loss = error / (holed.hidden.sum((1, 2, 3)) * drawn.shape[-1])
-        return Forward(loss, holed.seen, features, None, {**state, "backbone": body})
+        return Forward(loss, fed.inputs, features, None, {**variables.state, "backbone": body})
 
     def holed(self, batch: Batch, *, rng: Array, mode: Mode) -> Holed:
         """The pictures of a batch, each with a hole."""
-        image = pictures(InputSpec(), batch["image"])
+        image = pictures(InputSpec(), batch.inputs["image"])
         size = image.shape[1:3]
         block = [min(max(round(self.side * length), 1), length - 1) for length in size]
 
@@ -156,7 +153,8 @@ class Inpainting:
         """The pictures, with their hole, and with what was drawn into it, which has the hole's own
         contrast."""
         holed = self.holed(batch, rng=rng, mode="train")
-        features, _ = model.features(*variables, holed.seen, rng=rng, mode="eval")
+        fed = unlabelled({"image": holed.seen})
+        features, _ = model.features(variables, fed, rng=rng, mode="eval")
         drawn = _drawn(model, variables.params, features, holed) * holed.contrast
         filled = jnp.clip(jnp.where(holed.hidden, holed.seen + drawn, holed.seen), 0, 1)
         return {"original": holed.original, "seen": holed.seen, "filled in": filled}

@@ -21,17 +21,7 @@ from tlx.errors import ConfigError, DataError
 from tlx.model import Model, pictures
 from tlx.protocols import Phase
 from tlx.training.health import representation
-from tlx.types import (
-    Batch,
-    Constants,
-    Forward,
-    InputSpec,
-    Mode,
-    NormPolicy,
-    Params,
-    State,
-    Variables,
-)
+from tlx.types import Batch, Constants, Forward, InputSpec, Mode, NormPolicy, Variables, unlabelled
 from tlx_strategies import label_free, pretext_classifier, tiles
 from tlx_strategies.embedding import width
 from tlx_strategies.example_keys import example_keys
@@ -94,7 +84,7 @@ class Jigsaw:
 
     def init(self, rng: Array, model: Model, batch: Batch) -> Variables:
         """The classifier. Raises DataError for pictures that are too small to be cut."""
-        size = jax.eval_shape(lambda image: _whole(model, image), batch["image"]).shape[1:3]
+        size = jax.eval_shape(lambda image: _whole(model, image), batch.inputs["image"]).shape[1:3]
         if min(tiles.shape(size, self.grid, self.gap)) < SMALLEST:
             raise DataError(
                 f"Pictures of {size[0]} x {size[1]} pixels are too small for {self.grid} x "
@@ -112,8 +102,7 @@ class Jigsaw:
     def forward(
         self,
         model: Model,
-        params: Params,
-        state: State,
+        variables: Variables,
         batch: Batch,
         constants: Constants,
         *,
@@ -127,19 +116,19 @@ class Jigsaw:
         for_puzzle, for_tiles, for_whole = jax.random.split(rng, 3)
         cut, answers = self.puzzle(model, batch, rng=for_puzzle, mode=mode)
         apart = cut.reshape(-1, *cut.shape[2:])
-        features, body = _small(model).features(params, state, apart, rng=for_tiles, mode=mode)
+        fed = unlabelled({"image": apart})
+        features, body = _small(model).features(variables, fed, rng=for_tiles, mode=mode)
         each = representation(model.backbone.features, features)
-        logits = pretext_classifier.apply(params["strategy"], each.reshape(len(cut), -1))
+        logits = pretext_classifier.apply(variables.params["strategy"], each.reshape(len(cut), -1))
         loss = optax.losses.softmax_cross_entropy_with_integer_labels(logits, answers)
-        image = batch["image"]
-        whole, _ = model.features(params, state, image, rng=for_whole, mode=mode)
-        return Forward(loss, image, whole, None, {**state, "backbone": body})
+        whole, _ = model.features(variables, batch, rng=for_whole, mode=mode)
+        return Forward(loss, batch.inputs, whole, None, {**variables.state, "backbone": body})
 
     def puzzle(self, model: Model, batch: Batch, *, rng: Array, mode: Mode) -> tuple[Array, Array]:
         """The tiles (B,n,h,w,C) in disorder, and the number (B,) of the permutation: at place p
         lies the tile that belongs to the place `distant(...)[number][p]`."""
         keys = jax.vmap(jax.random.split)(example_keys(batch, rng, mode))
-        image = _whole(model, batch["image"])
+        image = _whole(model, batch.inputs["image"])
         ordered = tiles.evened(tiles.cut(keys[:, 0], image, self.grid, self.gap))
         orders = jnp.asarray(distant(self.grid**2, self.permutations))
         answers = jax.vmap(lambda key: jax.random.randint(key, (), 0, len(orders)))(keys[:, 1])
@@ -151,7 +140,7 @@ class Jigsaw:
         """The pictures, and their tiles in disorder."""
         cut, _ = self.puzzle(model, batch, rng=rng, mode="train")
         seen = jnp.clip(tiles.laid(cut), 0, 1)
-        return {"original": pictures(InputSpec(), batch["image"]), "seen": seen}
+        return {"original": pictures(InputSpec(), batch.inputs["image"]), "seen": seen}
 
 
 def _whole(model: Model, image: Array) -> Array:

@@ -27,7 +27,6 @@ from tlx.types import (
     Forward,
     Mode,
     NormPolicy,
-    Params,
     State,
     Variables,
 )
@@ -46,7 +45,7 @@ class Guess(NamedTuple):
     canvas: Array
     hidden: Array
     predicted: Array
-    inputs: Array
+    inputs: Mapping[str, Array]
     features: Features
     state: State
 
@@ -122,7 +121,7 @@ class Masked:
         ConfigError for a backbone without map or tokens, or options that do not suit it."""
         way = masking.way(model)
         rows, columns = masking.grid(model, batch, self.patch)
-        canvas = jax.eval_shape(lambda image: masking.canvas(model, image), batch["image"])
+        canvas = jax.eval_shape(lambda image: masking.canvas(model, image), batch.inputs["image"])
         features = masking.shapes(model, batch, (rows, columns))
         how = {"width": self.width, "depth": self.depth}
         if way == "tokens":
@@ -154,8 +153,7 @@ class Masked:
     def forward(
         self,
         model: Model,
-        params: Params,
-        state: State,
+        variables: Variables,
         batch: Batch,
         constants: Constants,
         *,
@@ -167,7 +165,7 @@ class Masked:
 
         `features` are those of the visible patches. `inputs` are the pictures as they come, or
         painted ones where the network sees such. There are no outputs."""
-        made = self._guess(model, params, state, batch, rng, mode)
+        made = self._guess(model, variables, batch, rng, mode)
         target = patches.contrast(made.target)
         hidden = made.hidden.reshape(len(target), -1)
         loss = patches.hidden_error(made.predicted, target, hidden)
@@ -179,10 +177,10 @@ class Masked:
         """The pictures, what was seen of them, and with hidden patches as predicted; a predicted
         patch gets the mean and the deviation of the true one, which are not predicted."""
 
-        def guess(params: Params, state: State, batch: Batch) -> Guess:
-            return self._guess(model, params, state, batch, rng, "eval")
+        def guess(variables: Variables, batch: Batch) -> Guess:
+            return self._guess(model, variables, batch, rng, "eval")
 
-        made = jax.jit(guess)(*variables, batch)
+        made = jax.jit(guess)(variables, batch)
         mean, deviation = patches.level(made.target)
         filled = patches.laid(made.predicted * deviation + mean, made.patch, made.canvas.shape)
         undone = in_colour if model.cell is None else lambda x: shown(model.inputs, x)
@@ -195,24 +193,24 @@ class Masked:
         }
 
     def _guess(
-        self, model: Model, params: Params, state: State, batch: Batch, rng: Array, mode: Mode
+        self, model: Model, variables: Variables, batch: Batch, rng: Array, mode: Mode
     ) -> Guess:
         for_mask, for_model = jax.random.split(rng)
         way = masking.way(model)
         rows, columns = masking.grid(model, batch, self.patch)
         ratio = masking.RATIO[way] if self.ratio is None else self.ratio
-        canvas = masking.canvas(model, batch["image"])
+        canvas = masking.canvas(model, batch.inputs["image"])
         keys = example_keys(batch, for_mask, mode)
         hidden = patches.hide(keys, rows * columns, ratio).reshape(-1, rows, columns)
         count = rows * columns - patches.hidden_count(rows * columns, ratio)
         how: dict[str, Any] = {"rng": for_model, "mode": mode}
-        own, patch = params["strategy"], canvas.shape[1] // rows
+        own, patch = variables.params["strategy"], canvas.shape[1] // rows
         if way == "painted":
-            inputs = patches.blank(canvas, _pixels(hidden, patch, canvas))
-            features, body = model.features(params, state, inputs, **how)
+            painted = patches.blank(canvas, _pixels(hidden, patch, canvas))
+            batch = batch._replace(inputs={"image": painted}, frozen=None)
+            features, body = model.features(variables, batch, **how)
         else:
-            inputs = batch["image"]
-            features, body = model.visible(params, state, inputs, ~hidden, count=count, **how)
+            features, body = model.visible(variables, batch, ~hidden, count=count, **how)
         if way == "tokens":
             predicted = token_decoder.apply(
                 own, masking.tokens(model, features), hidden, count=count
@@ -221,7 +219,8 @@ class Masked:
             unseen = hidden if way == "maps" else None
             drawn = decoder.apply(own, masking.maps(model, features), canvas.shape, hidden=unseen)
             predicted = patches.cut(drawn, patch)
-        return Guess(canvas, hidden, predicted, inputs, features, {**state, "backbone": body})
+        state = {**variables.state, "backbone": body}
+        return Guess(canvas, hidden, predicted, batch.inputs, features, state)
 
 
 def _pixels(hidden: Array, patch: int, canvas: Array) -> Array:

@@ -52,7 +52,7 @@ def grid(model: Model, batch: Batch, patch: int | None) -> tuple[int, int]:
 
     Raises DataError for pictures that are not divided into several, ConfigError for a `patch` that
     is not this network's."""
-    given, cell = batch["image"].shape[1:3], model.cell
+    given, cell = batch.inputs["image"].shape[1:3], model.cell
     if cell is None:
         patch = patch or PATCH
         fits = [p for p in range(1, max(given)) if not any(side % p for side in given)]
@@ -82,15 +82,15 @@ def grid(model: Model, batch: Batch, patch: int | None) -> tuple[int, int]:
 def shapes(model: Model, batch: Batch, cells: tuple[int, int]) -> Mapping[str, Any]:
     """The features of pictures of which nothing is hidden, as abstract arrays; the network may
     refuse them."""
-    image, count = batch["image"], cells[0] * cells[1]
+    image, count = batch.inputs["image"], cells[0] * cells[1]
 
     def run(rng: Array) -> Features:
         how: dict[str, Any] = {"rng": rng, "mode": "eval"}
         numbers = model.init(rng, batch)
         if model.cell is None:
-            return model.features(*numbers, image, **how)[0]
+            return model.features(numbers, batch, **how)[0]
         every = jnp.ones((len(image), *cells), bool)
-        return model.visible(*numbers, image, every, count=count, **how)[0]
+        return model.visible(numbers, batch, every, count=count, **how)[0]
 
     return jax.eval_shape(run, jax.eval_shape(lambda: jax.random.key(0)))
 

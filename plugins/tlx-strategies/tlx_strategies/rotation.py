@@ -21,17 +21,7 @@ from tlx.errors import DataError
 from tlx.model import Model, pictures
 from tlx.protocols import Phase
 from tlx.training.health import representation
-from tlx.types import (
-    Batch,
-    Constants,
-    Forward,
-    InputSpec,
-    Mode,
-    NormPolicy,
-    Params,
-    State,
-    Variables,
-)
+from tlx.types import Batch, Constants, Forward, InputSpec, Mode, NormPolicy, Variables, unlabelled
 from tlx_strategies import label_free, pretext_classifier
 from tlx_strategies.embedding import width
 
@@ -66,7 +56,7 @@ class Rotation:
 
     def init(self, rng: Array, model: Model, batch: Batch) -> Variables:
         """The classifier. Raises DataError for pictures that are not square."""
-        tall, wide = batch["image"].shape[1:3]
+        tall, wide = batch.inputs["image"].shape[1:3]
         if tall != wide:
             raise DataError(
                 f"The strategy 'rotation' turns pictures by 90 degrees, so they must be square; "
@@ -83,8 +73,7 @@ class Rotation:
     def forward(
         self,
         model: Model,
-        params: Params,
-        state: State,
+        variables: Variables,
         batch: Batch,
         constants: Constants,
         *,
@@ -94,23 +83,23 @@ class Rotation:
     ) -> Forward:
         """All four positions in one pass. `inputs` and `features` are those of the upright
         pictures; there are no outputs."""
-        image = batch["image"]
+        image = batch.inputs["image"]
         # The four of a picture lie together, so that a batch on several devices stays where it is.
         views = _all_turns(image).reshape(-1, *image.shape[1:])
-        features, body = model.features(params, state, views, rng=rng, mode=mode)
+        features, body = model.features(variables, unlabelled({"image": views}), rng=rng, mode=mode)
         whole = representation(model.backbone.features, features)
-        logits = pretext_classifier.apply(params["strategy"], whole)
+        logits = pretext_classifier.apply(variables.params["strategy"], whole)
         answers = jnp.tile(jnp.arange(TURNS), len(image))
         each = optax.losses.softmax_cross_entropy_with_integer_labels(logits, answers)
         upright = {name: leaf[::TURNS] for name, leaf in features.items()}
         loss = each.reshape(-1, TURNS).mean(1)
-        return Forward(loss, image, upright, None, {**state, "backbone": body})
+        return Forward(loss, batch.inputs, upright, None, {**variables.state, "backbone": body})
 
     def draw(
         self, model: Model, variables: Variables, batch: Batch, *, rng: Array
     ) -> Mapping[str, Array]:
         """The pictures, and each in one of its four positions."""
-        image = pictures(InputSpec(), batch["image"])
+        image = pictures(InputSpec(), batch.inputs["image"])
         turns = jax.random.randint(rng, (len(image),), 0, TURNS)
         return {"original": image, "seen": _all_turns(image)[jnp.arange(len(image)), turns]}
 

@@ -20,7 +20,7 @@ from jax import Array
 from tlx.errors import ConfigError
 from tlx.model import Model
 from tlx.protocols import Phase
-from tlx.types import Batch, Constants, Forward, Mode, Params, State, Variables
+from tlx.types import Batch, Constants, Forward, Mode, Variables
 from tlx_strategies import label_free, projector
 from tlx_strategies.embedding import embed, unit, width
 from tlx_strategies.views import Steps, Views, recipe, two_views
@@ -97,8 +97,7 @@ class SimCLR:
     def forward(
         self,
         model: Model,
-        params: Params,
-        state: State,
+        variables: Variables,
         batch: Batch,
         constants: Constants,
         *,
@@ -110,9 +109,9 @@ class SimCLR:
         those of the first view; there are no outputs."""
         for_views, for_model = jax.random.split(rng)
         views = self.views.draw(batch, for_views, mode)
-        seen = embed(model, params, state, views, batch["weight"], rng=for_model, mode=mode)
-        loss = nt_xent(seen.z, batch["weight"], self.temperature)
-        return Forward(loss, views[0], seen.features, None, seen.state)
+        seen = embed(model, variables, views, batch.weight, rng=for_model, mode=mode)
+        loss = nt_xent(seen.z, batch.weight, self.temperature)
+        return Forward(loss, {"image": views[0]}, seen.features, None, seen.state)
 
 
 def nt_xent(z: Array, weight: Array, temperature: float) -> Array:

@@ -14,13 +14,12 @@ from jax import Array
 from tlx.errors import ConfigError
 from tlx.model import Model
 from tlx.protocols import Phase, SolveFn
-from tlx.types import Batch, Constants, Forward, Mode, NormPolicy, Params, State
+from tlx.types import Batch, Constants, Forward, Mode, NormPolicy, Variables
 
 
 def forward(
     model: Model,
-    params: Params,
-    state: State,
+    variables: Variables,
     batch: Batch,
     constants: Constants,
     *,
@@ -29,7 +28,7 @@ def forward(
     progress: Array,
 ) -> Forward:
     """Raw pictures through backbone and head to the head's loss (B,)."""
-    return model.forward(params, state, batch, rng=rng, mode=mode)
+    return model.apply(variables, batch, rng=rng, mode=mode)
 
 
 def part(path: str) -> str:

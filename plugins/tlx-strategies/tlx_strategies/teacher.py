@@ -17,7 +17,7 @@ from jax import Array
 
 from tlx.errors import ConfigError
 from tlx.model import Model
-from tlx.types import Mode, Params, PyTree, State
+from tlx.types import Mode, Params, PyTree, State, Variables
 from tlx_strategies.embedding import embed
 
 
@@ -61,7 +61,7 @@ def target(
     """The teacher's embeddings (V,B,D) of views, which no gradient goes through, and the state with
     its batch statistics after the pass."""
     own = state["strategy"]["teacher"]
-    seen = embed(model, own["params"], own["state"], views, weight, rng=rng, mode=mode)
+    seen = embed(model, Variables(own["params"], own["state"]), views, weight, rng=rng, mode=mode)
     return jax.lax.stop_gradient(seen.z), with_teacher(state, {**own, "state": seen.state})
 
 

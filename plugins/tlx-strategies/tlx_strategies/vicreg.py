@@ -20,7 +20,7 @@ from jax import Array
 from tlx.errors import ConfigError
 from tlx.model import Model
 from tlx.protocols import Phase
-from tlx.types import Batch, Constants, Forward, Mode, Params, State, Variables
+from tlx.types import Batch, Constants, Forward, Mode, Variables
 from tlx_strategies import label_free, projector
 from tlx_strategies.batch_moments import moments
 from tlx_strategies.embedding import embed, width
@@ -104,8 +104,7 @@ class VICReg:
     def forward(
         self,
         model: Model,
-        params: Params,
-        state: State,
+        variables: Variables,
         batch: Batch,
         constants: Constants,
         *,
@@ -116,9 +115,10 @@ class VICReg:
         """Two views to a loss per picture: its own distance, and what the batch has in common.
         `inputs` and features are those of the first view; there are no outputs."""
         for_views, for_model = jax.random.split(rng)
-        views, weight = self.views.draw(batch, for_views, mode), batch["weight"]
-        seen = embed(model, params, state, views, weight, rng=for_model, mode=mode)
-        return Forward(self.loss(seen.z, weight), views[0], seen.features, None, seen.state)
+        views, weight = self.views.draw(batch, for_views, mode), batch.weight
+        seen = embed(model, variables, views, weight, rng=for_model, mode=mode)
+        loss, inputs = self.loss(seen.z, weight), {"image": views[0]}
+        return Forward(loss, inputs, seen.features, None, seen.state)
 
     def loss(self, z: Array, weight: Array) -> Array:
         """(B,) from embeddings (2,B,D) without the rows whose weight is 0."""
