@@ -12,6 +12,7 @@ import optax
 
 from tlx import Model, Objective, Term, registry, stream, trees
 from tlx.data import splits
+from tlx.data.image_encoder import collate_images
 from tlx.planning.plan import plan
 from tlx.types import Constants, TrainState
 from tlx.weights.matching import match
@@ -22,7 +23,7 @@ STEPS = 30
 def main() -> None:
     """Train for a quarter of a minute."""
     parts = splits.cut(registry.build("datasets", "digits"), shots=10, seed=0)
-    batches = stream.training(parts.train, batch_size=50, seed=0, canvas=(8, 8))
+    batches = stream.training(parts.train, collate_images((8, 8)), batch_size=50, seed=0)
     batch = next(batches)
 
     # f, which starts where f_S is; only the head is new.

@@ -18,7 +18,9 @@ from jax.sharding import Mesh
 
 from tlx import trees
 from tlx.config import RunConfig
+from tlx.data.collate import Collate
 from tlx.data.domain import Domain
+from tlx.data.image_encoder import collate_images
 from tlx.data.splits import Splits
 from tlx.devices import hosts
 from tlx.devices import mesh as meshes
@@ -106,6 +108,11 @@ class Experiment(NamedTuple):
         """A batch of the stream on the device, or, along `axis`, on several; of several processes
         each gives its own rows."""
         return meshes.shared(batch, self.mesh, axis)
+
+    @property
+    def collate(self) -> Collate:
+        """How examples become a batch."""
+        return collate_images(self.canvas, self.model.inputs)
 
     def weight(self, term: Term) -> float:
         """A divergence's lambda, as the run file has it."""
@@ -215,9 +222,8 @@ def _experiment(start: Start, terms: tuple[Term, ...]) -> Experiment:
     numbers = {name: _copy(named[name].variables) for name in used}
 
     def every() -> Any:
-        batches = evaluation(
-            parts.train, batch_size=config.batch_size, canvas=start.canvas, inputs=model.inputs
-        )
+        collate = collate_images(start.canvas, model.inputs)
+        batches = evaluation(parts.train, collate, batch_size=config.batch_size)
         return (meshes.shared(batch, None) for batch in batches)
 
     prepared: dict[str, Any] = {}

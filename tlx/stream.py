@@ -9,23 +9,20 @@ the device computes (grain underneath).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 import grain
 import numpy as np
 
-from tlx.data.decode import fit
-from tlx.data.given_pictures import refuse_range
+from tlx.data.collate import Collate
 from tlx.data.splits import Subset, shuffled
 from tlx.errors import DataError
-from tlx.types import Batch, InputSpec
+from tlx.types import Batch
 
 Batches: TypeAlias = Generator[Batch, None, None]
 """Batches as they are made; `close()` stops the threads that make them ahead."""
-PLAIN = InputSpec()
-"""Pictures are resized in the common way and not cropped."""
 WHOLE = slice(None)
 """All rows of a batch."""
 ENDLESS = 2**62
@@ -34,11 +31,10 @@ ENDLESS = 2**62
 
 def training(
     subset: Subset,
+    collate: Collate,
     *,
     batch_size: int,
     seed: int | str,
-    canvas: tuple[int, int],
-    inputs: InputSpec = PLAIN,
     balanced: bool = False,
     start: int = 0,
     own: slice = WHOLE,
@@ -46,13 +42,10 @@ def training(
 ) -> Batches:
     """The endless batches from step `start` on: what an uninterrupted stream yields at that step.
 
-    The inputs of each are `image` (B,H,W,3) uint8, or float32 0..1 where the source gives floats,
-    on a canvas of (H,W), cropped and resized as `inputs` says; its targets are `label`; `index`
-    (B,) int32 is the example's number in the source's own split and `weight` (B,) float32 is all 1.
-    `balanced`: every class is drawn
-    equally often, whatever it has. Only the rows `own` of each are read
-    and given. `close()` stops the threads. Raises DataError for an empty subset and for examples
-    that do not go together."""
+    Each holds what `collate` makes of its examples, all of weight 1. `balanced`: every class is
+    drawn equally often, whatever it has. Only the rows `own` of each are read and given. `close()`
+    stops the threads. Raises DataError for an empty subset and for examples that do not go
+    together."""
     if len(subset) == 0:
         raise DataError(f"There is nothing to train on: the subset of {subset.name!r} is empty.")
     count = len(subset)
@@ -61,7 +54,7 @@ def training(
     drawn = order(subset.labels if balanced else count, batch_size, seed)
 
     def at(step: int) -> Batch:
-        return _batch(subset, drawn(step).positions[own], weight[own], canvas, inputs)
+        return collate(subset, drawn(step).positions[own], weight[own])
 
     return _ahead(grain.MapDataset.range(start, ENDLESS).map(at), threads)
 
@@ -122,10 +115,9 @@ def _by_class(labels: np.ndarray, batch_size: int, seed: int | str) -> Callable[
 
 def evaluation(
     subset: Subset,
+    collate: Collate,
     *,
     batch_size: int,
-    canvas: tuple[int, int],
-    inputs: InputSpec = PLAIN,
     own: slice = WHOLE,
     threads: int | None = None,
 ) -> Batches:
@@ -136,7 +128,7 @@ def evaluation(
     def at(step: int) -> Batch:
         positions = np.arange(step * batch_size, (step + 1) * batch_size)[own]
         weight = (positions < count).astype(np.float32)
-        return _batch(subset, np.minimum(positions, count - 1), weight, canvas, inputs)
+        return collate(subset, np.minimum(positions, count - 1), weight)
 
     return _ahead(grain.MapDataset.range(-(-count // batch_size)).map(at), threads)
 
@@ -149,53 +141,3 @@ def _ahead(steps: Any, threads: int | None) -> Batches:
         yield from batches
     finally:
         batches.close()
-
-
-def _batch(
-    subset: Subset,
-    positions: np.ndarray,
-    weight: np.ndarray,
-    canvas: tuple[int, int],
-    inputs: InputSpec,
-) -> Batch:
-    examples = [subset[int(position)] for position in positions]
-    index = subset.indices[positions]
-    return Batch(
-        {"image": _images(subset, examples, index, canvas, inputs)},
-        {"label": _labels(subset, examples)},
-        index.astype(np.int32),
-        weight.copy(),
-    )
-
-
-def _images(
-    subset: Subset,
-    examples: Sequence[Mapping[str, Any]],
-    index: np.ndarray,
-    canvas: tuple[int, int],
-    inputs: InputSpec,
-) -> np.ndarray:
-    images = []
-    for example, number in zip(examples, index, strict=True):
-        image = np.asarray(example["image"])
-        floats = np.issubdtype(image.dtype, np.floating)
-        if image.ndim != 3 or image.shape[2] != 3 or not (floats or image.dtype == np.uint8):
-            raise DataError(
-                f"Example {number} of {subset.name!r} is a picture of shape {image.shape} and type "
-                f"{image.dtype}; a data source gives (H,W,3), uint8 or float 0 to 1."
-            )
-        if floats:
-            refuse_range(image, f"The picture of example {number} of {subset.name!r}")
-        images.append(fit(image, canvas, inputs.crop, inputs.interpolation))
-    if len({image.dtype for image in images}) > 1:
-        raise DataError(f"The pictures of {subset.name!r} are partly uint8 and partly float.")
-    stacked = np.stack(images)
-    return stacked if stacked.dtype == np.uint8 else stacked.astype(np.float32, copy=False)
-
-
-def _labels(subset: Subset, examples: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    try:
-        labels = np.stack([np.asarray(example["label"]) for example in examples])
-    except ValueError as error:
-        raise DataError(f"The labels of {subset.name!r} have different shapes.") from error
-    return labels.astype(np.int32 if np.issubdtype(labels.dtype, np.integer) else np.float32)

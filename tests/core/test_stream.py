@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 
 from tlx.data.decode import fit
+from tlx.data.image_encoder import collate_images
 from tlx.data.splits import Subset
 from tlx.errors import DataError
 from tlx.stream import evaluation, order, training
 from tlx.types import Batch, InputSpec
+
+SMALL = collate_images((4, 4))
 
 
 class Pictures:
@@ -36,7 +39,7 @@ def subset(n=10, size=4, dtype=np.uint8, of=None):
 
 
 def batches(data, count, **options):
-    stream = training(data, **{"batch_size": 4, "seed": 0, "canvas": (4, 4), **options})
+    stream = training(data, SMALL, **{"batch_size": 4, "seed": 0, **options})
     first = list(itertools.islice(stream, count))
     stream.close()
     return first
@@ -108,7 +111,7 @@ def test_positions_are_shuffled_evenly():
 @pytest.mark.parametrize(("n", "count"), [(10, 3), (8, 2), (1, 1), (0, 0)])
 def test_evaluation_sees_everything_once_and_pads_with_weight_zero(n, count):
     data = subset(n, of=30)
-    seen = list(evaluation(data, batch_size=4, canvas=(4, 4)))
+    seen = list(evaluation(data, SMALL, batch_size=4))
     assert len(seen) == count
     assert all(len(v) == 4 for batch in seen for v in jax.tree.leaves(batch))
     if n:
@@ -121,14 +124,14 @@ def test_evaluation_sees_everything_once_and_pads_with_weight_zero(n, count):
 
 def test_pictures_are_fitted_to_the_canvas():
     data = subset(4, size=9)
-    (batch,) = evaluation(data, batch_size=4, canvas=(6, 5), inputs=InputSpec(crop=0.875))
+    (batch,) = evaluation(data, collate_images((6, 5), InputSpec(crop=0.875)), batch_size=4)
     for number, image in zip(batch.index, batch.inputs["image"], strict=True):
         np.testing.assert_array_equal(image, fit(data.split.images[number], (6, 5), 0.875))
 
 
 def test_floats_stay_floats():
     data = subset(4, dtype=np.float64)
-    (batch,) = evaluation(data, batch_size=4, canvas=(4, 4))
+    (batch,) = evaluation(data, SMALL, batch_size=4)
     assert batch.inputs["image"].dtype == np.float32
     assert (batch.inputs["image"].min(), batch.inputs["image"].max()) >= (0, 0)
     np.testing.assert_allclose(batch.inputs["image"], data.split.images[data.indices], rtol=1e-6)
@@ -145,7 +148,7 @@ def test_floats_stay_floats():
 )
 def test_labels_keep_their_shape_and_kind(labels, dtype):
     data = Subset(Pictures(np.zeros((6, 4, 4, 3), np.uint8), labels), np.arange(6))
-    (batch,) = evaluation(data, batch_size=6, canvas=(4, 4))
+    (batch,) = evaluation(data, SMALL, batch_size=6)
     assert batch.targets["label"].dtype == dtype
     np.testing.assert_allclose(batch.targets["label"], labels, rtol=1e-6)
 
@@ -160,22 +163,22 @@ def test_labels_keep_their_shape_and_kind(labels, dtype):
 )
 def test_a_picture_of_another_kind_is_refused_by_number(image, said):
     data = Subset(Pictures([np.zeros((4, 4, 3), np.uint8), image], np.zeros(2, int)), np.arange(2))
-    with pytest.raises(DataError, match=f"Example 1 of 'train'.*{said}"):
-        list(evaluation(data, batch_size=2, canvas=(4, 4)))
+    with pytest.raises(DataError, match=f"example 1 of 'train'.*{said}"):
+        list(evaluation(data, SMALL, batch_size=2))
 
 
 def test_mixed_pictures_and_labels_are_refused():
     mixed = [np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 3), np.float32)]
     with pytest.raises(DataError, match="partly uint8"):
-        list(evaluation(Subset(Pictures(mixed, [0, 1]), np.arange(2)), batch_size=2, canvas=(4, 4)))
+        list(evaluation(Subset(Pictures(mixed, [0, 1]), np.arange(2)), SMALL, batch_size=2))
     ragged = Pictures(mixed[:1] * 2, [np.zeros(2), np.zeros(3)])
     with pytest.raises(DataError, match="different shapes"):
-        list(evaluation(Subset(ragged, np.arange(2)), batch_size=2, canvas=(4, 4)))
+        list(evaluation(Subset(ragged, np.arange(2)), SMALL, batch_size=2))
 
 
 def test_nothing_to_train_on_is_refused_at_once():
     with pytest.raises(DataError, match="empty"):
-        training(subset(0, of=3), batch_size=2, seed=0, canvas=(4, 4))
+        training(subset(0, of=3), SMALL, batch_size=2, seed=0)
 
 
 def of_grain():
@@ -190,12 +193,12 @@ def gone():
 
 
 def test_threads_end_with_the_stream():
-    stream = training(subset(), batch_size=4, seed=0, canvas=(4, 4), threads=3)
+    stream = training(subset(), SMALL, batch_size=4, seed=0, threads=3)
     next(stream)
     assert of_grain()
     stream.close()
     assert gone()
-    list(evaluation(subset(), batch_size=4, canvas=(4, 4)))
+    list(evaluation(subset(), SMALL, batch_size=4))
     assert gone()
 
 
@@ -206,7 +209,7 @@ def test_an_error_in_a_thread_arrives_and_ends_the_threads():
 
     data = Subset(Damaged(None, np.zeros(4, int)), np.arange(4))
     with pytest.raises(DataError, match=r"a\.jpg"):
-        next(training(data, batch_size=4, seed=0, canvas=(4, 4)))
+        next(training(data, SMALL, batch_size=4, seed=0))
     assert gone()
 
 

@@ -215,10 +215,9 @@ def streams(
         if name in tables
         else training(
             subset,
+            experiment.collate,
             batch_size=size,
             seed=_order(experiment, name),
-            canvas=experiment.canvas,
-            inputs=experiment.model.inputs,
             balanced=_balanced(experiment, name),
             start=start,
             own=own,

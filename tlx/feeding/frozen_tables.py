@@ -35,9 +35,7 @@ def host_batches(
     experiment: Experiment, subset: Subset, size: int, own: slice = WHOLE
 ) -> Iterator[Batch]:
     """A split's batches on the host, every example once; of each batch the rows `own`."""
-    return evaluation(
-        subset, batch_size=size, canvas=experiment.canvas, inputs=experiment.model.inputs, own=own
-    )
+    return evaluation(subset, experiment.collate, batch_size=size, own=own)
 
 
 def wants(experiment: Experiment, planned: Planned) -> bool:
@@ -140,8 +138,7 @@ def order_of(
         (config.cache_views or 1) if views else 1,
         config.seed,
     )
-    inputs = experiment.model.inputs
-    fingerprint = repr((info.fingerprint, experiment.canvas, inputs.crop, inputs.interpolation))
+    fingerprint = repr((info.fingerprint, experiment.collate))
     # On one device, and of several processes in each: all of them read rows from everywhere in it.
     numbers = mesh.alone(variables, experiment.mesh)
     return ordered(

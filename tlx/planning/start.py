@@ -21,6 +21,7 @@ from tlx.config import RunConfig
 from tlx.contracts.file_facts import input_of
 from tlx.data import targets
 from tlx.data.domain import Domain, second
+from tlx.data.image_encoder import collate_images
 from tlx.data.preprocessing import as_trained, canvas
 from tlx.data.splits import Splits
 from tlx.devices import mesh as meshes
@@ -222,7 +223,7 @@ def opened(config: RunConfig, then: Begun | None) -> Start:
     refusals.features(model)
     size = canvas(info, inputs)
     sample = meshes.shared(next(iter(evaluation(
-        parts.train, batch_size=min(2, len(parts.train)), canvas=size, inputs=inputs
+        parts.train, collate_images(size, inputs), batch_size=min(2, len(parts.train))
     ))), None)  # fmt: skip
     root_key = jax.random.key(config.seed)
     initial = Initial(model, jax.random.fold_in(root_key, 0), sample)

@@ -180,7 +180,7 @@ def _own_task(experiment: Experiment, variables: Variables) -> dict[str, Any] | 
     metric, direction = head.selection
     values = []
     for numbers in (source.variables, now):
-        batches = evaluation(pictures, batch_size=64, canvas=source.canvas, inputs=model.inputs)
+        batches = evaluation(pictures, source.collate, batch_size=64)
         values.append(evaluate(totals, model, numbers, constants, batches).metrics[metric])
     return {
         "name": config.name,

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from tlx.data.image_encoder import collate_images
 from tlx.data.preprocessing import canvas
 from tlx.data.splits import Subset
 from tlx.devices.compiled import compiled
@@ -129,12 +130,8 @@ class SourceWords:
         if most is not None and len(part) > most:
             spread = np.linspace(0, len(part) - 1, most).astype(int)
             part = Subset(part, spread, part.name)
-        return evaluation(
-            part,
-            batch_size=min(BATCH, len(part)),
-            canvas=canvas(self.target.info, inputs),
-            inputs=inputs,
-        )
+        collate = collate_images(canvas(self.target.info, inputs), inputs)
+        return evaluation(part, collate, batch_size=min(BATCH, len(part)))
 
     @property
     def _outputs(self) -> np.ndarray | None:

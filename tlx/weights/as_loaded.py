@@ -18,6 +18,7 @@ from tlx import registry
 from tlx.config import RunConfig
 from tlx.contracts.file_facts import classes_of, input_of
 from tlx.data import splits
+from tlx.data.image_encoder import collate_images
 from tlx.data.preprocessing import as_trained, canvas
 from tlx.data.splits import Subset
 from tlx.data.targets import fitted_head, head_over, kept_options, open_source
@@ -83,9 +84,8 @@ def measure(config: RunConfig) -> dict[str, Any]:
     for name, subset in parts.items():
         batches = evaluation(
             subset,
+            collate_images(size, model.inputs),
             batch_size=min(max(config.batch_size, BATCH), len(subset)),
-            canvas=size,
-            inputs=model.inputs,
         )
         nothing = Constants({}, {}, {}, {})
         arrays = (jax.tree.map(jnp.asarray, batch) for batch in batches)

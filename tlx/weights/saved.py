@@ -20,8 +20,9 @@ import numpy as np
 from tlx import registry
 from tlx.backbones.shortened import shortened
 from tlx.backbones.wrapping import nested
-from tlx.data import decode
+from tlx.data.collate import Collate
 from tlx.data.given_pictures import Given, Pictures, each_picture, read_pixels
+from tlx.data.image_encoder import collate_images, image_encoder
 from tlx.devices.compiled import compiled
 from tlx.errors import DataError, TlxError, TrustError, WeightsError, did_you_mean
 from tlx.model import Model, input_shape
@@ -156,11 +157,15 @@ class Saved:
                 yield {name: values[number] for name, values in answer.items()}
             first = list(islice(pictures, size))
 
+    @property
+    def collate(self) -> Collate:
+        """How examples become a batch, as when the model was evaluated."""
+        return collate_images(self.canvas, self.model.inputs)
+
     def fitted(self, picture: Given, name: str = "The picture") -> np.ndarray:
         """The picture as the network is given it, read and on the canvas: (H,W,3), uint8 or float
         0..1. Raises DataError, calling it by its own name or `name`, for what is no picture."""
-        crop, way = self.inputs.crop, self.inputs.interpolation
-        return decode.fit(read_pixels(picture, name), self.canvas, crop, way)
+        return image_encoder(self.canvas, self.inputs).encode(read_pixels(picture, name), name)
 
     def _said(self, name: str, value: Any) -> Any:
         """A head's number as a user wants it: classes by their names, a scalar as Python's."""

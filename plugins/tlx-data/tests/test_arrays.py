@@ -7,6 +7,7 @@ from tlx_data.arrays import Arrays, fingerprint
 from tlx_data.digits import Digits
 from tlx_data.npz import Npz
 
+from tlx.data.image_encoder import collate_images
 from tlx.data.splits import cut
 from tlx.errors import DataError
 from tlx.protocols import DataSource, Labelled, Split
@@ -48,7 +49,7 @@ def test_digits_are_those_of_scikit_learn():
 
 def test_digits_reach_a_batch_as_they_are():
     splits = cut(Digits(), shots=2, seed=0)
-    (batch,) = evaluation(splits.train, batch_size=20, canvas=(8, 8))
+    (batch,) = evaluation(splits.train, collate_images((8, 8)), batch_size=20)
     for image, label, number in zip(
         batch.inputs["image"], batch.targets["label"], batch.index, strict=True
     ):

@@ -11,6 +11,7 @@ from PIL import Image
 from tlx_data.folder import Folder
 
 from tlx.cli import main
+from tlx.data.image_encoder import collate_images
 from tlx.data.splits import cut
 from tlx.errors import DataError
 from tlx.protocols import DataSource
@@ -185,7 +186,7 @@ def test_ants_and_bees(tmp_path):
     splits = cut(Folder(str(tmp_path)), seed=0)
     assert (len(splits.train), len(splits.val), len(splits.test)) == (220, 24, 153)
     batch = next(
-        evaluation(splits.test, batch_size=16, canvas=(64, 64), inputs=InputSpec(crop=0.875))
+        evaluation(splits.test, collate_images((64, 64), InputSpec(crop=0.875)), batch_size=16)
     )
     assert batch.inputs["image"].shape == (16, 64, 64, 3)
     assert 60 < batch.inputs["image"].mean() < 200

@@ -14,6 +14,7 @@ from pyarrow import parquet
 from tlx_data.hfds import Hfds
 
 import tlx
+from tlx.data.image_encoder import collate_images
 from tlx.data.splits import cut
 from tlx.errors import DataError
 from tlx.protocols import DataSource, Labelled, Noted
@@ -276,7 +277,7 @@ def test_the_fingerprint_is_one_of_the_examples(tmp_path):
 def test_threads_read_the_same(tmp_path):
     source = saved(tmp_path / "set", train=table(range(100)))
     splits = cut(source, shots=20, seed=0)
-    stream = training(splits.train, batch_size=8, seed=0, canvas=(6, 6), threads=4)
+    stream = training(splits.train, collate_images((6, 6)), batch_size=8, seed=0, threads=4)
     for _, batch in zip(range(20), stream, strict=False):
         lead = batch.inputs["image"][..., 0] > batch.inputs["image"][..., 1]
         np.testing.assert_array_equal(lead.all((1, 2)), batch.targets["label"] == 0)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from tlx_data.tfds import Tfds
 
+from tlx.data.image_encoder import collate_images
 from tlx.data.splits import cut
 from tlx.errors import DataError
 from tlx.protocols import DataSource, Labelled
@@ -86,13 +87,13 @@ def test_a_prepared_set_is_read_without_tensorflow(prepared):
 def test_it_goes_through_cut_and_stream(prepared):
     splits = cut(Tfds("shades", data_dir=prepared), shots=3, seed=0)
     assert (len(splits.train), len(splits.val), len(splits.test)) == (6, 6, 6)
-    stream = training(splits.train, batch_size=4, seed=0, canvas=(6, 4), threads=4)
+    stream = training(splits.train, collate_images((6, 4)), batch_size=4, seed=0, threads=4)
     for _, batch in zip(range(6), stream, strict=False):
         np.testing.assert_array_equal(
             batch.inputs["image"][:, 0, 0, 0] >= 200, batch.targets["label"] == 1
         )
     stream.close()
-    (batch,) = evaluation(splits.test, batch_size=6, canvas=(8, 8))
+    (batch,) = evaluation(splits.test, collate_images((8, 8)), batch_size=6)
     assert batch.inputs["image"].shape == (6, 8, 8, 3)
 
 
