@@ -4,6 +4,7 @@ A model is pure configuration: its numbers travel beside it as `Variables`. Batc
 inputs; each model applies its own `InputSpec`, so that a source with another preprocessing
 sees what it was trained on. Leading stages of the backbone may be declared frozen: they run in
 mode 'eval' and outside of differentiation, and a batch may bring what they give instead.
+A strategy may extend it (`tlx.contracts.extension`): what the backbone gets, or what it gives.
 The body may compute in bfloat16 (`tlx.devices.precision`); the head is given float32 in any case.
 """
 
@@ -20,11 +21,14 @@ import jax.numpy as jnp
 from jax import Array
 from jax.ad_checkpoint import checkpoint_name
 
+from tlx import extension as hooks
 from tlx import returned
 from tlx.contracts.calls import called, has_returned
+from tlx.contracts.extension import ChangesInputs, Extension
 from tlx.data import mixing
 from tlx.devices.precision import lowered, raised
 from tlx.devices.rematerialised import in_one_piece, rematerialised
+from tlx.errors import ContractError
 from tlx.protocols import Backbone, Head, Maskable, Staged
 from tlx.types import (
     Batch,
@@ -99,7 +103,8 @@ class Model:
     statistics (1 freezes the whole of any other backbone). `norm` is the batch-norm policy of the
     rest while training. In `precision` the backbone computes, on float32 parameters and state to
     float32 features and state. `remat` has it compute activations again for the backward pass
-    (`tlx.devices.rematerialised`). `whose` sets its features apart in a traced program."""
+    (`tlx.devices.rematerialised`). `whose` sets its features apart in a traced program.
+    `extension` is the strategy whose hooks belong to the model; its leaves are `strategy`."""
 
     backbone: Backbone
     head: Head | None
@@ -109,6 +114,17 @@ class Model:
     precision: Precision = "float32"
     remat: bool = False
     whose: str = ""
+    extension: Extension | None = None
+
+    @property
+    def bare(self) -> Model:
+        """The same model without the hooks of a strategy."""
+        return self if self.extension is None else replace(self, extension=None)
+
+    @property
+    def caches(self) -> bool:
+        """Whether its frozen stages give the same of a picture whatever has been learnt."""
+        return self.frozen > 0 and not isinstance(self.extension, ChangesInputs)
 
     @property
     def depth(self) -> int:
@@ -128,6 +144,7 @@ class Model:
                 features, _ = self.backbone.apply(
                     body.params, body.state, x, rng=for_backbone, mode="eval"
                 )
+            features = hooks.begun_features(self, rng, batch, features, x)
             with called(self.head, "head", "init", {"features": features}):
                 top = self.head.init(for_head, features)
             returned.variables(top, "`init` of the head", self.head.init)
@@ -137,16 +154,38 @@ class Model:
     def features(
         self, variables: Variables, batch: Batch, *, rng: Array, mode: Mode
     ) -> tuple[Features, State]:
-        """Backbone features of a batch, and the backbone's state after the pass; the batch's
-        `frozen` saves running the frozen stages."""
+        """Features of a batch, and the backbone's state after the pass (that of an extension is in
+        `features_and_state`); the batch's `frozen` saves running the frozen stages."""
+        features, state = self.features_and_state(variables, batch, rng=rng, mode=mode)
+        return features, state["backbone"]
+
+    def features_and_state(
+        self, variables: Variables, batch: Batch, *, rng: Array, mode: Mode
+    ) -> tuple[Features, State]:
+        """As `features`, with the whole state after the pass."""
+        if self.extension is not None:
+            return hooks.extended_features(self, variables, batch, rng=rng, mode=mode)
+        features, body = self.backbone_features(variables, batch, rng=rng, mode=mode)
+        return features, {**variables.state, "backbone": body}
+
+    def backbone_features(
+        self, variables: Variables, batch: Batch, x: PyTree = None, *, rng: Array, mode: Mode
+    ) -> tuple[Features, State]:
+        """What the backbone alone gives, and its state, of a batch or of `x`, which a hook has made
+        of it: frozen stages are differentiated through then."""
         own, stats = self._body(variables)
         moving: Mode = MOVING[self.norm] if mode == "train" else mode
-        if self.frozen == 0 or (mode == "eval" and batch.frozen is None):
-            features, stats = self._run(own, stats, self._x(batch), start=0, rng=rng, mode=moving)
+        known = batch.frozen if x is None else None
+        if self.frozen == 0 or (mode == "eval" and known is None):
+            given = self._x(batch) if x is None else lowered(x, self.precision)
+            features, stats = self._run(own, stats, given, start=0, rng=rng, mode=moving)
             return self._marked(features, FEATURE), stats
-        known = batch.frozen
-        below = self.frozen_features(variables, batch, rng=rng) if known is None else known
-        carry, features = jax.lax.stop_gradient((below.carry, below.features))
+        if x is None:
+            below = self.frozen_features(variables, batch, rng=rng) if known is None else known
+            carry, features = jax.lax.stop_gradient((below.carry, below.features))
+        else:
+            still = jax.lax.stop_gradient(own)
+            carry, features = self._frozen(still, stats, lowered(x, self.precision), rng)
         if self.frozen < self.depth:
             upper, stats = self._run(own, stats, carry, start=self.frozen, rng=rng, mode=moving)
             features = {**features, **upper}
@@ -183,7 +222,11 @@ class Model:
 
     def _x(self, batch: Batch) -> Array:
         """The inputs of a batch as the body computes on them."""
-        return lowered(pictures(self.inputs, batch.inputs["image"]), self.precision)
+        return lowered(self.prepared(batch), self.precision)
+
+    def prepared(self, batch: Batch) -> Array:
+        """The inputs of a batch as the network's weights want them, float32."""
+        return pictures(self.inputs, batch.inputs["image"])
 
     @property
     def cell(self) -> int | None:
@@ -204,6 +247,11 @@ class Model:
         """As `features`, of the visible cells of the batch's pictures alone; see `Maskable`.
         Nothing is frozen, and `cell` is not None."""
         assert isinstance(self.backbone, Maskable)
+        if self.extension is not None:
+            raise ContractError(
+                f"The strategy {type(self.extension).__name__} changes the model, and a network "
+                f"that sees cells of a picture alone knows nothing of that. Use `features`."
+            )
         moving: Mode = MOVING[self.norm] if mode == "train" else mode
         own, stats = self._body(variables)
         run = partial(self.backbone.apply_visible, count=count, mode=moving)
@@ -212,16 +260,19 @@ class Model:
         return self._marked(raised(features, self.precision), MASKED), stats
 
     def frozen_features(self, variables: Variables, batch: Batch, *, rng: Array) -> FrozenFeatures:
-        """What the frozen stages give for a batch, in mode 'eval'."""
-        x, (own, stats) = self._x(batch), self._body(variables)
+        """What the frozen stages give for a batch, in mode 'eval', whatever extends the model."""
+        x = self._x(batch)
+        return self._frozen(*self._body(variables), x, rng)
+
+    def _frozen(self, params: Params, state: State, x: PyTree, rng: Array) -> FrozenFeatures:
         if self.frozen == self.depth:
             with self._backbone("apply"):
-                features, _ = self.backbone.apply(own, stats, x, rng=rng, mode="eval")
+                features, _ = self.backbone.apply(params, state, x, rng=rng, mode="eval")
             return FrozenFeatures(None, raised(features, self.precision))
         assert isinstance(self.backbone, Staged)
         with self._backbone("apply_stages"):
             carry, features, _ = self.backbone.apply_stages(
-                own, stats, x, start=0, stop=self.frozen, rng=rng, mode="eval"
+                params, state, x, start=0, stop=self.frozen, rng=rng, mode="eval"
             )
         return FrozenFeatures(carry, raised(features, self.precision))
 
@@ -253,13 +304,12 @@ class Model:
         """The supervised pass: a batch through backbone and head to a loss per example, which is
         zero without a head and for a batch without targets."""
         for_backbone, for_head = jax.random.split(rng)
-        features, body = self.features(variables, batch, rng=for_backbone, mode=mode)
+        features, state = self.features_and_state(variables, batch, rng=for_backbone, mode=mode)
         outputs, top = self.apply_head(
             variables, features, inputs=batch.inputs, rng=for_head, mode=mode
         )
-        state = {**variables.state, "backbone": body}
         if self.head is not None:
-            state["head"] = top
+            state = {**state, "head": top}
         if self.head is None or not batch.targets:
             loss = jnp.zeros(len(batch.weight))
         else:

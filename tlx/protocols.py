@@ -11,6 +11,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from tlx.contracts.dialect import Dialect
+from tlx.contracts.extension import AddsFeatures as AddsFeatures
+from tlx.contracts.extension import ChangesFeatures as ChangesFeatures
+from tlx.contracts.extension import ChangesInputs as ChangesInputs
+from tlx.contracts.extension import Reparametrises as Reparametrises
 from tlx.contracts.outside import Architected as Architected
 from tlx.contracts.outside import Augmentation as Augmentation
 from tlx.contracts.outside import DataSource as DataSource
@@ -289,18 +293,6 @@ class Strategy(Protocol):
 
     def phases(self, model: Model, steps: int) -> tuple[Phase, ...]:
         """The phases; their steps add up to `steps`."""
-        ...
-
-
-@runtime_checkable
-class Reparametrises(Protocol):
-    """Optional for a Strategy: the network runs with other parameters than those that are learnt
-    (LoRA and its kin)."""
-
-    def effective(self, params: Params) -> Params:
-        """Parameters of the same structure with the backbone that is really used. The core applies
-        it before every forward pass, word, evaluation, prediction and export, and sees by tracing
-        which leaves it changes."""
         ...
 
 

@@ -190,6 +190,11 @@ def greedy_loss(model, variables, batch, constants, *, rng, mode, progress):
     return found._replace(loss=found.loss + sum(each))
 
 
+def knows_the_cache(model, variables, batch, constants, *, rng, mode, progress):
+    found = model.apply(variables, batch, rng=rng, mode=mode)
+    return found._replace(loss=found.loss * (1 if batch.frozen is None else 2))
+
+
 def half_used(model, variables, batch, constants, *, rng, mode, progress):
     found = model.apply(variables, batch, rng=rng, mode=mode)
     own = variables.params["strategy"]["w"]
@@ -250,6 +255,7 @@ STRATEGIES = {
     ),
     "tested_is_saved": lambda: strategy(own_outputs, own=Variables({"w": jnp.ones(3)}, {})),
     "reads_what_is_kept": lambda: strategy(greedy_loss, group=head_alone, norm="frozen"),
+    "cached_is_the_same": lambda: strategy(knows_the_cache, group=head_alone, norm="frozen"),
     "every_leaf_learns": lambda: strategy(
         half_used, own=Variables({"w": jnp.zeros(2), "unused": jnp.ones(2)}, {})
     ),

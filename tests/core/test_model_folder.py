@@ -59,6 +59,7 @@ def test_what_is_written_is_what_is_read(tmp_path):
             ("ant", "biene"),
             None,
             None,
+            None,
         )
     assert sorted(tensors(folder)) == [
         "params/backbone/half",
@@ -67,6 +68,17 @@ def test_what_is_written_is_what_is_read(tmp_path):
         "state/backbone/count",
         "state/backbone/rng",
     ]
+
+
+def test_a_strategy_that_extends_the_model_is_named_and_its_leaves_are_kept(tmp_path):
+    folder = written(tmp_path, extension=Part("prompt", width=2))
+    assert describe(folder).extension == ("prompt", {"width": 2})
+    assert tensors(folder)["params/strategy/decoder"].shape == (100,)
+    about = folder / "model.json"
+    assert json.loads(about.read_text())["format"] == 3
+    about.write_text(json.dumps(json.loads(about.read_text()) | {"extension": {"name": 1}}))
+    with pytest.raises(WeightsError, match="lacks or garbles a part"):
+        describe(folder)
 
 
 def test_other_programs_read_the_numbers(tmp_path):
@@ -132,8 +144,8 @@ def test_damage_is_named(tmp_path):
         about.write_text(json.dumps(parts))
         with pytest.raises(WeightsError, match=f"lacks or garbles a part: '{key}'"):
             describe(folder)
-    about.write_text(json.dumps(json.loads(text) | {"format": 3, "tlx": "9.0"}))
-    with pytest.raises(WeightsError, match=r"has format 3; .* written by tlx 9\.0"):
+    about.write_text(json.dumps(json.loads(text) | {"format": 4, "tlx": "9.0"}))
+    with pytest.raises(WeightsError, match=r"has format 4; .* written by tlx 9\.0"):
         describe(folder)
 
 

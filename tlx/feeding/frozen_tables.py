@@ -19,6 +19,7 @@ from tlx.data.splits import Subset
 from tlx.devices import hosts, mesh
 from tlx.devices.reads import reads
 from tlx.evaluate import summable
+from tlx.extension import needed_features
 from tlx.feeding.cache_store import Budget, Kept, Store
 from tlx.objective import Objective
 from tlx.planning import batch_sizes
@@ -40,7 +41,7 @@ def host_batches(
 
 def wants(experiment: Experiment, planned: Planned) -> bool:
     """Whether a phase runs a frozen prefix over the same pictures again and again."""
-    prefix = planned.model.frozen > 0 and experiment.config.cache_gb > 0
+    prefix = planned.model.caches and experiment.config.cache_gb > 0
     return prefix and again(experiment, planned)
 
 
@@ -151,9 +152,13 @@ def wanted(experiment: Experiment, planned: Planned) -> frozenset[str]:
     """The features behind the prefix that anybody reads."""
     model = planned.model
     words = frozenset[str]().union(*(term.words for term in experiment.terms))
-    if model.head is not None and not words & OF_FEATURES:
+    if model.head is None or words & OF_FEATURES:
+        return frozenset(spec.name for spec in model.backbone.features)
+    if model.extension is None:
         return frozenset(model.head.needs)
-    return frozenset(spec.name for spec in model.backbone.features)
+    few = experiment.splits.train
+    (batch,) = host_batches(experiment, Subset(few.split, few.indices[:1], few.name), 1)
+    return needed_features(model, experiment.variables, batch)
 
 
 def _pictures_are_read(experiment: Experiment, planned: Planned, objective: Objective) -> bool:

@@ -16,18 +16,20 @@ import jax
 
 from tlx import trees
 from tlx.devices.flows import flows
+from tlx.extension import OWN
 from tlx.model import Model
 from tlx.types import Batch, Features, FrozenFeatures, Variables
 
 
 def shapes(model: Model, variables: Variables, batch: Batch) -> Features:
     """The features of a batch, all as `jax.ShapeDtypeStruct`."""
-    return _program(_plain(model)).eval_shape(*_seen(variables, batch))
+    return _program(_plain(model)).eval_shape(*_seen(model, variables, batch))
 
 
 def behind(model: Model, variables: Variables, batch: Batch) -> Mapping[str, frozenset[str]]:
-    """Of each feature the paths of the parameters that reach it: `backbone/stem/conv/kernel`."""
-    body, batch = _seen(variables, batch)
+    """Of each feature the paths of the parameters that reach it: `backbone/stem/conv/kernel`, and
+    those of a strategy that extends the model."""
+    body, batch = _seen(model, variables, batch)
     reached, _ = flows(_program(_plain(model)), body, batch)
     paths = dict(enumerate(trees.flat(body.params)))
     return {name: frozenset(paths[n] for n in some if n in paths) for name, some in reached.items()}
@@ -54,9 +56,10 @@ def _plain(model: Model) -> Model:
     )
 
 
-def _seen(variables: Variables, batch: Batch) -> tuple[Variables, Batch]:
-    """What the features depend on."""
-    body = Variables(*({"backbone": part["backbone"]} for part in variables))
+def _seen(model: Model, variables: Variables, batch: Batch) -> tuple[Variables, Batch]:
+    """What the features depend on: of an extended model on the leaves of its strategy, too."""
+    parts = ("backbone",) if model.extension is None else ("backbone", OWN)
+    body = Variables(*({name: tree[name] for name in parts if name in tree} for tree in variables))
     return body, batch._replace(targets={}, domain=None, frozen=None, mixed=None)
 
 

@@ -7,6 +7,7 @@ means nothing: a regression on the numbers of classes is one.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -19,7 +20,7 @@ from tlx.data.targets import fitted_head, kind_of
 from tlx.errors import ConfigError, DataError, listed
 from tlx.model import Model
 from tlx.objective import Term
-from tlx.planning import known_features
+from tlx.planning import known_features, preparations
 from tlx.protocols import SelfSupervised, Strategy, WeightSource
 from tlx.run_file.run_config import Part
 from tlx.types import Batch, DataInfo, Features, LabelKind, Variables
@@ -71,8 +72,11 @@ def refuse_shapes(strategy: Strategy, model: Model, shapes: Variables, batch: Ba
     if model.head is None or isinstance(strategy, SelfSupervised):
         return
 
+    if model.extension is not None:
+        begun = partial(preparations.begun, type(strategy).__name__, strategy, model)
+        shapes = jax.eval_shape(begun, shapes, batch, jax.random.key(0))
     features = known_features.shapes(model, shapes, batch)
-    frozen = model.with_frozen(model.depth, model.norm)
+    frozen = model.bare.with_frozen(model.depth, model.norm)
 
     def judged(variables: Variables, batch: Batch, features: Features) -> Any:
         fed, key = known_features.fed(batch, features), jax.random.key(0)

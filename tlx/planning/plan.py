@@ -108,6 +108,11 @@ def _planned(
                 f"Phase {phase.name!r} sets a learning rate for the group {name!r}, which holds no "
                 f"leaf. Groups: {listed(sorted(present))}."
             )
+    if phase.solve is not None and model.extension is not None:
+        raise ConfigError(
+            f"Phase {phase.name!r} is solved for what the backbone says of pictures, and the "
+            f"strategy changes the inputs or the features. Train the head by steps."
+        )
     trainable = jax.tree.map(lambda name: name != "frozen", group)
     multipliers = jax.tree.map(
         lambda name: None if name == "frozen" else float(phase.lr.get(name, 1.0)), group

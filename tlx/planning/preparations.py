@@ -53,7 +53,7 @@ def begun(
     """The variables with the strategy's own, as it begins. Raises ContractError where it fails."""
     who = f"`init` of the strategy {name!r}"
     with calling(who, strategy.init):
-        own = strategy.init(rng, model, batch)
+        own = strategy.init(rng, model.bare, batch)
     variables = with_part(variables, "strategy", returned.variables(own, who, strategy.init))
     if not isinstance(strategy, Averages):
         return variables

@@ -26,6 +26,7 @@ from tlx.errors import (
     did_you_mean,
     listed,
 )
+from tlx.extension import added_features
 from tlx.model import MOVING, Model, pictures
 from tlx.objective import Term
 from tlx.planning.plan import Planned
@@ -49,6 +50,13 @@ def features(model: Model) -> None:
     if model.head is None:
         return
     known = [spec.name for spec in model.backbone.features]
+    if added := added_features(model.extension):
+        who = f"`added_features` of the strategy {type(model.extension).__name__}"
+        has_said(who, model.extension, fault_of_features(added))
+        twice = sorted({spec.name for spec in added}.intersection(known))
+        fault = f"{listed(twice)} is there already, in the backbone" if twice else ""
+        has_said(who, model.extension, fault)
+        known += [spec.name for spec in added]
     needs = model.head.needs
     fine = isinstance(needs, tuple | list)
     has_returned("`needs` of the head", model.head, needs, fine, "names of features")

@@ -26,6 +26,7 @@ from tlx.data.preprocessing import as_trained, canvas
 from tlx.data.splits import Splits
 from tlx.devices import mesh as meshes
 from tlx.errors import ConfigError
+from tlx.extension import extension_of
 from tlx.model import Model, input_shape
 from tlx.objective import Term
 from tlx.planning import batch_sizes, label_refusals, preparations, records, refusals, splitting
@@ -130,6 +131,7 @@ class Start(NamedTuple):
         names = read.get("", frozenset()) | declared | theirs
         names |= set(self.model.head.needs if self.model.head else ())
         own = stages_with(self.model, self._shape, names) if self.depth else 0
+        own = self.depth if self.least == self.depth else own
         others = dict(self.whole.sources)
         for name, one in self.sources.items():
             if one.lacks and name in read and not self._beforehand:
@@ -219,7 +221,8 @@ def opened(config: RunConfig, then: Begun | None) -> Start:
         refusals.classes(parts, info, config.head)
     stated = config.weights.input if config.weights else None
     inputs = as_trained(input_of(file) if file else None, backbone.inputs, stated)
-    model = Model(backbone, targets.head_over(head, len(info.classes)) if head else None, inputs)
+    over = targets.head_over(head, len(info.classes)) if head else None
+    model = Model(backbone, over, inputs, extension=extension_of(strategy))
     refusals.features(model)
     size = canvas(info, inputs)
     sample = meshes.shared(next(iter(evaluation(

@@ -17,16 +17,15 @@ import jax
 import jax.numpy as jnp
 
 from tlx import returned, trees
-from tlx.contracts.calls import called, calling, has_returned, where
+from tlx.contracts.calls import called, calling, has_returned
+from tlx.contracts.extension import ChangesInputs
 from tlx.devices.flows import flows
-from tlx.errors import ContractError, listed
 from tlx.model import Model
 from tlx.objective import Objective, augmented
-from tlx.planning import known_features
+from tlx.planning import known_features, pass_refusals
 from tlx.planning.plan import Planned
 from tlx.planning.refusals import MOVED_BY
 from tlx.protocols import ForwardFn
-from tlx.quantities import OF_FEATURES
 from tlx.types import (
     Batch,
     Constants,
@@ -72,6 +71,7 @@ def check(phases: Sequence[tuple[Planned, Objective]], given: Passes) -> list[Tr
     for one that would read less from a cache than without it, and for a leaf of the strategy's own,
     or a head, that moves in some phase and has a gradient in none."""
     found: list[Trained] = []
+    hooked: set[str] = set()
     key = jax.eval_shape(lambda: jax.random.key(0))
     fed = jax.eval_shape(partial(augmented, phases[0][1].augmentations), given.batch, key)
     for planned, objective in phases:
@@ -80,13 +80,14 @@ def check(phases: Sequence[tuple[Planned, Objective]], given: Passes) -> list[Tr
             continue
         same = [one for one, _ in phases if one.phase.forward == forward]
         tested = _tested(planned, given)
-        _refuse_unsaved(planned, given, tested)
+        pass_refusals.refuse_unsaved(planned, given, tested)
         trained = _trained(planned, objective, fed, given)
         found.append(trained)
-        if given.cached and any(one.model.frozen for one in same):
-            _refuse_unkept(planned, objective, given, trained.read | tested.features)
+        hooked |= _behind_hooks(planned, fed, given)
+        if given.cached and any(one.model.caches for one in same):
+            pass_refusals.refuse_unkept(planned, objective, given, trained.read | tested.features)
     alive = frozenset[str]().union(*(trained.alive for trained in found))
-    _refuse_untrained([planned for planned, _ in phases], given, alive)
+    pass_refusals.refuse_untrained([planned for planned, _ in phases], given, alive | hooked)
     return found
 
 
@@ -110,7 +111,7 @@ def _shown(model: Model, batch: Batch, given: Passes) -> _Shown:
     return _Shown(*given.variables, features, batch, given.constants, key, done)
 
 
-class _Tested(NamedTuple):
+class Tested(NamedTuple):
     """What the outputs of a forward in mode 'eval' read: names of features and paths of leaves
     beside backbone and head; `features` of all that it returns."""
 
@@ -119,9 +120,10 @@ class _Tested(NamedTuple):
     features: frozenset[str]
 
 
-def _tested(planned: Planned, given: Passes) -> _Tested:
-    """The forward of a phase in mode 'eval'."""
-    model = planned.model.with_frozen(planned.model.depth, planned.phase.norm)
+def _tested(planned: Planned, given: Passes) -> Tested:
+    """The forward of a phase in mode 'eval', behind the hooks of an extended model: what these
+    read belongs to it."""
+    model = planned.model.bare.with_frozen(planned.model.depth, planned.phase.norm)
 
     def passed(shown: _Shown) -> Any:
         batch = known_features.fed(shown.batch, shown.features)
@@ -129,20 +131,22 @@ def _tested(planned: Planned, given: Passes) -> _Tested:
         _judged(model, found.outputs, shown.batch)
         return found.outputs, (found.loss, found.state.get("strategy"))
 
-    shown = _shown(model, given.batch, given)
+    shown = _shown(planned.model, given.batch, given)
     (outputs, rest), _ = flows(passed, shown)
     paths = list(trees.flat(shown))
     of = [_read(paths, one) for one in (outputs, rest)]
     names = [_below("features", one) for one in of]
     beside = _below("params", of[0]) | _below("state", of[0])
     others = {path for path in beside if path.split("/")[0] not in ("backbone", "head")}
-    return _Tested(names[0], frozenset(others), names[0] | names[1])
+    return Tested(names[0], frozenset(others), names[0] | names[1])
 
 
 def _trained(planned: Planned, objective: Objective, batch: Batch, given: Passes) -> Trained:
     """The forward of a phase in mode 'train', and backwards to the leaves of `OWN`."""
-    model = planned.model.with_frozen(planned.model.depth, planned.phase.norm)
-    sharing = {name for name, source in objective.sources if known_features.alike(source, model)}
+    whole = planned.model
+    model = whole.bare.with_frozen(whole.depth, planned.phase.norm)
+    sharing = {name for name, source in objective.sources if known_features.alike(source, whole)}
+    sharing = sharing if whole.extension is None else set[str]()
     objective = replace(objective, model=model, sharing=frozenset(sharing))
 
     def backwards(shown: _Shown, ones: Any) -> Any:
@@ -157,7 +161,7 @@ def _trained(planned: Planned, objective: Objective, batch: Batch, given: Passes
         loss, pull, (state, words) = jax.vjp(run, own, has_aux=True)
         return pull(ones)[0], (loss, state), words
 
-    shown = _shown(model, batch, given)
+    shown = _shown(whole, batch, given)
     ones = jax.ShapeDtypeStruct(given.batch.weight.shape, jnp.float32)
     (slope, loss, words), (_, _, shapes) = flows(backwards, shown, ones)
     paths = list(trees.flat(shown))
@@ -166,7 +170,7 @@ def _trained(planned: Planned, objective: Objective, batch: Batch, given: Passes
     alive |= {path for path in frozenset().union(*changed.values()) if path.startswith("strategy/")}
     reached = dict[str, Mapping[str, PyTree]]()
     if objective.terms:
-        leaves = _leaves(model, paths, changed, given)
+        leaves = _leaves(whole, paths, changed, given)
         reached = jax.tree.map(
             lambda found: frozenset().union(*(leaves[n] for n in found)), words, is_leaf=_labels
         )
@@ -175,6 +179,32 @@ def _trained(planned: Planned, objective: Objective, batch: Batch, given: Passes
             alive |= {path} if path.split("/")[0] in OWN else set()
     read = _below("features", _read(paths, loss))
     return Trained(planned.phase.forward, read, frozenset(alive), shapes, reached)
+
+
+def _behind_hooks(planned: Planned, batch: Batch, given: Passes) -> set[str]:
+    """The strategy's leaves that have a gradient through the hooks of an extended model. Behind a
+    change of the inputs lies the network, which is otherwise known."""
+    model, part = planned.model, OWN[0]
+    if model.extension is None or part not in given.variables.params or planned.phase.solve:
+        return set()
+    features = None
+    if not isinstance(model.extension, ChangesInputs):
+        features = known_features.shapes(model.bare, given.variables, given.batch)
+        model = model.with_frozen(model.depth, planned.phase.norm)
+
+    def backwards(shown: _Shown, ones: Any) -> Any:
+        def run(own: Any) -> Any:
+            here = shown._replace(params={**shown.params, part: own})
+            fed = known_features.fed(here.batch, here.features)
+            return _forward(planned, model, here, fed, "train", given).loss
+
+        return jax.vjp(run, shown.params[part])[1](ones)[0]
+
+    shown = _shown(model, batch, given)._replace(features=features)
+    ones = jax.ShapeDtypeStruct(given.batch.weight.shape, jnp.float32)
+    slope, _ = flows(backwards, shown, ones)
+    last = len(trees.flat(shown))
+    return {f"{part}/{path}" for path, found in _each(slope).items() if last in found}
 
 
 def _words(objective: Objective, shown: _Shown, batch: Batch, forward: Forward) -> PyTree:
@@ -255,63 +285,6 @@ def _judged(model: Model, outputs: PyTree, batch: Batch) -> None:
     with called(head, "head", "predict"):
         said = head.predict(outputs)
     returned.rows(said, count, f"`predict` of the head {kind}", head.predict)
-
-
-def _refuse_unsaved(planned: Planned, given: Passes, tested: _Tested) -> None:
-    who = (
-        f"The forward of phase {planned.phase.name!r} of the strategy {given.strategy!r}"
-        f"{where(planned.phase.forward)}"
-    )
-    if tested.others:
-        raise ContractError(
-            f"{who} makes its outputs with {listed(sorted(tested.others))}, which would be tested "
-            f"and is no part of the model that is saved: backbone and head. Let it use these in "
-            f"its loss alone, or learn a change to the backbone with `effective`."
-        )
-    needs = planned.model.head.needs if planned.model.head is not None else ()
-    if extra := tested.of_outputs - set(needs):
-        raise ContractError(
-            f"{who} makes its outputs with the features {listed(sorted(extra))}, and the head "
-            f"reads {listed(needs)} alone: what is saved would predict otherwise than it was "
-            f"tested. Give the head other features, or use these in the loss alone."
-        )
-
-
-def _refuse_unkept(
-    planned: Planned, objective: Objective, given: Passes, read: frozenset[str]
-) -> None:
-    """What a cached prefix holds is what the head needs, unless a divergence asks for more."""
-    head = planned.model.head
-    if head is None or any(term.words & OF_FEATURES for term in objective.terms):
-        return
-    if extra := read - set(head.needs):
-        raise ContractError(
-            f"The forward of phase {planned.phase.name!r} of the strategy {given.strategy!r}"
-            f"{where(planned.phase.forward)} reads the features {listed(sorted(extra))}, and of "
-            f"frozen stages only those that the head needs are kept: {listed(head.needs)}. Set "
-            f"cache_gb = 0 to compute all of them at every step."
-        )
-
-
-def _refuse_untrained(phases: Sequence[Planned], given: Passes, alive: frozenset[str]) -> None:
-    """Of the strategy's own leaves that move each has a gradient somewhere, and of a head's one."""
-    moving = {
-        path for planned in phases for path, moves in trees.flat(planned.trainable).items() if moves
-    }
-    steps = [planned for planned in phases if planned.phase.solve is None]
-    if not steps:
-        return
-    dead = sorted(path for path in moving - alive if path.startswith("strategy/"))
-    head = {path for path in moving if path.startswith("head/")}
-    if not dead and head and not head & alive and len(steps) == len(phases):
-        dead = sorted(head)
-    if dead:
-        raise ContractError(
-            f"The strategy {given.strategy!r}{where(phases[0].phase.forward)} would train "
-            f"{listed(dead[:3])}{', ...' if len(dead) > 3 else ''}, which has a gradient in no "
-            f"phase: the loss does not depend on it. Put it into the group 'frozen', or leave it "
-            f"out."
-        )
 
 
 def _each(tree: PyTree) -> Mapping[str, frozenset[int]]:

@@ -2,7 +2,8 @@
 
 `model.safetensors` holds the numbers under their leaf paths; `model.json` says which backbone
 and head they belong to, how pictures reach them, what the classes are called, and the digest of
-the numbers. A model that is a small change to other weights names these and holds the change.
+the numbers. A model that is a small change to other weights names these and holds the change; one
+that a strategy extends (`tlx.contracts.extension`) names the strategy and holds its leaves.
 Nothing is pickled, and a file that it names (`FILE.py:Object`) is not run unless it is trusted
 (`tlx.run_file.folder_code`), so opening somebody's model runs no code of theirs.
 """
@@ -29,9 +30,10 @@ from tlx.run_file.portable import portable, resolved
 from tlx.trees import flat
 from tlx.types import InputSpec, Variables
 
-WHOLE, CHANGE = 1, 2
-"""Formats: all numbers, or those in which a model differs from its base."""
-PLUGINS = ("backbone", "head", "base")
+WHOLE, CHANGE, EXTENDED = 1, 2, 3
+"""Formats: all numbers; those in which a model differs from its base; either, with the leaves of a
+strategy that extends it."""
+PLUGINS = ("backbone", "head", "base", "extension")
 """Keys of the description in which files may be named."""
 TENSORS, ABOUT = "model.safetensors", "model.json"
 MOST_PIXELS = 2**26
@@ -75,11 +77,12 @@ class Description(NamedTuple):
     classes: tuple[str, ...]
     base: Base | None = None
     stages: int | None = None
+    extension: tuple[str, dict[str, Any]] | None = None
 
     @property
     def plugins(self) -> tuple[Any, ...]:
         """All that loading it builds."""
-        return self.backbone, self.head, self.base
+        return self.backbone, self.head, self.base, self.extension
 
 
 def save_model(
@@ -94,11 +97,13 @@ def save_model(
     base: Base | None = None,
     same: frozenset[str] = frozenset(),
     stages: int | None = None,
+    extension: Named | None = None,
 ) -> None:
     """Write the two files. Only backbone and head are kept: what served the training (a strategy's
     average, a divergence's regressor) has no part in a prediction. With a `base`, the strategy's
-    parameters are kept, too, and the leaves that are the `same` there are not. `stages`: so many of
-    the backbone's, where the network ends before its last.
+    parameters are kept, too, and the leaves that are the `same` there are not. With an
+    `extension`, the strategy whose hooks belong to the model, its parameters and its state are.
+    `stages`: so many of the backbone's, where the network ends before its last.
 
     Each file is replaced as a whole, the description last; a crash in between leaves a
     digest that does not match, which `load` reports."""
@@ -106,7 +111,9 @@ def save_model(
 
     folder.mkdir(parents=True, exist_ok=True)
     parts = ("backbone",) if head is None else ("backbone", "head")
-    kept = Variables(*({part: tree[part] for part in parts} for tree in variables))
+    if extension is not None:
+        parts = (*parts, "strategy")
+    kept = Variables(*({p: tree[p] for p in parts if p in tree} for tree in variables))
     if base is not None and "strategy" in variables.params:
         kept = Variables({**kept.params, "strategy": variables.params["strategy"]}, kept.state)
     tensors = {path: _tensor(leaf) for path, leaf in flat(kept).items() if path not in same}
@@ -114,7 +121,7 @@ def save_model(
     partial.write_bytes(save(tensors))  # `save_file` lets only its owner read the file
     manifest.flush(partial)
     about = {
-        "format": WHOLE if base is None else CHANGE,
+        "format": EXTENDED if extension is not None else WHOLE if base is None else CHANGE,
         "tlx": tlx.__version__,
         "backbone": {"name": backbone.name, "options": dict(backbone.options)},
         "head": head and {"name": head.name, "options": dict(head.options)},
@@ -127,6 +134,8 @@ def save_model(
         about["stages"] = stages
     if base is not None:
         about["base"] = base._asdict()
+    if extension is not None:
+        about["extension"] = {"name": extension.name, "options": dict(extension.options)}
     about |= portable({key: about[key] for key in PLUGINS if key in about}, folder)
     text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
     partial.replace(folder / TENSORS)
@@ -167,10 +176,10 @@ def describe(path: Path | str) -> Description:
         about |= resolved({key: about[key] for key in PLUGINS if key in about}, folder)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise WeightsError(f"{folder / ABOUT} is damaged or no description of a model.") from error
-    if form not in (WHOLE, CHANGE):
+    if form not in (WHOLE, CHANGE, EXTENDED):
         raise WeightsError(
             f"{folder / ABOUT} has format {form}; tlx {tlx.__version__} reads formats up to "
-            f"{CHANGE}. "
+            f"{EXTENDED}. "
             f"It was written by tlx {about.get('tlx')}: install that version or a later one."
         )
     if not (folder / TENSORS).is_file():
@@ -219,6 +228,7 @@ def _description(folder: Path, about: Mapping[str, Any]) -> Description:
         canvas=_sides(about["canvas"], "canvas"),
         classes=_as(tuple[str, ...], about["classes"], "classes"),
         stages=_as(int | None, about.get("stages"), "stages"),
+        extension=about.get("extension") and part(about["extension"], "extension"),
         base=base and Base(
             _as(tuple[str, dict[str, Any]], base["weights"], "base.weights"),
             _as(str, base["sha256"], "base.sha256"),

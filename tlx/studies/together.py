@@ -62,7 +62,8 @@ class Stacked(NamedTuple):
 def reason(experiment: Experiment, seeds: Sequence[int]) -> str:
     """Why runs of this experiment cannot share a program; '' where they can."""
     strategy, terms = experiment.strategy, experiment.terms
-    if isinstance(strategy, Averages | Finishes | Reparametrises):
+    alone = isinstance(strategy, Averages | Finishes | Reparametrises)
+    if alone or experiment.model.extension is not None:
         return f"the strategy {experiment.config.strategy.name!r} works on one run at a time"
     if experiment.config.optimizer.on_nan != "stop":
         return "updates that are left out ([optimizer] on_nan) are counted for one run at a time"

@@ -7,6 +7,7 @@ refuses a head; the kit takes the setting that the strategy accepts.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, final
@@ -17,14 +18,14 @@ import numpy as np
 
 from tlx import trees
 from tlx.errors import ConfigError
-from tlx.model import MOVING, Model
+from tlx.extension import added_features, extension_of
+from tlx.model import Model
 from tlx.planning.plan import Planned, plan
 from tlx.protocols import (
     Averages,
     Draws,
     Finishes,
     Reparametrises,
-    Staged,
     Strategy,
     WholeBatch,
 )
@@ -40,7 +41,9 @@ from tlx.testing.claims import (
     fail,
 )
 from tlx.testing.compiling import quick_jit
+from tlx.testing.tested_models import check_cached_is_the_same as check_cached_is_the_same
 from tlx.testing.tested_models import check_every_leaf_learns as check_every_leaf_learns
+from tlx.testing.tested_models import check_frozen_statistics as check_frozen_statistics
 from tlx.testing.tested_models import check_reads_what_is_kept as check_reads_what_is_kept
 from tlx.testing.tested_models import check_tested_is_saved as check_tested_is_saved
 from tlx.testing.world import BATCH, constants, world
@@ -66,9 +69,9 @@ class Subject:
     @cached_property
     def model(self) -> Model:
         """The model, with a head if the strategy takes one."""
-        headed = self.here.model
+        headed = replace(self.here.model, extension=extension_of(self.thing))
         refusals = []
-        for model in (headed, Model(headed.backbone, None, headed.inputs)):
+        for model in (headed, replace(headed, head=None)):
             try:
                 self.thing.phases(model, STEPS)
             except ConfigError as e:
@@ -80,14 +83,18 @@ class Subject:
     @cached_property
     def own(self) -> Variables:
         """The strategy's own variables."""
-        return self.thing.init(jax.random.key(5), self.model, self.here.batch)
+        return self.thing.init(jax.random.key(5), self.model.bare, self.here.batch)
 
     @cached_property
     def variables(self) -> Variables:
         """All variables of a run with this strategy."""
-        params, state = (dict(tree) for tree in self.here.variables)
+        begun = self.here.variables
+        if self.model.extension is not None:  # its head may read other features
+            begun = quick_jit(self.model.init)(jax.random.key(1), self.here.batch)
+        params, state = (dict(tree) for tree in begun)
         if self.model.head is None:
-            del params["head"], state["head"]
+            params.pop("head", None)
+            state.pop("head", None)
         for tree, own in ((params, self.own.params), (state, self.own.state)):
             if jax.tree.leaves(own):
                 tree["strategy"] = own
@@ -171,7 +178,9 @@ def check_groups(subject: Subject) -> None:
 
 def check_forward(subject: Subject) -> None:
     """The pass of every phase gives a loss per example, features, and a state of the same form."""
-    known = {spec.name for spec in subject.model.backbone.features}
+    model = subject.model
+    specs = (*model.backbone.features, *added_features(model.extension))
+    known = {spec.name for spec in specs}
     for planned, mode in _passes(subject):
         forward = subject.forward(planned, mode)
         where = f"The pass of phase {planned.phase.name!r} in mode {mode!r}"
@@ -250,25 +259,6 @@ def check_adds_up(subject: Subject) -> None:
         "It has a `whole_batch`, and neither the loss of an example depends on the others nor has "
         "training a state of its own: leave it out, so that a batch may be computed in parts.",
     )
-
-
-def check_frozen_statistics(subject: Subject) -> None:
-    """Batch statistics of frozen stages, and all of them under norm 'frozen', do not move."""
-    backbone, checked = subject.model.backbone, 0
-    assert isinstance(backbone, Staged)
-    for planned in subject.phases:
-        every = MOVING[planned.phase.norm] == "tune"
-        frozen = backbone.stages if every else backbone.stages[: planned.model.frozen]
-        after = subject.forward(planned, "train").state["backbone"]
-        for stage in frozen:
-            checked += 1
-            claim_same(
-                after[stage],
-                subject.variables.state["backbone"][stage],
-                f"Phase {planned.phase.name!r}, mode 'train': the statistics of the frozen {stage}",
-            )
-    if not checked:
-        raise NotApplicable("It freezes no stage and no statistics.")
 
 
 def check_finish(subject: Subject) -> None:

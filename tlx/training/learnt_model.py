@@ -36,6 +36,7 @@ def gather_model(experiment: Experiment, learnt: Variables) -> Callable[[Path], 
         base=base,
         same=same,
         stages=ends_at(experiment.model.backbone),
+        extension=experiment.config.strategy if experiment.model.extension is not None else None,
     )
 
 

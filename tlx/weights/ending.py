@@ -14,6 +14,7 @@ from tlx.backbones.shortened import (
     shortened,
     stages_of,
 )
+from tlx.contracts.extension import ChangesFeatures
 from tlx.model import Model
 from tlx.types import LoadReport, Variables
 
@@ -97,8 +98,11 @@ def lacking(end: Ending, report: LoadReport | None) -> bool:
 
 def needed(model: Model, shape: tuple[int, ...]) -> int:
     """How many stages the head of a model needs, for inputs of a shape (B,H,W,C); one where there
-    is no head, none where there are no stages."""
+    is no head, none where there are no stages, all where a strategy changes the features: who
+    knows which it looks at."""
     depth, features = len(stages_of(model.backbone)), model.backbone.features
+    if isinstance(model.extension, ChangesFeatures):
+        return depth
     if model.head is None:
         return min(depth, 1)
     if not depth or features[-1].name in model.head.needs:

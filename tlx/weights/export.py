@@ -48,6 +48,12 @@ def export(
     where there is no such model or dialect, where the dialect lacks a name for a leaf, and where
     something is there already, unless `overwrite`."""
     described, saved = describe(run), load(run, trust_code=trust_code)
+    if described.extension is not None:
+        raise WeightsError(
+            f"The model of {run} is extended by its strategy {described.extension[0]!r}, which no "
+            f"other library knows: exported without it, it would predict otherwise. Its own file "
+            f"is model/model.safetensors in the run's folder, and tlx.load reads it."
+        )
     name, _ = described.backbone
     chosen = _chosen(saved.model.backbone, name, dialect)
     tensors = with_counters(state_dict(_in_units(saved), chosen), chosen)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, final
@@ -20,13 +20,15 @@ import numpy as np
 from tlx import registry
 from tlx.backbones.shortened import shortened
 from tlx.backbones.wrapping import nested
+from tlx.contracts.extension import Extension
 from tlx.data.collate import Collate
 from tlx.data.given_pictures import Given, Pictures, each_picture, read_pixels
 from tlx.data.image_encoder import collate_images, image_encoder
 from tlx.devices.compiled import compiled
 from tlx.errors import DataError, TlxError, TrustError, WeightsError, did_you_mean
+from tlx.extension import OWN, begun, extension_of
 from tlx.model import Model, input_shape
-from tlx.protocols import ForeignNames
+from tlx.protocols import Averages, ForeignNames
 from tlx.run_file import folder_code
 from tlx.run_folder.model_folder import ABOUT, TENSORS, Description, describe, tensors
 from tlx.trees import flat, part, unflat
@@ -39,6 +41,7 @@ from tlx.types import (
     Variables,
     unlabelled,
 )  # fmt: skip
+from tlx.weights.initial import with_part
 from tlx.weights.matching import match
 
 BATCH = 64
@@ -58,14 +61,14 @@ def load(path: Path | str, *, precision: Precision = "float32", trust_code: bool
     given = {"classes": len(about.classes)}
     backbone = registry.build("backbones", *about.backbone)
     head = about.head and registry.build("heads", *about.head, given=given)
-    model = Model(backbone, head, about.inputs, precision=precision)
+    model = Model(backbone, head, about.inputs, precision=precision, extension=_extension(about))
     image = jax.ShapeDtypeStruct((1, *about.canvas, 3), jnp.uint8)
     batch = unlabelled({"image": image})
     try:
         if about.stages is not None:
             body = shortened(backbone, about.stages, input_shape(model.inputs, batch))
             model = replace(model, backbone=body)
-        like = jax.eval_shape(model.init, jax.random.key(0), batch)
+        like = jax.eval_shape(partial(_begun, model), jax.random.key(0), batch)
     except TlxError:
         raise
     except Exception as error:  # options of the right types can still mean nothing
@@ -76,10 +79,12 @@ def load(path: Path | str, *, precision: Precision = "float32", trust_code: bool
     if about.base is None:
         return Saved(model, _filled(like, found, file), about.classes, about.canvas)
     strategy = registry.build("strategies", *about.base.strategy)
-    factors = {path: jnp.asarray(found.pop(path)) for path in list(found) if _of_strategy(path)}
+    factors: dict[str, Any] = {}
+    if model.extension is None:  # else the leaves are the model's own
+        factors = {path: jnp.asarray(found.pop(path)) for path in list(found) if _of_strategy(path)}
     variables = _filled(like, {**_base(about, model, like, trust_code), **found}, file)
     own = nested({path.split("/", 2)[2]: leaf for path, leaf in factors.items()})
-    effective = strategy.effective({**variables.params, "strategy": own})
+    effective = strategy.effective({"strategy": own, **variables.params})
     params = {part: effective[part] for part in variables.params}
     return Saved(model, Variables(params, variables.state), about.classes, about.canvas)
 
@@ -175,6 +180,31 @@ class Saved:
             return value
         number = np.asarray(value).item()
         return self.classes[number] if self.classes and name == "class" else number
+
+
+def _extension(about: Description) -> Extension | None:
+    """The strategy that extends the model. WeightsError where it is none that does."""
+    if about.extension is None:
+        return None
+    found = extension_of(registry.build("strategies", *about.extension))
+    if found is None:
+        raise WeightsError(
+            f"{about.folder / ABOUT} says that the strategy {about.extension[0]!r} extends the "
+            f"model, and it changes neither inputs nor features. The plugin may have changed since "
+            f"the model was saved."
+        )
+    return found
+
+
+def _begun(model: Model, rng: jax.Array, batch: Batch) -> Variables:
+    """The leaves of a model, with those of the strategy that extends it."""
+    leaves = model.init(rng, batch)
+    if model.extension is None:
+        return leaves
+    whole = with_part(leaves, OWN, begun(model, rng, batch))
+    if isinstance(model.extension, Averages):
+        return Variables(whole.params, model.extension.begin(*whole))
+    return whole
 
 
 def _of_strategy(path: str) -> bool:

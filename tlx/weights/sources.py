@@ -79,9 +79,10 @@ def load(
     if isinstance(source, Noted):
         report = report._replace(notes=(*source.notes, *report.notes))
     refuse_others(config, source, report, dialects, unread)
-    with_head = "head" in found.params and not any(
-        trees.part(leaf.path) == "head" for leaf in report.initialised
-    )
+    model = model.bare  # what a strategy adds belongs to the target
+    known = {spec.name for spec in model.backbone.features}
+    fits = model.head is not None and known.issuperset(model.head.needs)
+    with_head = fits and not any(trees.part(leaf.path) == "head" for leaf in report.initialised)
     new = config.head == "new" and model.head is not None
     target = initial.filled(_with_head(found, like) if new else found)
     kept = Source(model, _with_head(target, found), classes_of(source)) if with_head else None
@@ -150,9 +151,12 @@ def _own_head(
     sizes = [len(v) for k, v in tensors.values.items() if v.ndim == 1 and fills_head(k, place)]
     classes = classes_of(source)
     count = len(classes) if classes else (sizes[0] if sizes else 0)
+    known = {spec.name for spec in model.backbone.features}
     if not count:
         return None
     headed = Model(model.backbone, own_head(count), model.inputs)
+    if headed.head is None or not known.issuperset(headed.head.needs):
+        return None
     whole = replace(initial, model=headed)
     found, report = match(tensors, whole.shapes, dialects, place.prefix)
     if any(trees.part(leaf.path) == "head" for leaf in report.initialised):

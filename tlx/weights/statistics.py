@@ -51,7 +51,9 @@ def recomputed(model: Model, variables: Variables, batches: Iterable[Batch]) -> 
         raise ConfigError(
             "Batch statistics cannot be computed anew: the backbone has no mode 'train'."
         )
-    run, params = _passes(replace(model, norm="train")), variables.params
+    others = {part: leaf for part, leaf in variables.state.items() if part not in PARTS}
+    run = partial(_passes(replace(model, norm="train")), others)
+    params = variables.params
     momentum: Mapping[str, float] = {}
     begin, settled, total, count = own, own, {}, 0
     for batch in _whole(batches):
@@ -73,11 +75,11 @@ def recomputed(model: Model, variables: Variables, batches: Iterable[Batch]) -> 
 
 
 @lru_cache(maxsize=4)
-def _passes(model: Model) -> Callable[[Params, Batch, Array, State], Any]:
+def _passes(model: Model) -> Callable[[State, Params, Batch, Array, State], Any]:
     """A jitted training pass: the state that it leaves, and a number for each thing it returns."""
 
-    def run(params: Params, batch: Batch, key: Array, state: State) -> Any:
-        variables = Variables(params, state)
+    def run(others: State, params: Params, batch: Batch, key: Array, state: State) -> Any:
+        variables = Variables(params, {**others, **state})
         features, body = model.features(variables, batch, rng=key, mode="train")
         outputs, top = model.apply_head(
             variables, features, inputs=batch.inputs, rng=key, mode="train"

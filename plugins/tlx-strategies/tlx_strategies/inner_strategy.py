@@ -10,7 +10,18 @@ from typing import Any
 
 from tlx import registry
 from tlx.errors import ConfigError
-from tlx.protocols import Brings, Finishes, Reparametrises, SmallestBatch, Strategy, WholeBatch
+from tlx.protocols import (
+    Brings,
+    ChangesFeatures,
+    ChangesInputs,
+    Finishes,
+    Reparametrises,
+    SmallestBatch,
+    Strategy,
+    WholeBatch,
+)
+
+CHANGES = "changes what the network gets or gives, which would be neither tested nor saved"
 
 
 def inner(of: str, options: Mapping[str, Any] | None, outer: str) -> Strategy:
@@ -22,6 +33,8 @@ def inner(of: str, options: Mapping[str, Any] | None, outer: str) -> Strategy:
     kinds = {
         Finishes: "has a last step of its own, and one of the two would undo the other",
         Reparametrises: "learns a difference to the backbone, which leaves nothing to average",
+        ChangesInputs: CHANGES,
+        ChangesFeatures: CHANGES,
         Brings: "brings divergences along, which would be lost: write these into the run file",
     }
     for kind, why in kinds.items():

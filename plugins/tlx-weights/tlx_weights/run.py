@@ -12,7 +12,7 @@ import numpy as np
 
 from tlx.files.manifest import digest
 from tlx.run_folder.model_folder import TENSORS, Description, describe, tensors
-from tlx.trees import flat
+from tlx.trees import flat, part
 from tlx.types import InputSpec, Location, Tensors
 from tlx.weights.saved import load
 
@@ -52,7 +52,19 @@ class Run:
         folder = self._about.folder
         merged = self._about.base is not None
         whole = _merged(folder, self.trust_code) if merged else tensors(folder)
+        whole = {path: leaf for path, leaf in whole.items() if part(path) != "strategy"}
         return Tensors(whole, str(folder), digest(folder / TENSORS))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """That a part of the run's model is left out, where its strategy extends it."""
+        if self._about.extension is None:
+            return ()
+        return (
+            f"The model of {self._about.folder} is extended by its strategy "
+            f"{self._about.extension[0]!r}, which is left out: what starts from it starts from its "
+            f"backbone and head alone.",
+        )
 
     @cached_property
     def _about(self) -> Description:
