@@ -201,7 +201,8 @@ def assemble(config: RunConfig, then: Begun | None = None) -> Experiment:
     )
     objectives = [replace(probe.objective(one), sources=start.models) for one in probe.phases]
     read = reading.read(objectives, config.strategy.name, probe.variables, probe.constants, batch)
-    ends = start.whole if read is None else start.ends(read, declared)
+    kept = {name for one in probe.phases for name in one.phase.reads}
+    ends = start.whole if read is None else start.ends(read, declared | kept)
     if ends != start.whole and reading.names_above(start.at(ends), probe.steps):
         ends = start.whole
     left = start.at(ends)

@@ -6,6 +6,7 @@ features behind it, and what it returns takes their place for everybody (`tlx.co
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -146,11 +147,13 @@ def _with_own(state: State, own: State) -> State:
     return {**state, OWN: own} if OWN in state else state
 
 
-def needed_features(model: Model, variables: Variables, batch: Batch) -> frozenset[str]:
-    """Names of the backbone's features that have to be there for what the head of a model needs:
-    these, and those that a hook reads. What it hands on as it is and nobody needs is not among
-    them. Only shapes matter of the numbers and the batch."""
-    needs = frozenset(model.head.needs if model.head is not None else ())
+def needed_features(
+    model: Model, variables: Variables, batch: Batch, reads: Iterable[str] = ()
+) -> frozenset[str]:
+    """Names of the backbone's features that have to be there for what the head of a model needs
+    and a phase `reads`: these, and those that a hook reads. What it hands on as it is and nobody
+    needs is not among them. Only shapes matter of the numbers and the batch."""
+    needs = frozenset((*(model.head.needs if model.head is not None else ()), *reads))
     if not isinstance(model.extension, ChangesFeatures):
         return needs
 

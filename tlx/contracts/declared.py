@@ -67,6 +67,8 @@ def fault_of_phase(phase: Any) -> str:
         return (
             f"`norm` of {phase.name!r} is {_shown(phase.norm)}, not one of {get_args(NormPolicy)}"
         )
+    if not (isinstance(phase.reads, tuple | list) and all(isinstance(n, str) for n in phase.reads)):
+        return f"`reads` of {phase.name!r} is {_shown(phase.reads)}, and has to name features"
     called = [phase.group, phase.forward, *([phase.solve] if phase.solve is not None else [])]
     if not all(map(callable, called)):
         return f"`group`, `forward` and `solve` of {phase.name!r} have to be functions"

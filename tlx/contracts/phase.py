@@ -79,7 +79,9 @@ class Phase:
     the group 'frozen' is never differentiated. `lr` multiplies the learning rate of a group
     (1 where absent). `norm` is the batch-norm policy of what moves; a frozen prefix of the
     backbone always runs in mode 'eval'. With `solve` only the head may move, and the phase's steps
-    are taken at once: un-augmented pictures, no divergences."""
+    are taken at once: un-augmented pictures, no divergences. `reads` are the features that
+    `forward` needs beyond those of the head: they are kept of frozen stages, and the network does
+    not end before them."""
 
     name: str
     steps: int
@@ -88,3 +90,4 @@ class Phase:
     lr: Mapping[str, float] = field(default_factory=dict)
     norm: NormPolicy = "train"
     solve: SolveFn | None = None
+    reads: tuple[str, ...] = ()

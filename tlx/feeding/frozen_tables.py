@@ -155,10 +155,10 @@ def wanted(experiment: Experiment, planned: Planned) -> frozenset[str]:
     if model.head is None or words & OF_FEATURES:
         return frozenset(spec.name for spec in model.backbone.features)
     if model.extension is None:
-        return frozenset(model.head.needs)
+        return frozenset((*model.head.needs, *planned.phase.reads))
     few = experiment.splits.train
     (batch,) = host_batches(experiment, Subset(few.split, few.indices[:1], few.name), 1)
-    return needed_features(model, experiment.variables, batch)
+    return needed_features(model, experiment.variables, batch, planned.phase.reads)
 
 
 def _pictures_are_read(experiment: Experiment, planned: Planned, objective: Objective) -> bool:

@@ -48,17 +48,20 @@ def refuse_unsaved(planned: Planned, given: Passes, tested: Tested) -> None:
 def refuse_unkept(
     planned: Planned, objective: Objective, given: Passes, read: frozenset[str]
 ) -> None:
-    """What a cached prefix holds is what the head needs, unless a divergence asks for more."""
-    head = planned.model.head
+    """What a cached prefix holds is what the head needs and the phase `reads`, unless a divergence
+    asks for more."""
+    head, reads = planned.model.head, planned.phase.reads
     if head is None or any(term.words & OF_FEATURES for term in objective.terms):
         return
     added = {spec.name for spec in added_features(planned.model.extension)}
-    if extra := read - set(head.needs) - added:
+    kept = tuple(dict.fromkeys((*head.needs, *reads)))
+    if extra := sorted(read - set(kept) - added):
         raise ContractError(
             f"The forward of phase {planned.phase.name!r} of the strategy {given.strategy!r}"
-            f"{where(planned.phase.forward)} reads the features {listed(sorted(extra))}, and of "
-            f"frozen stages only those that the head needs are kept: {listed(head.needs)}. Set "
-            f"cache_gb = 0 to compute all of them at every step."
+            f"{where(planned.phase.forward)} reads the features {listed(extra)}, and of "
+            f"frozen stages only those that the head needs{' and the phase reads' if reads else ''}"
+            f" are kept: {listed(kept)}. Name them in the Phase, reads = {(*reads, *extra)!r}; or "
+            f"set cache_gb = 0 to compute all of them at every step."
         )
 
 

@@ -13,7 +13,8 @@ import jax
 from tlx import returned, trees
 from tlx.contracts.calls import calling, has_returned, has_said, where
 from tlx.contracts.declared import fault_of_phase
-from tlx.errors import ConfigError, ContractError, listed
+from tlx.errors import ConfigError, ContractError, did_you_mean, listed
+from tlx.extension import added_features
 from tlx.model import MOVING, Model
 from tlx.protocols import Phase, Reparametrises, Staged, Strategy
 from tlx.types import Params, PyTree
@@ -96,6 +97,7 @@ def _groups(phase: Phase, params: Params) -> PyTree:
 def _planned(
     phase: Phase, model: Model, params: Params, start: int, changed: frozenset[str]
 ) -> Planned:
+    _refuse_unknown_reads(phase, model)
     group = _groups(phase, params)
     if phase.norm == "frozen_affine":
         group = {**group, "backbone": _without_norms(model, group["backbone"])}
@@ -128,6 +130,16 @@ def _planned(
     decays = trees.partition(_decays(model, params), trainable)[0]
     running = model.with_frozen(frozen, phase.norm)
     return Planned(phase, running, trainable, multipliers, start, decays)
+
+
+def _refuse_unknown_reads(phase: Phase, model: Model) -> None:
+    known = [f.name for f in (*model.backbone.features, *added_features(model.extension))]
+    for name in phase.reads:
+        if name not in known:
+            raise ConfigError(
+                f"Phase {phase.name!r}{where(phase.forward)} `reads` the feature {name!r}, which "
+                f"the network has not.{did_you_mean(name, known)} It has: {listed(known)}."
+            )
 
 
 def _decays(model: Model, params: Params) -> PyTree:

@@ -84,8 +84,9 @@ def check(phases: Sequence[tuple[Planned, Objective]], given: Passes) -> list[Tr
         trained = _trained(planned, objective, fed, given)
         found.append(trained)
         hooked |= _behind_hooks(planned, fed, given)
-        if given.cached and any(one.model.caches for one in same):
-            pass_refusals.refuse_unkept(planned, objective, given, trained.read | tested.features)
+        for one in same if given.cached else ():
+            if one.model.caches:
+                pass_refusals.refuse_unkept(one, objective, given, trained.read | tested.features)
     alive = frozenset[str]().union(*(trained.alive for trained in found))
     pass_refusals.refuse_untrained([planned for planned, _ in phases], given, alive | hooked)
     return found

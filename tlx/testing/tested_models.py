@@ -1,8 +1,8 @@
 """Whether a strategy trains what it says, and tests what is saved: checks of `strategies`.
 
 A model is saved as backbone, head and what a strategy's hooks add. Behind frozen stages a batch may
-bring what they say in place of pictures: of that only what the head needs, or a hook reads. None of
-this shows in a loss that goes down.
+bring what they say in place of pictures: of that only what the head needs, the phase `reads`, or a
+hook reads. None of this shows in a loss that goes down.
 """
 
 from __future__ import annotations
@@ -55,12 +55,11 @@ def check_tested_is_saved(subject: Subject) -> None:
 
 def check_reads_what_is_kept(subject: Subject) -> None:
     """Behind frozen stages the loss of a phase is the same where a batch brings only those features
-    that the head needs, and that the strategy's own `change_features` reads."""
+    that the head needs, the phase `reads`, and the strategy's own `change_features` reads."""
     model, here = subject.model, subject.here
     frozen = [planned for planned in subject.phases if planned.model.caches]
     if model.head is None or not frozen:
         raise NotApplicable("It freezes no stage in front of a head.")
-    needs = needed_features(model, subject.variables, here.batch)
     key, (params, state) = jax.random.key(3), subject.variables
     features, _ = model.bare.features(subject.variables, here.batch, rng=key, mode="eval")
     for planned in frozen:
@@ -78,6 +77,7 @@ def check_reads_what_is_kept(subject: Subject) -> None:
 
         where = f"The loss of phase {planned.phase.name!r} with the features that the head needs"
         with calling(where, planned.phase.forward):
+            needs = needed_features(model, subject.variables, here.batch, planned.phase.reads)
             few = quick_jit(loss)({name: features[name] for name in needs})
         claim_close(few, quick_jit(loss)(features), f"{where}, beside that with all of them")
 
