@@ -1,5 +1,5 @@
-"""A phase's forward may need features beside the head's: they are kept of frozen stages, the network
-does not end before them, and with the cache a run ends with the numbers that it has without."""
+"""A forward may need features beside the head's: they are kept of frozen stages, the network does
+not end before them, and with the cache a run ends with the numbers that it has without."""
 
 import json
 from dataclasses import dataclass
