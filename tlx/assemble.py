@@ -7,7 +7,7 @@ refuses whatever cannot work before the first step.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -54,8 +54,8 @@ from tlx.run_file.run_config import Part
 from tlx.run_folder.as_before import Begun
 from tlx.run_folder.membership import LEFT_OUT, Classed
 from tlx.run_folder.provenance import CONTENT, of_beginning, of_content, of_data, of_numbers
-from tlx.stream import evaluation
-from tlx.types import AnyBatch, Constants, DataInfo, LoadReport, Network, Params, Variables
+from tlx.stream import closing_batches, evaluation
+from tlx.types import AnyBatch, Batch, Constants, DataInfo, LoadReport, Network, Params, Variables
 from tlx.weights.initial import with_part
 
 
@@ -222,10 +222,11 @@ def _experiment(start: Start, terms: tuple[Term, ...]) -> Experiment:
     used = sorted({t.source for t in terms if any(w.startswith("source_") for w in words[t.name])})
     numbers = {name: _copy(named[name].variables) for name in used}
 
-    def every() -> Any:
+    def every() -> Iterator[Batch]:
         collate = collate_images(start.canvas, model.inputs)
-        batches = evaluation(parts.train, collate, batch_size=config.batch_size)
-        return (meshes.shared(batch, None) for batch in batches)
+        made = evaluation(parts.train, collate, batch_size=config.batch_size)
+        with closing_batches(made) as batches:
+            yield from (meshes.shared(batch, None) for batch in batches)
 
     prepared: dict[str, Any] = {}
     for number, term in enumerate(terms):

@@ -20,6 +20,7 @@ from tlx.devices.mesh import fetched
 from tlx.errors import ContractError, listed
 from tlx.model import Model
 from tlx.protocols import ForwardFn, Head
+from tlx.stream import closing_batches
 from tlx.types import Batch, Constants, Forward, Variables
 
 Totals = Mapping[str, Any]
@@ -80,9 +81,13 @@ def evaluate(
     constants: Constants,
     batches: Iterable[Batch],
 ) -> Evaluated:
-    """Metrics over all batches."""
-    found = (totals_of(variables, batch, constants) for batch in batches)
-    return _measured(model, reduce(added, found))
+    """Metrics over all batches; those that are made ahead are closed."""
+
+    def totals(batch: Batch) -> Totals:
+        return totals_of(variables, batch, constants)
+
+    with closing_batches(batches) as each:
+        return _measured(model, reduce(added, map(totals, each)))
 
 
 @jax.jit
@@ -171,7 +176,8 @@ def evaluate_each(
             rows.append({"weight": batch.weight, "index": batch.index, "label": label} | dict(said))
         return found
 
-    return _measured(model, reduce(added, map(totals, batches))), _answers(rows)
+    with closing_batches(batches) as each:
+        return _measured(model, reduce(added, map(totals, each))), _answers(rows)
 
 
 def _answers(rows: list[dict[str, Any]]) -> Answers | None:

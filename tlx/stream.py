@@ -9,9 +9,10 @@ the device computes (grain underneath).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import grain
 import numpy as np
@@ -21,6 +22,7 @@ from tlx.data.splits import Subset, shuffled
 from tlx.errors import DataError
 from tlx.types import Batch
 
+Each = TypeVar("Each")
 Batches: TypeAlias = Generator[Batch, None, None]
 """Batches as they are made; `close()` stops the threads that make them ahead."""
 WHOLE = slice(None)
@@ -131,6 +133,18 @@ def evaluation(
         return collate(subset, np.minimum(positions, count - 1), weight)
 
     return _ahead(grain.MapDataset.range(-(-count // batch_size)).map(at), threads)
+
+
+@contextmanager
+def closing_batches(batches: Iterable[Each]) -> Iterator[Iterator[Each]]:
+    """Batches to go through in the block. Where they are made ahead, their threads end with it,
+    however it ends: an error's traceback would keep them otherwise."""
+    each = iter(batches)
+    try:
+        yield each
+    finally:
+        if isinstance(each, Generator):
+            each.close()
 
 
 def _ahead(steps: Any, threads: int | None) -> Batches:

@@ -12,8 +12,9 @@ from tlx.data.decode import fit
 from tlx.data.image_encoder import collate_images
 from tlx.data.splits import Subset
 from tlx.errors import DataError
+from tlx.evaluate import evaluate
 from tlx.stream import evaluation, order, training
-from tlx.types import Batch, InputSpec
+from tlx.types import Batch, InputSpec, Variables
 
 SMALL = collate_images((4, 4))
 
@@ -181,28 +182,35 @@ def test_nothing_to_train_on_is_refused_at_once():
         training(subset(0, of=3), SMALL, batch_size=2, seed=0)
 
 
+@pytest.fixture
 def of_grain():
-    return [t for t in threading.enumerate() if t.name.startswith("grain-prefetch")]
+    """() -> threads that make batches and that the test has begun."""
+
+    def now():
+        return {t for t in threading.enumerate() if t.name.startswith("grain-prefetch")}
+
+    before = now()
+    return lambda: now() - before
 
 
-def gone():
+def gone(of_grain):
     deadline = time.monotonic() + 5
     while of_grain() and time.monotonic() < deadline:
         time.sleep(0.01)
     return not of_grain()
 
 
-def test_threads_end_with_the_stream():
+def test_threads_end_with_the_stream(of_grain):
     stream = training(subset(), SMALL, batch_size=4, seed=0, threads=3)
     next(stream)
     assert of_grain()
     stream.close()
-    assert gone()
+    assert gone(of_grain)
     list(evaluation(subset(), SMALL, batch_size=4))
-    assert gone()
+    assert gone(of_grain)
 
 
-def test_an_error_in_a_thread_arrives_and_ends_the_threads():
+def test_an_error_in_a_thread_arrives_and_ends_the_threads(of_grain):
     class Damaged(Pictures):
         def __getitem__(self, index):
             raise DataError("The picture 'a.jpg' cannot be read.")
@@ -210,7 +218,21 @@ def test_an_error_in_a_thread_arrives_and_ends_the_threads():
     data = Subset(Damaged(None, np.zeros(4, int)), np.arange(4))
     with pytest.raises(DataError, match=r"a\.jpg"):
         next(training(data, SMALL, batch_size=4, seed=0))
-    assert gone()
+    assert gone(of_grain)
+
+
+def test_threads_end_where_what_goes_through_the_batches_fails(of_grain):
+    """Also while the error's traceback still holds the batches, as a failed run's does."""
+
+    def fails(*given):
+        raise FloatingPointError
+
+    batches = evaluation(subset(40), SMALL, batch_size=4, threads=2)
+    with pytest.raises(FloatingPointError) as failed:
+        evaluate(fails, None, Variables({}, {}), None, batches)
+    del batches
+    assert gone(of_grain)
+    assert failed.traceback
 
 
 def lopsided(counts=(7, 2, 1)):

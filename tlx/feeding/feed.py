@@ -27,7 +27,7 @@ from tlx.feeding.frozen_tables import GB, host_batches, kept_tables, order_of, w
 from tlx.objective import Objective
 from tlx.planning.batch_sizes import smallest
 from tlx.planning.plan import Planned
-from tlx.stream import training
+from tlx.stream import closing_batches, training
 from tlx.types import Batch, FrozenFeatures, RowBatch, Variables
 
 MOST = 64
@@ -63,7 +63,8 @@ def eval_batches(experiment: Experiment, subset: Subset) -> Iterator[Batch]:
     """A split's batches on the device, as evaluation wants them."""
     size = _eval_size(experiment, len(subset))
     own = mesh.own(size, experiment.mesh)
-    return map(experiment.shared, host_batches(experiment, subset, size, own))
+    with closing_batches(host_batches(experiment, subset, size, own)) as batches:
+        yield from map(experiment.shared, batches)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from tlx.contracts.calls import called, calling
 from tlx.model import Model
 from tlx.objective import Term
 from tlx.protocols import Averages, Explains, Learns, Prepares, Strategy
+from tlx.stream import closing_batches
 from tlx.types import Batch, Network, PyTree, Variables
 from tlx.weights.initial import with_part
 
@@ -40,9 +41,9 @@ def prepare(
     """What the divergence prepares. Raises ContractError where it fails."""
     divergence, who = term.divergence, f"`prepare` of the divergence {term.name!r}"
     assert isinstance(divergence, Prepares)
-    with calling(who, divergence.prepare):
+    with calling(who, divergence.prepare), closing_batches(batches) as each:
         found = divergence.prepare(
-            model=model, variables=variables, source=source, batches=batches, rng=rng
+            model=model, variables=variables, source=source, batches=each, rng=rng
         )
     return returned.arrays(found, who, divergence.prepare)
 

@@ -19,6 +19,7 @@ from tlx.errors import ContractError, listed
 from tlx.objective import Objective, Term
 from tlx.protocols import Records
 from tlx.quantities import PER_EXAMPLE, asked
+from tlx.stream import closing_batches
 from tlx.types import Batch, Constants, PyTree, Variables
 
 
@@ -79,11 +80,12 @@ def record(
         return returned.rows(found, len(batch.weight), who, divergence.record)
 
     index, values = [], []
-    for batch in batches:
-        real = np.flatnonzero(np.asarray(batch.weight))
-        found = jax.device_get(kept(variables, constants, batch))
-        index.append(np.asarray(batch.index)[real])
-        values.append(jax.tree.map(lambda leaf, real=real: leaf[real], found))
+    with closing_batches(batches) as each:
+        for batch in each:
+            real = np.flatnonzero(np.asarray(batch.weight))
+            found = jax.device_get(kept(variables, constants, batch))
+            index.append(np.asarray(batch.index)[real])
+            values.append(jax.tree.map(lambda leaf, real=real: leaf[real], found))
     numbers = np.concatenate(index)
     order = np.argsort(numbers)
     table = jax.tree.map(lambda *leaves: jnp.asarray(np.concatenate(leaves)[order]), *values)

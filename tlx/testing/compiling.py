@@ -25,18 +25,27 @@ def quick_jit(function: Callable[..., Any], **options: Any) -> Any:
 def compiled_once(folder: Path) -> Iterator[None]:
     """Inside, programs that several runs share are compiled by the first of them, into `folder`,
     and none of them is optimised."""
-    wanted = {
-        "jax_disable_most_optimizations": True,
-        "jax_compilation_cache_dir": str(folder),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
+    wanted = _settings(folder)
     before = {name: jax.config.values[name] for name in wanted}
     _configure(wanted)
     try:
         yield
     finally:
         _configure(before)
+
+
+def in_environment(folder: Path) -> dict[str, str]:
+    """Variables with which another process compiles as within `compiled_once`."""
+    return {name.upper(): str(value) for name, value in _settings(folder).items()}
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    return {
+        "jax_disable_most_optimizations": True,
+        "jax_compilation_cache_dir": str(folder),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
 
 
 def _configure(values: Mapping[str, Any]) -> None:

@@ -27,7 +27,7 @@ from tlx.evaluate import counted, evaluate, evaluator
 from tlx.model import Model, input_shape
 from tlx.protocols import DataSource
 from tlx.run_file.toml_file import read_table
-from tlx.stream import evaluation
+from tlx.stream import closing_batches, evaluation
 from tlx.types import Batch, Constants, Forward, Variables, unlabelled
 from tlx.weights import sources
 from tlx.weights.ending import ending, needed
@@ -88,8 +88,9 @@ def measure(config: RunConfig) -> dict[str, Any]:
             batch_size=min(max(config.batch_size, BATCH), len(subset)),
         )
         nothing = Constants({}, {}, {}, {})
-        arrays = (jax.tree.map(jnp.asarray, batch) for batch in batches)
-        found[name] = counted(evaluate(totals, model, loaded.variables, nothing, arrays))
+        with closing_batches(batches) as each:
+            arrays = (jax.tree.map(jnp.asarray, batch) for batch in each)
+            found[name] = counted(evaluate(totals, model, loaded.variables, nothing, arrays))
     return found
 
 
