@@ -34,12 +34,14 @@ from tlx.planning import (
     reading,
     records,
     refusals,
+    strategy_setup,
     traced_passes,
     traced_terms,
 )
 from tlx.planning.optimizer import hyperparameters, transform
 from tlx.planning.plan import Planned, plan
 from tlx.planning.start import Start, opened, works_beforehand
+from tlx.planning.strategy_setup import Found
 from tlx.protocols import (
     Augmentation,
     Averages,
@@ -62,8 +64,8 @@ from tlx.weights.initial import with_part
 class Experiment(NamedTuple):
     """Everything a run needs. `variables` are the starting point, `canvas` (H,W) the size that
     pictures have in a batch, `steps` the length of the whole run, `head` the run's with what
-    the labels say of it. `model` computes in float32, the models of `phases` and those they are
-    compared with in the run's precision."""
+    the labels say of it, `setup` what the strategy found before it planned. `model` computes in
+    float32, the models of `phases` and those they are compared with in the run's precision."""
 
     config: RunConfig
     info: DataInfo
@@ -83,6 +85,7 @@ class Experiment(NamedTuple):
     domain: Domain | None = None
     mesh: Mesh | None = None
     head: Part | None = None
+    setup: Found | None = None
 
     def objective(self, planned: Planned) -> Objective:
         """The objective of one phase."""
@@ -163,6 +166,8 @@ class Experiment(NamedTuple):
         found = {"data": of_data(self.info), CONTENT: of_content(parts)}
         if self.domain is not None:
             found["domain"] = of_data(self.domain.info)
+        if self.setup is not None:
+            found["strategy"] = dict(self.setup.options)
         if self.report is not None and self.report.sha256:
             found["weights"] = {"sha256": self.report.sha256}
         for name, numbers in self.constants.sources.items():
@@ -188,7 +193,13 @@ def assemble(config: RunConfig, then: Begun | None = None) -> Experiment:
     """Build and check everything that `config` names; `then`: what a run that goes on, or is
     measured again, wrote down of its data. The network ends at the last stage that anybody reads
     or names."""
-    start = opened(config, then)
+    start, found = strategy_setup.set_up(opened(config, then))
+    return _ending(start)._replace(setup=found)
+
+
+def _ending(start: Start) -> Experiment:
+    """The experiment of a start, of a network that ends where nobody reads on."""
+    config = start.config
     if not start.lacking and start.depth == start.least and start.model.head is not None:
         return _placed(_experiment(start, start.terms), start.mesh)
     declared = reading.declared(start.terms)

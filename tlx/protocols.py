@@ -33,6 +33,7 @@ from tlx.contracts.outside import WeightSource as WeightSource
 from tlx.contracts.outside import Writes as Writes
 from tlx.contracts.phase import Examples as Examples
 from tlx.contracts.phase import ForwardFn as ForwardFn
+from tlx.contracts.phase import HasSetup as HasSetup
 from tlx.contracts.phase import Phase as Phase
 from tlx.contracts.phase import Solution as Solution
 from tlx.contracts.phase import SolveFn as SolveFn

@@ -232,6 +232,7 @@ def _result(
         **({"left_out": left_out} if (left_out := parts.unreadable) else {}),
         "weights": config.weights.name if config.weights else None,
         "weights_sha256": experiment.report.sha256 if experiment.report else None,
+        **({"setup": dict(experiment.setup.options)} if experiment.setup else {}),
         "trainable_parameters": experiment.trainable,
         "parameters": trees.count(experiment.variables.params),
         "seconds": round(clock.total(), 3),

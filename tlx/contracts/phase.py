@@ -6,9 +6,9 @@ Opens without importing jax.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, Protocol, final
+from typing import TYPE_CHECKING, NamedTuple, Protocol, final, runtime_checkable
 
 from tlx.types import (
     Batch,
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from jax import Array
 
     from tlx.model import Model
+    from tlx.protocols import Strategy
 
 
 class ForwardFn(Protocol):
@@ -91,3 +92,27 @@ class Phase:
     norm: NormPolicy = "train"
     solve: SolveFn | None = None
     reads: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class HasSetup(Protocol):
+    """Optional for a Strategy: it looks at numbers and data before it plans (which layers to tune,
+    say). Called once while a run is assembled, before `init` and `phases`, and again whenever the
+    run is: with the same arguments it has to find the same."""
+
+    def setup(
+        self,
+        *,
+        model: Model,
+        variables: Variables,
+        batches: Callable[[], Iterable[Batch]],
+        rng: Array,
+    ) -> Strategy:
+        """The strategy that the run goes on with, usually `dataclasses.replace(self, ...)`, with
+        the same `brings`. `variables` are backbone and head as loaded; `batches()` are un-augmented
+        batches of the training split, each example once, of no other split.
+
+        What it found is part of the model that is saved where it is said by options of the
+        strategy; a strategy with hooks has to say it so, and is asked for the shapes of `init` and
+        of its hooks before `setup`, too."""
+        ...

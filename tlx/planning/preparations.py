@@ -5,17 +5,18 @@ Each is a call into a plugin, made once while a run is assembled.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from tlx import returned
-from tlx.contracts.calls import called, calling
+from tlx.contracts.calls import called, calling, has_returned
 from tlx.model import Model
 from tlx.objective import Term
-from tlx.protocols import Averages, Explains, Learns, Prepares, Strategy
+from tlx.protocols import Averages, Explains, HasSetup, Learns, Prepares, Strategy
 from tlx.stream import closing_batches
 from tlx.types import Batch, Network, PyTree, Variables
 from tlx.weights.initial import with_part
@@ -63,6 +64,31 @@ def begun(
         began = strategy.begin(variables.params, variables.state)
     returned.arrays(began, who, strategy.begin)
     return Variables(variables.params, jax.tree.map(jnp.copy, began))
+
+
+def set_up(
+    name: str,
+    strategy: HasSetup,
+    model: Model,
+    variables: Variables,
+    batches: Callable[[], Iterable[Batch]],
+    rng: Array,
+) -> Strategy:
+    """What the strategy makes of itself at the sight of numbers and data. Raises ContractError
+    where it fails, or returns what is no strategy."""
+    who = f"`setup` of the strategy {name!r}"
+    with calling(who, strategy.setup), ExitStack() as opened:
+
+        def each() -> Iterable[Batch]:
+            return opened.enter_context(closing_batches(batches()))
+
+        found = strategy.setup(model=model, variables=variables, batches=each, rng=rng)
+    good = isinstance(found, Strategy) and not isinstance(found, type)
+    wanted = "the strategy that the run goes on with"
+    has_returned(
+        who, strategy.setup, found, good, wanted, "Usually dataclasses.replace(self, ...)."
+    )
+    return found
 
 
 def notes(strategy: Strategy, model: Model) -> tuple[str, ...]:

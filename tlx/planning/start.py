@@ -191,13 +191,13 @@ def opened(config: RunConfig, then: Begun | None) -> Start:
     mesh = meshes.mesh_of(config.mesh, config.batch_size)
     backbone = registry.build("backbones", config.backbone.name, config.backbone.options)
     strategy: Strategy = registry.build("strategies", config.strategy.name, config.strategy.options)
-    brought = _brought(strategy)
-    if clash := sorted(brought.sources.keys() & config.sources.keys()):
+    preset = brought(strategy)
+    if clash := sorted(preset.sources.keys() & config.sources.keys()):
         raise ConfigError(
             f"The strategy brings a source {clash[0]!r} along, and [sources.{clash[0]}] names "
             f"another. Remove the table, or give it another name."
         )
-    parts_of_d = (*config.divergence, *brought.divergences)
+    parts_of_d = (*config.divergence, *preset.divergences)
     terms = tuple(
         Term(p.key, registry.build("divergences", p.name, p.options), p.source, p.schedule)
         for p in parts_of_d
@@ -270,8 +270,9 @@ def _loaded(start: Start, unread: frozenset[str]) -> sources.Loaded:
 def _others(
     config: RunConfig, strategy: Strategy, head_of: sources.HeadOf, stages: Mapping[str, int] | None
 ) -> dict[str, Source]:
-    return sources.others({**config.sources, **_brought(strategy).sources}, head_of, stages)
+    return sources.others({**config.sources, **brought(strategy).sources}, head_of, stages)
 
 
-def _brought(strategy: Strategy) -> Brought:
+def brought(strategy: Strategy) -> Brought:
+    """The divergences and sources that a strategy stands for."""
     return strategy.brings if isinstance(strategy, Brings) else Brought()

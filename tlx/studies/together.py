@@ -88,6 +88,8 @@ def reason(experiment: Experiment, seeds: Sequence[int]) -> str:
     if len(seeds) > 1:
         if any(isinstance(t.divergence, Learns | Prepares | Records) for t in terms):
             return "a divergence prepares itself with the seed"
+        if experiment.setup is not None:
+            return "the strategy looks at the numbers of each seed before it plans"
         if any(trees.part(path) == "backbone" for path in _fresh_paths(experiment)):
             return "parts of the backbone start at random with each seed"
         if any(trees.part(path) == "strategy" for path in _flat(experiment.variables)):

@@ -23,8 +23,10 @@ from tlx.model import Model
 from tlx.planning.plan import Planned, plan
 from tlx.protocols import (
     Averages,
+    Brings,
     Draws,
     Finishes,
+    HasSetup,
     Reparametrises,
     Strategy,
     WholeBatch,
@@ -63,8 +65,25 @@ class Subject:
 
     @cached_property
     def thing(self) -> Strategy:
-        """The strategy."""
-        return self.make()
+        """The strategy, as a run goes on with it."""
+        return self.set_up()
+
+    def set_up(self) -> Strategy:
+        """The strategy after its `setup`, if it has one."""
+        thing, here = self.make(), self.here
+        if not isinstance(thing, HasSetup):
+            return thing
+
+        def of(model: Model, parts: tuple[str, ...]) -> Strategy:
+            own = Variables(*({part: tree[part] for part in parts} for tree in here.variables))
+            return thing.setup(
+                model=model, variables=own, batches=lambda: [here.batch], rng=jax.random.key(9)
+            )
+
+        try:
+            return of(here.model, ("backbone", "head"))
+        except ConfigError:
+            return of(replace(here.model, head=None), ("backbone",))
 
     @cached_property
     def model(self) -> Model:
@@ -288,6 +307,22 @@ def check_effective(subject: Subject) -> None:
     claim_same(subject.thing.effective(params), used, "`effective`, asked again")
     for part in set(params) - {"backbone"}:
         claim_same(used[part], params[part], f"The {part}'s parameters after `effective`")
+
+
+def check_setup(subject: Subject) -> None:
+    """`setup`, if there is one, returns a strategy, which brings what it brought before, and finds
+    the same when asked again."""
+    thing = subject.make()
+    if not isinstance(thing, HasSetup):
+        raise NotApplicable("It plans without a look at numbers or data.")
+    found = subject.thing
+    claim(
+        isinstance(found, Strategy) and not isinstance(found, type),
+        f"`setup` has to return a strategy; it returns a {type(found).__name__}.",
+    )
+    claim(subject.set_up() == found, "`setup`, asked again, finds something else.")
+    before, after = (one.brings if isinstance(one, Brings) else None for one in (thing, found))
+    claim(before == after, "A strategy `brings` the same before and after its `setup`.")
 
 
 def check_averages(subject: Subject) -> None:

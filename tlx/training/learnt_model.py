@@ -17,6 +17,7 @@ from tlx.assemble import Experiment
 from tlx.backbones.shortened import ends_at
 from tlx.devices.mesh import fetched
 from tlx.protocols import Reparametrises
+from tlx.run_file.run_config import Part
 from tlx.run_folder.model_folder import Base, save_model
 from tlx.types import Variables
 
@@ -36,8 +37,13 @@ def gather_model(experiment: Experiment, learnt: Variables) -> Callable[[Path], 
         base=base,
         same=same,
         stages=ends_at(experiment.model.backbone),
-        extension=experiment.config.strategy if experiment.model.extension is not None else None,
+        extension=_way(experiment) if experiment.model.extension is not None else None,
     )
+
+
+def _way(experiment: Experiment) -> Part | None:
+    """The entry of a run file that builds the strategy as it was set up; None where none does."""
+    return experiment.config.strategy if experiment.setup is None else experiment.setup.part
 
 
 def _base(experiment: Experiment, learnt: Variables) -> tuple[Base | None, frozenset[str]]:
@@ -45,10 +51,11 @@ def _base(experiment: Experiment, learnt: Variables) -> tuple[Base | None, froze
     the leaves that need not be saved, because they are still what the file gave."""
     config, report = experiment.config, experiment.report
     strategy = isinstance(experiment.strategy, Reparametrises)
-    if not strategy or report is None or not report.sha256 or config.weights is None:
+    way = _way(experiment)
+    if not strategy or report is None or not report.sha256 or config.weights is None or way is None:
         return None, frozenset()
     now, then = (trees.flat(fetched(numbers)) for numbers in (learnt, experiment.variables))
     same = (leaf.path for leaf in report.loaded if np.array_equal(now[leaf.path], then[leaf.path]))
-    weights, way = config.weights, config.strategy
+    weights = config.weights
     file, made = (weights.name, dict(weights.options)), (way.name, dict(way.options))
     return Base(file, report.sha256, made, report.prefix), frozenset(same)

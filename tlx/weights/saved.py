@@ -17,9 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tlx import registry
+from tlx import registry, returned
 from tlx.backbones.shortened import shortened
-from tlx.backbones.wrapping import nested
+from tlx.contracts.calls import calling
 from tlx.contracts.extension import Extension
 from tlx.data.collate import Collate
 from tlx.data.given_pictures import Given, Pictures, each_picture, read_pixels
@@ -38,6 +38,7 @@ from tlx.types import (
     Forward,
     InputSpec,
     Precision,
+    PyTree,
     Variables,
     unlabelled,
 )  # fmt: skip
@@ -83,7 +84,7 @@ def load(path: Path | str, *, precision: Precision = "float32", trust_code: bool
     if model.extension is None:  # else the leaves are the model's own
         factors = {path: jnp.asarray(found.pop(path)) for path in list(found) if _of_strategy(path)}
     variables = _filled(like, {**_base(about, model, like, trust_code), **found}, file)
-    own = nested({path.split("/", 2)[2]: leaf for path, leaf in factors.items()})
+    own = _own(strategy, model, image, factors, file) if factors else {}
     effective = strategy.effective({"strategy": own, **variables.params})
     params = {part: effective[part] for part in variables.params}
     return Saved(model, Variables(params, variables.state), about.classes, about.canvas)
@@ -205,6 +206,23 @@ def _begun(model: Model, rng: jax.Array, batch: Batch) -> Variables:
     if isinstance(model.extension, Averages):
         return Variables(whole.params, model.extension.begin(*whole))
     return whole
+
+
+def _own(strategy: Any, model: Model, image: Any, found: Mapping[str, Any], file: Path) -> PyTree:
+    """The strategy's own parameters, in the containers in which its `init` has them."""
+    key, who = jax.random.key(0), f"`init` of the strategy {type(strategy).__name__}"
+
+    def begin(image: Any) -> Variables:
+        return returned.variables(
+            strategy.init(key, model.bare, unlabelled({"image": image})), who, strategy.init
+        )
+
+    with calling(who, strategy.init):
+        try:
+            like = jax.eval_shape(begin, image)
+        except jax.errors.JAXTypeError:  # it looks at values, of which only the shapes matter here
+            like = begin(jnp.zeros(image.shape, image.dtype))
+    return _filled(Variables({OWN: like.params}, {}), found, file).params[OWN]
 
 
 def _of_strategy(path: str) -> bool:

@@ -8,7 +8,7 @@ model is added if the average does not get worse.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -22,7 +22,7 @@ from tlx.trees import flat
 from tlx.types import Batch, Location, Variables
 from tlx.weights.saved import load
 from tlx.weights.statistics import recomputed
-from tlx_strategies.inner_strategy import inner, needs_examples, needs_whole
+from tlx_strategies.inner_strategy import inner, needs_examples, needs_whole, set_up
 
 PARTS = ("backbone", "head")
 
@@ -69,6 +69,18 @@ class GreedySoup:
     def smallest_batch(self) -> int:
         """As the inner strategy."""
         return needs_examples(self.strategy)
+
+    def setup(
+        self,
+        *,
+        model: Model,
+        variables: Variables,
+        batches: Callable[[], Iterable[Batch]],
+        rng: Array,
+    ) -> Strategy:
+        """As the inner strategy."""
+        found = set_up(self.strategy, model=model, variables=variables, batches=batches, rng=rng)
+        return self if found is self.strategy else replace(self, strategy=found)
 
     def init(self, rng: Array, model: Model, batch: Batch) -> Variables:
         """What the inner strategy has."""

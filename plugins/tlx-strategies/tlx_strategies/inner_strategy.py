@@ -5,21 +5,26 @@ Weight averages come after any training, so they take the strategy that trains b
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+
+from jax import Array
 
 from tlx import registry
 from tlx.errors import ConfigError
+from tlx.model import Model
 from tlx.protocols import (
     Brings,
     ChangesFeatures,
     ChangesInputs,
     Finishes,
+    HasSetup,
     Reparametrises,
     SmallestBatch,
     Strategy,
     WholeBatch,
 )
+from tlx.types import Batch, Variables
 
 CHANGES = "changes what the network gets or gives, which would be neither tested nor saved"
 
@@ -44,6 +49,20 @@ def inner(of: str, options: Mapping[str, Any] | None, outer: str) -> Strategy:
                 f"another strategy that moves the backbone."
             )
     return strategy
+
+
+def set_up(
+    strategy: Strategy,
+    *,
+    model: Model,
+    variables: Variables,
+    batches: Callable[[], Iterable[Batch]],
+    rng: Array,
+) -> Strategy:
+    """The inner strategy after its `setup`; itself where it has none."""
+    if not isinstance(strategy, HasSetup):
+        return strategy
+    return strategy.setup(model=model, variables=variables, batches=batches, rng=rng)
 
 
 def needs_whole(strategy: Strategy) -> str:

@@ -8,7 +8,7 @@ target stays, and much of what was forgotten comes back.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import jax
@@ -20,7 +20,7 @@ from tlx.model import Model
 from tlx.protocols import Finished, Phase, Strategy
 from tlx.types import Batch, Params, Variables
 from tlx.weights.statistics import recomputed
-from tlx_strategies.inner_strategy import inner, needs_examples, needs_whole
+from tlx_strategies.inner_strategy import inner, needs_examples, needs_whole, set_up
 
 ALPHAS = tuple(np.linspace(0, 1, 11).round(1).tolist())
 """From among these the validation split chooses; section 4 of the paper has the same."""
@@ -66,6 +66,18 @@ class WiseFT:
     def smallest_batch(self) -> int:
         """As the inner strategy."""
         return needs_examples(self.strategy)
+
+    def setup(
+        self,
+        *,
+        model: Model,
+        variables: Variables,
+        batches: Callable[[], Iterable[Batch]],
+        rng: Array,
+    ) -> Strategy:
+        """As the inner strategy."""
+        found = set_up(self.strategy, model=model, variables=variables, batches=batches, rng=rng)
+        return self if found is self.strategy else replace(self, strategy=found)
 
     def init(self, rng: Array, model: Model, batch: Batch) -> Variables:
         """What the inner strategy has."""
