@@ -221,6 +221,11 @@ def glaring(model, variables, batch, *, rng):
     return {"too bright": 2 * jnp.ones(batch.inputs["image"].shape)}
 
 
+def wavering(*, model, variables, batches, rng):
+    """Something else each time: what equals nothing but itself."""
+    return loose(strategy())
+
+
 def drifting(params):
     return {**params, "head": jax.tree.map(lambda leaf: leaf + 1, params["head"])}
 
@@ -240,6 +245,9 @@ STRATEGIES = {
         lambda found, rng, mode: found._replace(loss=jnp.mean(found.features["pooled"] ** 2, -1))
     ),
     "frozen_statistics": lambda: strategy(thawed, norm="frozen"),
+    "setup": lambda: altered(
+        SimpleNamespace(), init=strategy().init, phases=strategy().phases, setup=wavering
+    ),
     "finish": lambda: altered(
         SimpleNamespace(), init=strategy().init, phases=strategy().phases, finish=unfinished
     ),

@@ -23,16 +23,11 @@ from tlx.model import Model
 from tlx.planning.plan import Planned, plan
 from tlx.protocols import (
     Averages,
-    Brings,
-    Draws,
-    Finishes,
-    HasSetup,
     Reparametrises,
     Strategy,
     WholeBatch,
 )
 from tlx.testing.claims import (
-    NotApplicable,
     claim,
     claim_alike,
     claim_finite,
@@ -43,6 +38,12 @@ from tlx.testing.claims import (
     fail,
 )
 from tlx.testing.compiling import quick_jit
+from tlx.testing.strategy_contracts import check_averages as check_averages
+from tlx.testing.strategy_contracts import check_draw as check_draw
+from tlx.testing.strategy_contracts import check_effective as check_effective
+from tlx.testing.strategy_contracts import check_finish as check_finish
+from tlx.testing.strategy_contracts import check_setup as check_setup
+from tlx.testing.strategy_contracts import set_up
 from tlx.testing.tested_models import check_cached_is_the_same as check_cached_is_the_same
 from tlx.testing.tested_models import check_every_leaf_learns as check_every_leaf_learns
 from tlx.testing.tested_models import check_frozen_statistics as check_frozen_statistics
@@ -66,24 +67,7 @@ class Subject:
     @cached_property
     def thing(self) -> Strategy:
         """The strategy, as a run goes on with it."""
-        return self.set_up()
-
-    def set_up(self) -> Strategy:
-        """The strategy after its `setup`, if it has one."""
-        thing, here = self.make(), self.here
-        if not isinstance(thing, HasSetup):
-            return thing
-
-        def of(model: Model, parts: tuple[str, ...]) -> Strategy:
-            own = Variables(*({part: tree[part] for part in parts} for tree in here.variables))
-            return thing.setup(
-                model=model, variables=own, batches=lambda: [here.batch], rng=jax.random.key(9)
-            )
-
-        try:
-            return of(here.model, ("backbone", "head"))
-        except ConfigError:
-            return of(replace(here.model, head=None), ("backbone",))
+        return set_up(self)
 
     @cached_property
     def model(self) -> Model:
@@ -280,89 +264,8 @@ def check_adds_up(subject: Subject) -> None:
     )
 
 
-def check_finish(subject: Subject) -> None:
-    """`finish`, if there is one, returns variables of the same form."""
-    if not isinstance(subject.thing, Finishes):
-        raise NotApplicable("It has no `finish`.")
-    start = subject.variables
-    done = subject.thing.finish(
-        model=subject.model,
-        start=start,
-        variables=jax.tree.map(lambda leaf: leaf * 2 if _moves(leaf) else leaf, start),
-        batches=lambda: [subject.here.batch],
-        score=lambda variables: 0.5,
-    ).variables
-    claim_alike(tuple(done), tuple(subject.variables), "The variables after `finish`")
-    claim_finite(tuple(done), "The variables after `finish`")
-
-
-def check_effective(subject: Subject) -> None:
-    """`effective`, if there is one, returns parameters of the same form and no other numbers when
-    asked again; it leaves the strategy's own and the head's as they are."""
-    if not isinstance(subject.thing, Reparametrises):
-        raise NotApplicable("The network runs with the parameters that are learnt.")
-    params = subject.variables.params
-    used = subject.thing.effective(params)
-    claim_alike(used, params, "The parameters after `effective`")
-    claim_same(subject.thing.effective(params), used, "`effective`, asked again")
-    for part in set(params) - {"backbone"}:
-        claim_same(used[part], params[part], f"The {part}'s parameters after `effective`")
-
-
-def check_setup(subject: Subject) -> None:
-    """`setup`, if there is one, returns a strategy, which brings what it brought before, and finds
-    the same when asked again."""
-    thing = subject.make()
-    if not isinstance(thing, HasSetup):
-        raise NotApplicable("It plans without a look at numbers or data.")
-    found = subject.thing
-    claim(
-        isinstance(found, Strategy) and not isinstance(found, type),
-        f"`setup` has to return a strategy; it returns a {type(found).__name__}.",
-    )
-    claim(subject.set_up() == found, "`setup`, asked again, finds something else.")
-    before, after = (one.brings if isinstance(one, Brings) else None for one in (thing, found))
-    claim(before == after, "A strategy `brings` the same before and after its `setup`.")
-
-
-def check_averages(subject: Subject) -> None:
-    """`after_update`, if there is one, keeps the state's form and what is not the strategy's own,
-    and comes to rest where the parameters do."""
-    if not isinstance(subject.thing, Averages):
-        raise NotApplicable("Nothing follows its parameters.")
-    params, state = subject.variables
-    after = subject.thing.after_update(params, state, progress=jnp.float32(0.5))
-    claim_alike(after, state, "The state after `after_update`")
-    claim_finite(after, "The state after `after_update`")
-    for key in set(state) - {"strategy"}:
-        claim_same(after[key], state[key], f"The {key}'s state after `after_update`")
-    again = subject.thing.begin(params, state)
-    claim_alike(again, state, "The state after `begin`, once more")
-
-
-def check_draw(subject: Subject) -> None:
-    """`draw`, if there is one, gives pictures between 0 and 1, the same for the same key."""
-    if not isinstance(subject.thing, Draws):
-        raise NotApplicable("It draws no pictures.")
-    model, batch, key = subject.phases[-1].model, subject.here.batch, jax.random.key(6)
-    drawn = subject.thing.draw(model, subject.variables, batch, rng=key)
-    for title, pictures in drawn.items():
-        where = f"The pictures {title!r}"
-        shape = (len(batch.targets["label"]), 3)
-        seen = (pictures.shape[0], pictures.shape[-1])
-        claim(pictures.ndim == 4 and seen == shape, f"{where} have the shape {pictures.shape}.")
-        low, high = float(pictures.min()), float(pictures.max())
-        claim(low >= 0 and high <= 1, f"{where} are between {low:g} and {high:g}, not 0 and 1.")
-    again = subject.thing.draw(model, subject.variables, batch, rng=key)
-    claim_same(again, drawn, "The same pictures, drawn again")
-
-
 def _equal(one: PyTree, other: PyTree) -> bool:
     return all(map(np.array_equal, jax.tree.leaves(one), jax.tree.leaves(other)))
-
-
-def _moves(leaf: jax.Array) -> bool:
-    return jnp.issubdtype(leaf.dtype, jnp.floating)
 
 
 def _passes(subject: Subject) -> Iterator[tuple[Planned, Mode]]:
