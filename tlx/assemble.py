@@ -105,7 +105,9 @@ class Experiment(NamedTuple):
         variables = meshes.gathered(variables, self.mesh)
         if not isinstance(self.strategy, Reparametrises):
             return variables
-        return Variables(_effective(self.strategy)(variables.params), variables.state)
+        return Variables(
+            _effective(self.strategy, repr(self.setup))(variables.params), variables.state
+        )
 
     def shared(self, batch: AnyBatch, axis: int = 0) -> AnyBatch:
         """A batch of the stream on the device, or, along `axis`, on several; of several processes
@@ -295,7 +297,8 @@ def _placed(experiment: Experiment, mesh: Mesh | None) -> Experiment:
 
 
 @lru_cache(maxsize=4)
-def _effective(strategy: Reparametrises) -> Callable[[Params], Params]:
+def _effective(strategy: Reparametrises, found: str) -> Callable[[Params], Params]:
+    """Compiled once for every run with this strategy that has `found` the same in its `setup`."""
     return jax.jit(strategy.effective)
 
 

@@ -65,6 +65,7 @@ class Another(Looks):
 WAYS = {
     "raises": raises,
     "nothing": lambda own: None,
+    "a_list": lambda own: replace(own, frozen=["stage1"]),
     "a_class": lambda own: Looks,
     "brings": lambda own: Another(("stage1",)),
     "all": lambda own: replace(own, frozen=("stage1", "stage2"), way="fine"),
@@ -130,6 +131,7 @@ def test_neither_validation_nor_test_is_read(tiny):
     [
         ("raises", r"`setup` of the strategy '.*Looks' fails .*line \d+\): ValueError: nothing to"),
         ("nothing", r"`setup` .* has to return the strategy .* it returns nothing .*replace\(self"),
+        ("a_list", r"does not hash \(unhashable type: 'list'\).* tuples in place of lists"),
         ("a_class", r"`setup` .* returns a type"),
         ("brings", r"brings other divergences or sources"),
     ],

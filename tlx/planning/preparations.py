@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from tlx import returned
-from tlx.contracts.calls import called, calling, has_returned
+from tlx.contracts.calls import called, calling, has_returned, where
+from tlx.errors import ContractError
 from tlx.model import Model
 from tlx.objective import Term
 from tlx.protocols import Averages, Explains, HasSetup, Learns, Prepares, Strategy
@@ -88,6 +89,14 @@ def set_up(
     has_returned(
         who, strategy.setup, found, good, wanted, "Usually dataclasses.replace(self, ...)."
     )
+    try:
+        hash(found)
+    except TypeError as error:
+        raise ContractError(
+            f"{who}{where(strategy.setup)} returns a strategy that does not hash ({error}): its "
+            f"fields are its configuration. Give tuples in place of lists, and hold arrays for "
+            f"`init` in a field(compare=False)."
+        ) from error
     return found
 
 

@@ -25,7 +25,7 @@ from tlx.errors import ContractError, TlxError
 from tlx.extension import extension_of
 from tlx.planning import batch_sizes, preparations
 from tlx.planning.start import Start, brought
-from tlx.protocols import HasSetup, Strategy
+from tlx.protocols import HasSetup, Reparametrises, Strategy
 from tlx.run_file.run_config import Part
 from tlx.run_folder.provenance import of_numbers
 from tlx.stream import closing_batches, evaluation
@@ -80,7 +80,8 @@ def _found(part: Part, built: Strategy, strategy: Strategy) -> Found:
         return Found({"strategy": type(strategy).__name__, **told}, None)
     options = {**part.options, **json.loads(json.dumps(changed))}
     try:
-        same = registry.build("strategies", part.name, options) == strategy
+        again = registry.build("strategies", part.name, options)
+        same = again == strategy and not _changed(again, strategy)
     except TlxError:
         same = False
     return Found(told, replace(part, options=options) if same else None)
@@ -88,10 +89,12 @@ def _found(part: Part, built: Strategy, strategy: Strategy) -> Found:
 
 def _changed(built: Strategy, strategy: Strategy) -> dict[str, Any]:
     """The fields that have other values now; all of a strategy of another class. Those that do not
-    count when two are compared (`field(compare=False)`) are for its notes alone."""
+    count when two are compared (`field(compare=False)`) are for its notes, unless it changes the
+    network, which may depend on them."""
     if not dataclasses.is_dataclass(strategy):
         return {"strategy": repr(strategy)}
-    fields = [field.name for field in dataclasses.fields(strategy) if field.compare]
+    every = isinstance(strategy, Reparametrises) or extension_of(strategy) is not None
+    fields = [field.name for field in dataclasses.fields(strategy) if field.compare or every]
     now = {name: getattr(strategy, name) for name in fields}
     if type(strategy) is not type(built):
         return now
