@@ -11,6 +11,7 @@ import pytest
 import tlx
 from tlx import loop
 from tlx.assemble import assemble
+from tlx.commands import show
 from tlx.config import parse
 from tlx.errors import CheckpointError, ContractError, Interrupted
 from tlx.files.stored_json import read_object
@@ -166,6 +167,11 @@ def test_a_run_that_would_find_something_else_is_not_gone_on_with(tiny, tmp_path
     kept.write_text(kept.read_text().replace('"stage1"', '"stage2"'))
     with pytest.raises(CheckpointError, match=r"strategy\.frozen is not what the run .* started"):
         tlx.run(table(tiny, steps=8), out=out, resume=True)
+
+
+def test_show_tells_it(tiny):
+    shown = show.show(parse(table(tiny)))
+    assert any("It has looked at 69 pictures." in line for line in show.lines(shown))
 
 
 def test_what_is_found_decides_what_moves(tiny):

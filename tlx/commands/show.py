@@ -18,6 +18,7 @@ from tlx.assemble import Experiment
 from tlx.config import RunConfig
 from tlx.feeding.feed import streams
 from tlx.objective import Term
+from tlx.planning import preparations
 from tlx.planning.plan import Planned
 from tlx.reporting.describe import described
 from tlx.reporting.wording import duration, headline
@@ -44,7 +45,8 @@ def _shown(experiment: Experiment, timed: bool) -> dict[str, Any]:
         phase |= {"learning_rates": dict(planned.phase.lr), "cost": costs(experiment, planned)}
         if timed and planned.phase.solve is None:
             phase["seconds_a_step"] = measured(experiment, planned)
-    return about | {"steps": experiment.steps, "canvas": experiment.canvas}
+    notes = preparations.notes(experiment.strategy, experiment.model)
+    return about | {"steps": experiment.steps, "canvas": experiment.canvas, "notes": notes}
 
 
 def costs(experiment: Experiment, planned: Planned) -> dict[str, float]:
@@ -94,7 +96,7 @@ def lines(shown: Mapping[str, Any]) -> Iterator[str]:
     told: list[tuple[str, str]] = []
     for name, run in shown["runs"].items():
         yield name
-        label, rows = "", headline(run)
+        label, rows = "", [*headline(run), *(("note", text) for text in run["notes"])]
         for what, text in rows:
             if (what, text) in told:  # variants share most: said once
                 continue
