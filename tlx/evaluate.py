@@ -140,14 +140,12 @@ def _answerer(
     model: Model, forward: ForwardFn
 ) -> Callable[[Variables, Batch, Constants], tuple[Totals, Mapping[str, Any]]]:
     """As `evaluator`, beside the totals what the head predicts; nothing where that is no class."""
-    assert model.head is not None
-    predict = model.head.predict
 
     def both(
         variables: Variables, batch: Batch, constants: Constants
     ) -> tuple[Totals, Mapping[str, Any]]:
         passed = _passed(model, forward, variables, batch, constants)
-        said = predict(passed.outputs)
+        said = model.predicted(passed.outputs)
         a_class = "class" in said and jnp.ndim(said["class"]) == 1
         kept = ("class", "probability") if a_class else ()
         return _totals(model, passed, batch), {k: said[k] for k in kept if k in said}

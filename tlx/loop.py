@@ -39,6 +39,7 @@ from tlx.training.health import watch
 from tlx.training.interrupt import early_words, interruptible, interruption, leaving_on_failure
 from tlx.training.logged import cut, logged, rate
 from tlx.training.profile import Clock
+from tlx.training.solved import solution
 from tlx.training.split_metrics import evaluated
 from tlx.training.step_program import Arguments, StepProgram
 from tlx.training.train_state import copied, entering, fresh_state, like
@@ -148,16 +149,15 @@ class _Loop:
         self, planned: Planned, train: TrainState, best: Variables
     ) -> tuple[TrainState, Variables]:
         """A phase whose head is solved for, in place of its steps."""
-        experiment, solve = self.experiment, planned.phase.solve
-        assert solve is not None
+        experiment, variables = self.experiment, self._used(train)
         self._enter(planned, train)
-        variables = self._used(train)
         with self.clock.part("frozen prefix"):
             rows = solving(experiment, planned, variables, self.store)
         variables, rng = mesh.alone((variables, train.rng), experiment.mesh)
         key = jax.random.fold_in(rng, int(train.step))
-        with self.clock.part("step"):
-            found = solve(planned.model, variables, *(r.examples() for r in rows), rng=key)
+        leave = partial(self._leave, planned, [], 0.0, train, best)
+        with self.clock.part("step"), leaving_on_failure(leave):
+            found = solution(experiment.config.strategy.name, planned, variables, rows, key)
         self._tell("note", planned.stop, text=found.note)
         train = train._replace(
             step=jnp.int32(planned.stop),
@@ -240,7 +240,8 @@ class _Loop:
         """What was trained is told and saved, before the run ends early."""
         if waiting:
             self._log(planned, int(state[0].step), waiting, since, rest=True)
-        self._save(*state, force=True)
+        if int(state[0].step):
+            self._save(*state, force=True)
 
     def _stops(self, fetching: bool) -> bool:
         """Whether a signal asked to stop; processes ask each other where they wait anyway."""

@@ -256,7 +256,8 @@ class Model:
         own, stats = self._body(variables)
         run = partial(self.backbone.apply_visible, count=count, mode=moving)
         run = in_one_piece(run) if self.remat and mode != "eval" else run
-        features, stats = run(own, stats, self._x(batch), visible, rng=rng)
+        with self._backbone("apply_visible"):
+            features, stats = run(own, stats, self._x(batch), visible, rng=rng)
         return self._marked(raised(features, self.precision), MASKED), stats
 
     def frozen_features(self, variables: Variables, batch: Batch, *, rng: Array) -> FrozenFeatures:
@@ -299,6 +300,17 @@ class Model:
         count = next(iter(features.values())).shape[0]
         returned.leading(outputs, count, f"{who}, as its outputs,", self.head.apply)
         return outputs, top
+
+    def predicted(self, outputs: PyTree) -> Mapping[str, Array]:
+        """What the head makes of its outputs; nothing without a head. Raises ContractError where it
+        fails, or gives anything but arrays by name."""
+        if self.head is None:
+            return {}
+        with called(self.head, "head", "predict"):
+            found = self.head.predict(outputs)
+        who = f"`predict` of the head {type(self.head).__name__}"
+        has_returned(who, self.head.predict, found, isinstance(found, Mapping), "arrays by name")
+        return found
 
     def apply(self, variables: Variables, batch: Batch, *, rng: Array, mode: Mode) -> Forward:
         """The supervised pass: a batch through backbone and head to a loss per example, which is

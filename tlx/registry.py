@@ -62,6 +62,15 @@ PROMISES: Mapping[str, type] = {
 WORDS = {"divergences": quantities.MEANING, "scores": scoring.MEANING}
 """Kinds of which a bare function of words is a plugin, too, and not a factory."""
 
+SAYS: Mapping[str, tuple[str, ...]] = {
+    "backbones": ("inputs", "features", "modes", "stages", "dialects", "cell"),
+    "heads": ("needs", "selection"),
+    "strategies": ("keeps", "brings", "smallest_batch", "whole_batch"),
+    "divergences": ("reads", "smallest_batch", "whole_batch"),
+    "steps": ("accumulate", "skips"),
+    "augmentations": ("keeps_places",),
+}
+"""What a thing says of itself and is asked for all over: one that fails is told once it is made."""
 _PLAIN = (bool, int, float, str, bytes, list)
 """What no plugin is."""
 _FILE = re.compile(r"(?P<file>.+\.py):(?P<object>[A-Za-z_][\w.]*)")
@@ -233,6 +242,9 @@ def build(
             f"{place_of(made)}, which has no {listed(map(repr, lacks))} as its contract says."
             f"{did_you_mean(lacks[0], known)} The kit of tlx.testing holds a plugin against it."
         )
+    for name in filter(functools.partial(hasattr, type(made)), SAYS.get(kind, ())):
+        with calling(f"{at}`{name}` of the {noun}", made):
+            getattr(made, name)
     return made
 
 

@@ -107,7 +107,7 @@ class Sinks:
                 continue  # dropped meanwhile, while it was told of another's failure
             try:
                 getattr(sink, what)(*event)
-            except Exception as e:
+            except (Exception, SystemExit) as e:
                 self.listeners = tuple(s for s in self.listeners if s is not sink)
                 text = (
                     f"The sink {type(sink).__name__} failed and is dropped for the rest of the "

@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tlx import registry
 from tlx.assemble import assemble
+from tlx.backbones.leaves import leaf_of
 from tlx.config import parse
 from tlx.contracts.calls import calling, where
 from tlx.errors import ConfigError, ContractError, TlxError
@@ -378,3 +380,27 @@ def test_an_augmentation_that_does_not_what_it_should(tiny, way, match):
     with pytest.raises(ContractError, match=match) as caught:
         assemble(parse(tiny(augmentation=[change])))
     assert __file__ in str(caught.value)
+
+
+class Doubtful:
+    """A head whose property fails; with `leaf`, a backbone's answer of the wrong kind."""
+
+    needs = ()
+    init = apply = loss = predict = measure = report = None
+
+    @property
+    def selection(self):
+        return {}["metric"]
+
+    def leaf(self, path):
+        return ("stage1", "kernel")
+
+
+def test_what_a_plugin_says_of_itself_fails_where_it_is_made():
+    with pytest.raises(ContractError, match=r"`selection` of the head .*KeyError: 'metric'"):
+        registry.build("heads", f"{__file__}:Doubtful")
+
+
+def test_what_a_backbone_says_of_a_leaf_is_held_against_its_contract():
+    with pytest.raises(ContractError, match=r"`leaf` of the backbone for 'a/b'.*LeafInfo"):
+        leaf_of(Doubtful(), "a/b")

@@ -17,6 +17,7 @@ from jax import Array
 from tlx import trees
 from tlx.backbones.axes import Use, uses
 from tlx.backbones.wrapping import abstract_input
+from tlx.contracts.calls import called, has_returned
 from tlx.errors import ContractError, did_you_mean, listed
 from tlx.protocols import Backbone
 from tlx.types import Features, LeafInfo, LeafKind, Params, State
@@ -24,7 +25,19 @@ from tlx.types import Features, LeafInfo, LeafKind, Params, State
 Words: TypeAlias = tuple[tuple[str, tuple[tuple[str, Any], ...]], ...]
 """Globs over leaf paths, each with words of `LeafInfo`."""
 WORDS = ("kind", "out", "layers")
+WANTED = f"tlx.types.LeafInfo(stage, kind), of a kind out of {get_args(LeafKind)}"
 NONE: Mapping[str, Mapping[str, Any]] = {}
+
+
+def leaf_of(backbone: Backbone, path: str) -> LeafInfo:
+    """What a backbone says of one of its leaves. Raises ContractError where it fails, or says
+    anything else."""
+    with called(backbone, "backbone", "leaf"):
+        found = backbone.leaf(path)
+    fine = isinstance(found, LeafInfo) and isinstance(found.stage, str)
+    fine = fine and found.kind in get_args(LeafKind)
+    has_returned(f"`leaf` of the backbone for {path!r}", backbone.leaf, found, fine, WANTED)
+    return found
 
 
 def leaf_words(leaves: Mapping[str, Mapping[str, Any]]) -> Words:

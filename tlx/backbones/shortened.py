@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from tlx import trees
+from tlx.backbones.leaves import leaf_of
 from tlx.backbones.wrapping import nested
 from tlx.contracts.dialect import Dialect
 from tlx.protocols import Backbone, ForeignNames, Staged
@@ -174,6 +175,7 @@ def shortened(backbone: Backbone, ends: int, shape: tuple[int, ...]) -> Shortene
     """The first `ends` stages of a Staged backbone, for inputs of a shape (B,H,W,C)."""
     like, _ = _begun(backbone, shape)
     stages = stages_of(backbone)[:ends]
+    stays = {path: leaf_of(backbone, path).stage in stages for path in trees.flat(like.params)}
     arise = frozenset().union(*features_by_stage(backbone, shape)[:ends])
 
     def leaves(tree: PyTree, stays: dict[str, bool]) -> Leaves:
@@ -185,7 +187,7 @@ def shortened(backbone: Backbone, ends: int, shape: tuple[int, ...]) -> Shortene
         backbone,
         ends,
         tuple(spec for spec in backbone.features if spec.name in arise),
-        leaves(like.params, {p: backbone.leaf(p).stage in stages for p in trees.flat(like.params)}),
+        leaves(like.params, stays),
         leaves(like.state, _state_that_stays(backbone, ends, shape)),
     )
 

@@ -24,6 +24,7 @@ from tlx.reporting.describe import described
 from tlx.reporting.wording import duration, headline
 from tlx.run_folder import folder
 from tlx.studies.stages import rehearsed
+from tlx.training.step_program import built
 from tlx.training.train_state import fresh_state
 
 TIMED = 3
@@ -60,10 +61,7 @@ def costs(experiment: Experiment, planned: Planned) -> dict[str, float]:
 
     def flops(terms: tuple[Term, ...]) -> float:
         objective = replace(experiment.objective(planned), terms=terms)
-        step = experiment.step.build(
-            objective, experiment.update(planned), planned.trainable, experiment.mesh
-        )
-        lowered = step.lower(state, experiment.constants, batch)
+        lowered = built(experiment, planned, objective).lower(state, experiment.constants, batch)
         return float((lowered.cost_analysis() or {}).get("flops", float("nan")))
 
     whole = flops(every)
@@ -79,10 +77,7 @@ def measured(experiment: Experiment, planned: Planned) -> float:
     with streams(experiment, 0, {}) as batches:
         batch = next(batches)
     state, constants = fresh_state(experiment, planned), experiment.constants
-    step = experiment.step.build(
-        experiment.objective(planned), experiment.update(planned), planned.trainable,
-        experiment.mesh,
-    )  # fmt: skip
+    step = built(experiment, planned, experiment.objective(planned))
     compiled = step.lower(state, constants, batch).compile()
     begun = 0.0
     for number in range(1 + TIMED):  # the first is not like the rest

@@ -6,10 +6,12 @@ else. Each function gives what is wrong in words, '' for nothing. Opens without 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any, get_args
 
+from tlx.contracts.calls import where
 from tlx.contracts.phase import Phase
 from tlx.types import (
     DataInfo,
@@ -72,6 +74,11 @@ def fault_of_phase(phase: Any) -> str:
     called = [phase.group, phase.forward, *([phase.solve] if phase.solve is not None else [])]
     if not all(map(callable, called)):
         return f"`group`, `forward` and `solve` of {phase.name!r} have to be functions"
+    if phase.solve is not None and not _takes(phase.solve, 4, "rng"):
+        return (
+            f"`solve` of {phase.name!r}{where(phase.solve)} has to take (model, variables, train, "
+            f"val, *, rng)"
+        )
     return ""
 
 
@@ -118,6 +125,17 @@ def fault_of_info(info: Any) -> str:
         if not isinstance(getattr(info, name), str):
             return f"its {name} is {_shown(getattr(info, name))}, and has to be text"
     return ""
+
+
+def _takes(function: Any, places: int, *names: str) -> bool:
+    """Whether a function can be called with so many arguments and with those by name."""
+    try:
+        inspect.signature(function).bind(*range(places), **dict.fromkeys(names))
+    except TypeError:
+        return False
+    except ValueError:  # of something built in, nobody knows
+        return True
+    return True
 
 
 def _counts(value: Any) -> bool:

@@ -45,15 +45,17 @@ class Subset:
     def called(self, index: int) -> str:
         """The file of an example, where the split knows it, or its place in the source."""
         number = int(self.indices[index])
-        return (
-            self.split.called(number) if isinstance(self.split, Named) else f"{self.name}[{number}]"
-        )
+        if not isinstance(self.split, Named):
+            return f"{self.name}[{number}]"
+        with calling(f"`called` of the split {self.name!r}", self.split.called):
+            return str(self.split.called(number))
 
     @cached_property
     def labels(self) -> np.ndarray:
         """(N,) or (N,C); from the split at once where it is Labelled, else example by example."""
         if isinstance(self.split, Labelled):
-            labels, count = np.asarray(self.split.labels), len(self.split)
+            with calling(f"`labels` of the split {self.name!r}", self.split):
+                labels, count = np.asarray(self.split.labels), len(self.split)
             has_returned(
                 f"`labels` of the split {self.name!r}",
                 self.split,

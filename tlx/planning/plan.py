@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 
 from tlx import returned, trees
+from tlx.backbones.leaves import leaf_of
 from tlx.contracts.calls import calling, has_returned, has_said, where
 from tlx.contracts.declared import fault_of_phase
 from tlx.errors import ConfigError, ContractError, did_you_mean, listed
@@ -147,7 +148,7 @@ def _decays(model: Model, params: Params) -> PyTree:
     of the backbone, whose stacks of layers and heads have a higher rank."""
 
     def of_backbone(path: str, leaf: Any) -> bool:
-        info = model.backbone.leaf(path)
+        info = leaf_of(model.backbone, path)
         return info.kind not in ("bias", "norm") and leaf.ndim - len(info.layers) > 1
 
     decays = jax.tree.map(lambda leaf: leaf.ndim > 1, params)
@@ -158,7 +159,7 @@ def _decays(model: Model, params: Params) -> PyTree:
 def _without_norms(model: Model, group: PyTree) -> PyTree:
     """Scales and offsets of the backbone's norms do not move."""
     return jax.tree.map(
-        lambda path, name: "frozen" if model.backbone.leaf(path).kind == "norm" else name,
+        lambda path, name: "frozen" if leaf_of(model.backbone, path).kind == "norm" else name,
         trees.paths(group),
         group,
     )
@@ -168,7 +169,7 @@ def _frozen_prefix(phase: Phase, model: Model, group: PyTree, changed: frozenset
     """How many leading stages are frozen whole, and run with the parameters that they have."""
     moving: dict[str, bool] = {}
     for path, name in trees.flat(group).items():
-        stage = model.backbone.leaf(path).stage
+        stage = leaf_of(model.backbone, path).stage
         moves = name != "frozen" or f"backbone/{path}" in changed
         moving[stage] = moving.get(stage, False) or moves
     if not any(moving.values()):

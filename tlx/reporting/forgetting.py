@@ -19,6 +19,7 @@ import numpy as np
 from tlx import config as configs
 from tlx import trees
 from tlx.assemble import Experiment
+from tlx.backbones.leaves import leaf_of
 from tlx.config import RunConfig
 from tlx.data.splits import Subset, shuffled
 from tlx.data.targets import head_over, kind_of, open_source
@@ -99,7 +100,7 @@ def _drift(
     backbone = experiment.model.backbone
 
     def groups(path: str) -> tuple[str, str]:
-        return WHOLE, f"/{backbone.leaf(path.removeprefix('params/backbone/')).stage}"
+        return WHOLE, f"/{leaf_of(backbone, path.removeprefix('params/backbone/')).stage}"
 
     found = drift.relative_l2(then, now, groups)
     whole = {WHOLE: found.pop(WHOLE)} if found else {}

@@ -25,6 +25,7 @@ from tlx.run_file.weight_reference import reference
 from tlx.run_folder.folder import read_result
 from tlx.weights import sources
 from tlx.weights.inspection import inspect
+from tlx.weights.refusals import tensors_of
 from tlx.weights.sources import Source
 
 RANDOM = "none"
@@ -69,7 +70,8 @@ def candidate(text: str, name: str, *, trust_code: bool = False) -> Candidate:
         backbone, weights = _completed(text, trust_code)
     config = WeightsConfig(name=reference(weights))
     source = _loaded(SourceConfig(backbone=Part(backbone), weights=config, trust_code=trust_code))
-    origin = Path(sources.open_weights(config, trust_code=trust_code).tensors().origin)
+    opened = sources.open_weights(config, trust_code=trust_code)
+    origin = Path(tensors_of(config.name, opened).origin)
     return Candidate(name, source, _accuracy(origin) if origin.is_dir() else None)
 
 

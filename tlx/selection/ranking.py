@@ -15,6 +15,7 @@ import numpy as np
 
 from tlx import config as configs
 from tlx import registry
+from tlx.contracts.calls import calling
 from tlx.contracts.scoring import OF_EXAMPLES, asked
 from tlx.data import splits
 from tlx.data.splits import Subset
@@ -225,7 +226,8 @@ def _scored(
 ) -> Scored:
     begun = perf_counter()
     words = {word: source[word] for word, source in of.items()}
-    terms = np.asarray(score(**words), np.float64)
+    with calling(f"The score {type(score).__name__}", score, words):
+        terms = np.asarray(score(**words), np.float64)
     if not np.isfinite(terms).all():
         raise ScoreError("It gave a number that is not finite.")
     if terms.ndim:

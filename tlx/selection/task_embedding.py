@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from tlx.backbones.leaves import leaf_of
 from tlx.devices.compiled import compiled
 from tlx.model import Model
 from tlx.trees import flat
@@ -48,7 +49,7 @@ def task_embedding(
             count += 1
     kernels = {}
     for path, leaf in flat(total).items():
-        info = model.backbone.leaf(path)
+        info = leaf_of(model.backbone, path)
         if info.kind == "kernel" and leaf.ndim - len(info.layers) >= 2:
             kernels[path] = _by_filter(np.asarray(leaf, np.float64), info)
     return np.concatenate([kernel.mean(1) / count for kernel in kernels.values()])

@@ -29,6 +29,7 @@ from tlx.planning.plan import Planned
 from tlx.protocols import Averages, Finishes, Learns, Prepares, Records, Reparametrises
 from tlx.training.best_step import ahead
 from tlx.training.split_metrics import evaluated
+from tlx.training.step_program import built
 from tlx.training.train_state import optimizer_state
 from tlx.types import PyTree, TrainState, Variables
 
@@ -222,10 +223,9 @@ def _phase(
     seeds: Sequence[int],
     keeper: _Keeper,
 ) -> Stacked:
-    built = experiment.step.build(
-        experiment.objective(planned), experiment.update(planned), planned.trainable, None
-    )
-    step = inspect.unwrap(built)  # what was jitted: the program around it is ours
+    alone = experiment._replace(mesh=None)
+    program = built(alone, planned, experiment.objective(planned))
+    step = inspect.unwrap(program)  # what was jitted: the program around it is ours
     table, size = tables["train"], experiment.config.batch_size
     rows = jax.tree.map(jnp.asarray, table.rows)
     ones = jnp.ones((1, size), jnp.float32)

@@ -18,6 +18,7 @@ import numpy as np
 from jax import Array
 
 from tlx.assemble import Experiment
+from tlx.contracts.calls import called
 from tlx.data.splits import Subset, shuffled
 from tlx.devices import hosts
 from tlx.devices.compiled import compiled
@@ -110,7 +111,8 @@ class Watch:
             f"start, and their effective rank (RankMe) is {now['rankme']:.1f}."
         )
         assert isinstance(strategy, SelfSupervised)
-        trivial = strategy.trivial(config.batch_size)
+        with called(strategy, "strategy", "trivial"):
+            trivial = strategy.trivial(config.batch_size)
         if trivial is not None:
             text += (
                 f" The loss on validation is {now['loss']:.3f}, and {trivial:.3f} for features "

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from tlx.devices import hosts
-from tlx.errors import DataError, Interrupted
+from tlx.errors import ContractError, DataError, DivergedError, Interrupted
 
 
 @contextmanager
@@ -41,11 +41,11 @@ def interruptible() -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def leaving_on_failure(leave: Callable[[], None]) -> Iterator[None]:
-    """A picture that cannot be read ends a run, once it has left what it has learnt. Of several
-    processes the others would not take part in that."""
+    """What is given, such as a picture or a plugin that fails, ends a run, once it has left what it
+    has learnt. Of several processes the others would not take part in that."""
     try:
         yield
-    except DataError:
+    except (DataError, ContractError, DivergedError):
         if not hosts.several():
             leave()
         raise

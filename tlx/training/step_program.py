@@ -15,8 +15,10 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 
 from tlx.assemble import Experiment
+from tlx.contracts.calls import called, has_returned
 from tlx.objective import Objective
 from tlx.planning.plan import Planned
+from tlx.protocols import StepFn
 from tlx.types import Batch, Constants, PyTree, TrainState
 
 Arguments: TypeAlias = tuple[TrainState, Constants, Batch]
@@ -52,11 +54,19 @@ class StepProgram(NamedTuple):
     def compiled(self) -> tuple[Any, float]:
         """Traced and compiled, before the clock of its first step runs, and the seconds of that."""
         begun = time.perf_counter()
-        experiment, planned = self.experiment, self.planned
-        step = experiment.step.build(
-            self.objective, experiment.update(planned), planned.trainable, experiment.mesh
-        )
+        step = built(self.experiment, self.planned, self.objective)
         return step.lower(*self.arguments).compile(), time.perf_counter() - begun
+
+
+def built(experiment: Experiment, planned: Planned, objective: Objective) -> StepFn:
+    """The step of a phase, not yet compiled. Raises ContractError where the run's step fails to
+    build it, or gives what cannot be compiled."""
+    rule, moves = experiment.update(planned), planned.trainable
+    with called(experiment.step, "step", "build"):
+        step = experiment.step.build(objective, rule, moves, experiment.mesh)
+    fine = callable(step) and hasattr(step, "lower")
+    has_returned("`build` of the step", experiment.step.build, step, fine, "what jax.jit returns")
+    return step
 
 
 def _frozen(tree: PyTree) -> Hashable:

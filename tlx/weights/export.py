@@ -16,6 +16,7 @@ import numpy as np
 
 import tlx
 from tlx import registry
+from tlx.contracts.calls import called
 from tlx.contracts.dialect import Dialect
 from tlx.errors import ConfigError, WeightsError, did_you_mean, listed
 from tlx.files import manifest
@@ -65,7 +66,9 @@ def export(
     source = registry.build("weights", to, {"path": str(file)})
     if not isinstance(source, Writes):
         raise WeightsError(f"The source of weights {to!r} cannot write, it only reads.")
-    source.write(tensors, {"tlx": tlx.__version__, "backbone": name, "dialect": chosen.name})
+    facts = {"tlx": tlx.__version__, "backbone": name, "dialect": chosen.name}
+    with called(source, "source of weights", "write"):
+        source.write(tensors, facts)
     text = json.dumps(config(described), indent=1, ensure_ascii=False) + "\n"
     manifest.write(about, text)
     return {
@@ -81,7 +84,8 @@ def _in_units(saved: Saved) -> Variables:
     """The numbers of a model whose outputs are in the labels' units."""
     head, (params, state) = saved.model.head, saved.variables
     if isinstance(head, Standardises):
-        params = {**params, "head": head.in_units(params["head"])}
+        with called(head, "head", "in_units"):
+            params = {**params, "head": head.in_units(params["head"])}
     return Variables(params, state)
 
 

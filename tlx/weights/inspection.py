@@ -23,6 +23,7 @@ from tlx.weights import sources
 from tlx.weights.initial import backbone_leaves
 from tlx.weights.leftovers import claimed, leftover
 from tlx.weights.places import TREE, Place, cuts, find_places, has_shape, places_of
+from tlx.weights.refusals import tensors_of
 
 MOST = 5
 """Fits that are told."""
@@ -58,7 +59,7 @@ def inspect(text: str, *, key: str = "", trust_code: bool = False) -> dict[str, 
     options = {"key": key} if key else {}
     config = WeightsConfig(name=reference(text), options=options)
     source = sources.open_weights(config, trust_code=trust_code)
-    found = source.tensors()
+    found = tensors_of(config.name, source)
     return {
         "name": config.name,
         "origin": found.origin,

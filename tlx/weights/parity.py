@@ -18,6 +18,7 @@ import numpy as np
 from tlx import registry
 from tlx.backbones.wrapping import abstract_input
 from tlx.config import WeightsConfig
+from tlx.contracts.calls import called
 from tlx.contracts.file_facts import input_of
 from tlx.errors import Refused, WeightsError, listed
 from tlx.files import plain_arrays
@@ -30,6 +31,7 @@ from tlx.weights import sources
 from tlx.weights.initial import Initial, backbone_leaves
 from tlx.weights.places import find_place
 from tlx.weights.reference_layers import HEAD, Place, homes, translated
+from tlx.weights.refusals import tensors_of
 
 INPUT, LAYOUT = "input", "layout"
 """What a reference file holds beside layers: the input (B,H,W,C) as the network takes it,
@@ -77,7 +79,7 @@ def load(
     )
     source = sources.open_weights(config, trust_code=trust_code)
     body: Backbone = registry.build("backbones", backbone, options)
-    tensors = source.tensors()
+    tensors = tensors_of(config.name, source)
     inputs = input_of(source) or body.inputs
     classes = _classes(tensors, body, prefix)
     head = registry.build("heads", "softmax", given={"classes": classes}) if classes else None
@@ -170,8 +172,10 @@ def _tracer(model: Model) -> tuple[Callable[..., list[jax.Array]], list[str]]:
     def run(variables: Variables, x: jax.Array) -> list[jax.Array]:
         params, state = variables
         own, stats = params["backbone"], state["backbone"]
-        found = dict(body.trace(own, stats, x)) if isinstance(body, Traced) else {}
-        features, _ = body.apply(own, stats, x, rng=key, mode="eval")
+        with called(body, "backbone", "trace"):
+            found = dict(body.trace(own, stats, x)) if isinstance(body, Traced) else {}
+        with called(body, "backbone", "apply"):
+            features, _ = body.apply(own, stats, x, rng=key, mode="eval")
         found = {**found, **features}
         if model.head is not None:
             inputs = {"image": x}

@@ -12,13 +12,24 @@ from fnmatch import fnmatchcase
 
 from tlx import trees
 from tlx.config import WeightsConfig
+from tlx.contracts.calls import calling, has_said
+from tlx.contracts.declared import fault_of_tensors
 from tlx.contracts.dialect import Dialect
 from tlx.contracts.file_facts import architecture_of
 from tlx.errors import ConfigError, WeightsError, did_you_mean, listed
 from tlx.protocols import WeightSource
-from tlx.types import LoadReport
+from tlx.types import LoadReport, Tensors
 
 SHOWN = 8
+
+
+def tensors_of(name: str, source: WeightSource) -> Tensors:
+    """All that the weights of a name hold. Raises ContractError where their source fails, or gives
+    anything else."""
+    with calling(f"`tensors` of the weights {name!r}", source.tensors):
+        found = source.tensors()
+    has_said(f"`tensors` of the weights {name!r}", source, fault_of_tensors(found))
+    return found
 
 
 def refuse_others(

@@ -19,7 +19,7 @@ import numpy as np
 
 from tlx import registry, returned
 from tlx.backbones.shortened import shortened
-from tlx.contracts.calls import calling
+from tlx.contracts.calls import called, calling
 from tlx.contracts.extension import Extension
 from tlx.data.collate import Collate
 from tlx.data.given_pictures import Given, Pictures, each_picture, read_pixels
@@ -44,6 +44,7 @@ from tlx.types import (
 )  # fmt: skip
 from tlx.weights.initial import with_part
 from tlx.weights.matching import match
+from tlx.weights.refusals import tensors_of
 
 BATCH = 64
 """Pictures that go through the network at a time; a lone picture goes alone."""
@@ -85,7 +86,8 @@ def load(path: Path | str, *, precision: Precision = "float32", trust_code: bool
         factors = {path: jnp.asarray(found.pop(path)) for path in list(found) if _of_strategy(path)}
     variables = _filled(like, {**_base(about, model, like, trust_code), **found}, file)
     own = _own(strategy, model, image, factors, file) if factors else {}
-    effective = strategy.effective({"strategy": own, **variables.params})
+    with called(strategy, "strategy", "effective"):
+        effective = strategy.effective({"strategy": own, **variables.params})
     params = {part: effective[part] for part in variables.params}
     return Saved(model, Variables(params, variables.state), about.classes, about.canvas)
 
@@ -133,11 +135,8 @@ class Saved:
 
     @cached_property
     def _predict(self) -> Callable[[Variables, Batch], Mapping[str, jax.Array]]:
-        head = self.model.head
-        assert head is not None
-
         def predict(variables: Variables, batch: Batch) -> Mapping[str, jax.Array]:
-            return head.predict(self._passed(variables, batch).outputs)
+            return self.model.predicted(self._passed(variables, batch).outputs)
 
         return compiled(predict)
 
@@ -240,7 +239,7 @@ def _base(about: Description, model: Model, like: Variables, trust_code: bool) -
     )
     try:
         source = registry.build("weights", name, options, {folder_code.TRUSTING: trust_code})
-        there = source.tensors()
+        there = tensors_of(name, source)
     except TrustError:
         raise
     except TlxError as error:

@@ -15,8 +15,7 @@ import jax.numpy as jnp
 
 from tlx import registry, trees
 from tlx.config import SourceConfig, WeightsConfig
-from tlx.contracts.calls import has_said
-from tlx.contracts.declared import fault_of_tensors
+from tlx.contracts.calls import calling
 from tlx.contracts.dialect import Dialect
 from tlx.contracts.file_facts import classes_of, input_of
 from tlx.data.preprocessing import as_trained
@@ -28,7 +27,7 @@ from tlx.weights.ending import ending, lacking, lengthened, needed
 from tlx.weights.initial import Initial
 from tlx.weights.matching import match
 from tlx.weights.places import fills_head, find_place
-from tlx.weights.refusals import refuse_others
+from tlx.weights.refusals import refuse_others, tensors_of
 
 HeadOf: TypeAlias = Callable[[int], Head]
 """A head for so many classes."""
@@ -55,9 +54,11 @@ class Loaded(NamedTuple):
 def open_weights(config: WeightsConfig, *, trust_code: bool = False) -> WeightSource:
     """The weight source that `[weights]` names. With `trust_code` it may run what a folder names,
     if it is one that would."""
-    return registry.build(
-        "weights", config.name, config.options, {folder_code.TRUSTING: trust_code}
-    )
+    given = {folder_code.TRUSTING: trust_code}
+    source: WeightSource = registry.build("weights", config.name, config.options, given)
+    with calling(f"The source of the weights {config.name!r}", source):
+        _ = input_of(source), classes_of(source)  # read where they are needed; that works
+    return source
 
 
 def load(
@@ -73,8 +74,7 @@ def load(
     even if it is over other classes; leaves `unread` by anybody may be lacking. WeightsError where
     the file is of another network, see `refuse_others`."""
     model, like = initial.model, initial.shapes
-    dialects, tensors = foreign_names(model.backbone), source.tensors()
-    has_said(f"`tensors` of the weights {config.name!r}", source, fault_of_tensors(tensors))
+    dialects, tensors = foreign_names(model.backbone), tensors_of(config.name, source)
     found, report = match(tensors, like, dialects, config.prefix)
     if isinstance(source, Noted):
         report = report._replace(notes=(*source.notes, *report.notes))
@@ -126,7 +126,8 @@ def _other(config: SourceConfig, own_head: HeadOf, stages: int | None) -> Source
 def headed(config: WeightsConfig, model: Model, own_head: HeadOf) -> Source | None:
     """The source with the head of its file; None where the file has none that fits."""
     source = open_weights(config)
-    return _own_head(source, source.tensors(), begun(model), own_head, config.prefix)
+    tensors = tensors_of(config.name, source)
+    return _own_head(source, tensors, begun(model), own_head, config.prefix)
 
 
 def begun(model: Model) -> Initial:
