@@ -96,6 +96,17 @@ def test_the_centre_follows_the_teachers_answers_for_real_pictures():
     jax.tree.map(np.testing.assert_array_equal, evaluated, variables.state)
 
 
+def test_running_statistics_go_through_large_and_small_crops():
+    """Each pass keeps a share m of what the statistics were, so two keep m^2 of it."""
+    strategy = dino(**OPTIONS, local=2)
+    begun = start(strategy)
+    moved = jax.tree.map(lambda leaf: leaf + 1.0, begun.state["backbone"])
+    later = begun._replace(state={**begun.state, "backbone": moved})
+    one, other = (forward(strategy, each)[1]["backbone"] for each in (begun, later))
+    for first, second in zip(*map(jax.tree.leaves, (one, other)), strict=True):
+        np.testing.assert_allclose(second - first, BACKBONE.momentum**2, rtol=1e-4)
+
+
 def reference_embedding(teacher, views):
     """The teacher's projections of real pictures, by PyTorch, from the toy network's features."""
     image = views.swapaxes(0, 1).reshape(-1, *views.shape[2:])

@@ -197,7 +197,8 @@ class DINO:
         if self.local_views.small:
             crops = self.local_views.draw(batch, for_views, mode, number=len(views))
             crops, taker = self.shrunk(model, crops)
-            parts = embed(taker, variables, crops, weight, rng=for_crops, mode=mode)
+            once = variables._replace(state=state)  # which the large crops have moved
+            parts = embed(taker, once, crops, weight, rng=for_crops, mode=mode)
             z, state = jnp.concatenate([z, parts.z]), parts.state
         target, state = teacher.target(model, state, views, weight, rng=for_teacher, mode=mode)
         own = state["strategy"]
