@@ -340,6 +340,7 @@ def test_what_wraps_a_strategy_does_not_lose_its_hooks(tiny):
         assemble(parse(tiny(strategy=strategy)))
 
 
+@pytest.mark.slow
 def test_augmented_views_are_kept_with_their_pictures(tiny, tmp_path, plugins, source, pictures):
     """What the side network sees of a view is what the backbone saw of it."""
     change = {"augmentation": ["flip"], "cache_views": 2, "steps": 24}
