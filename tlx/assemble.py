@@ -7,7 +7,7 @@ refuses whatever cannot work before the first step.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -56,8 +56,7 @@ from tlx.run_file.run_config import Part
 from tlx.run_folder.as_before import Begun
 from tlx.run_folder.membership import LEFT_OUT, Classed
 from tlx.run_folder.provenance import CONTENT, of_beginning, of_content, of_data, of_numbers
-from tlx.stream import closing_batches, evaluation
-from tlx.types import AnyBatch, Batch, Constants, DataInfo, LoadReport, Network, Params, Variables
+from tlx.types import AnyBatch, Constants, DataInfo, LoadReport, Network, Params, Variables
 from tlx.weights.initial import with_part
 
 
@@ -235,12 +234,6 @@ def _experiment(start: Start, terms: tuple[Term, ...]) -> Experiment:
     used = sorted({t.source for t in terms if any(w.startswith("source_") for w in words[t.name])})
     numbers = {name: _copy(named[name].variables) for name in used}
 
-    def every() -> Iterator[Batch]:
-        collate = collate_images(start.canvas, model.inputs)
-        made = evaluation(parts.train, collate, batch_size=config.batch_size)
-        with closing_batches(made) as batches:
-            yield from (meshes.shared(batch, None) for batch in batches)
-
     prepared: dict[str, Any] = {}
     for number, term in enumerate(terms):
         key = jax.random.fold_in(start.key, 100 + number)
@@ -250,7 +243,9 @@ def _experiment(start: Start, terms: tuple[Term, ...]) -> Experiment:
             own = preparations.init(term, model, other, sample, key)
             variables = with_part(variables, f"divergence/{term.name}", own)
         if isinstance(term.divergence, Prepares):
-            found = preparations.prepare(term, model, variables, other, every(), key)
+            found = preparations.prepare(
+                term, model, variables, other, start.training_batches(), key
+            )
             prepared[term.name] = hosts.agreed(found)
 
     steps = config.steps or max(1, round((config.epochs or 0) * _steps_per_epoch(parts, config)))
@@ -271,7 +266,7 @@ def _experiment(start: Start, terms: tuple[Term, ...]) -> Experiment:
     )  # fmt: skip
     dense_labels.refuse(experiment, sample)
     first = experiment.objective(phases[0])
-    recorded = records.every_record(first, variables, experiment.constants, every)
+    recorded = records.every_record(first, variables, experiment.constants, start.training_batches)
     constants = experiment.constants._replace(recorded=hosts.agreed(recorded))
     if len(terms) == len(start.terms):
         shown = batch_sizes.shapes(step, config.batch_size, sample, domain is not None)

@@ -26,7 +26,7 @@ from tlx.model import Model
 from tlx.objective import altered
 from tlx.protocols import Augmentation
 from tlx.stream import WHOLE, order
-from tlx.types import Batch, FrozenFeatures, PyTree, Variables
+from tlx.types import Batch, FrozenFeatures, PyTree, Variables, with_image
 
 SIZE = 64
 """Pictures at a time. Not the run's batch size, which decides nothing here: what is kept serves
@@ -128,7 +128,7 @@ class Recipe:
         own = jax.vmap(lambda number: jax.random.fold_in(key, number))(batch.index)
         each = jax.vmap(jax.random.fold_in, (0, None))
         image = altered(self.augmentations, batch.inputs["image"], lambda number: each(own, number))
-        return batch._replace(inputs={**batch.inputs, "image": image})
+        return with_image(batch, image)
 
 
 class Order(NamedTuple):

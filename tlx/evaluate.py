@@ -145,7 +145,7 @@ def _answerer(
         variables: Variables, batch: Batch, constants: Constants
     ) -> tuple[Totals, Mapping[str, Any]]:
         passed = _passed(model, forward, variables, batch, constants)
-        said = model.predicted(passed.outputs)
+        said = model.predict(passed.outputs)
         a_class = "class" in said and jnp.ndim(said["class"]) == 1
         kept = ("class", "probability") if a_class else ()
         return _totals(model, passed, batch), {k: said[k] for k in kept if k in said}

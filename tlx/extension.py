@@ -23,6 +23,7 @@ from tlx.types import Batch, Features, FeatureSpec, Mode, PyTree, State, Variabl
 
 if TYPE_CHECKING:
     from tlx.model import Model
+    from tlx.protocols import Strategy
 
 OWN = "strategy"
 """Where the leaves lie that the hooks are given."""
@@ -93,7 +94,7 @@ def extended_features(
     """Features of a batch through the hooks of a model and its backbone, and the whole state."""
     extension = model.extension
     first, last = (jax.random.fold_in(rng, FIRST + number) for number in range(2))
-    prepared = model.prepared(batch)
+    prepared = model.preprocess(batch)
     x, own = change_inputs(extension, variables, prepared, rng=first, mode=mode)
     changed = x if isinstance(extension, ChangesInputs) else None
     features, body = model.backbone_features(variables, batch, changed, rng=rng, mode=mode)
@@ -122,7 +123,13 @@ def begun(model: Model, rng: Array, batch: Batch) -> Variables:
     """The leaves with which the strategy begins that extends a model. Raises ContractError where
     its `init` fails."""
     strategy: Any = model.extension
-    who = f"`init` of the strategy {type(strategy).__name__}"
+    return init_own(strategy, type(strategy).__name__, model, rng, batch)
+
+
+def init_own(strategy: Strategy, name: str, model: Model, rng: Array, batch: Batch) -> Variables:
+    """The leaves with which a strategy of a `name` begins. Raises ContractError where its `init`
+    fails, or returns anything but arrays."""
+    who = f"`init` of the strategy {name}"
     with calling(who, strategy.init):
         own = strategy.init(rng, model.bare, batch)
     return returned.variables(own, who, strategy.init)
@@ -160,7 +167,7 @@ def needed_features(
     def given(variables: Variables, batch: Batch) -> tuple[Features, PyTree]:
         body = model.bare.with_frozen(0, "train")
         key = jax.random.key(0)
-        return body.features(variables, batch, rng=key, mode="eval")[0], model.prepared(batch)
+        return body.features(variables, batch, rng=key, mode="eval")[0], model.preprocess(batch)
 
     features, x = jax.eval_shape(given, variables, batch)
     modes: tuple[Mode, ...] = ("train", "eval")

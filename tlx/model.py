@@ -222,9 +222,9 @@ class Model:
 
     def _x(self, batch: Batch) -> Array:
         """The inputs of a batch as the body computes on them."""
-        return lowered(self.prepared(batch), self.precision)
+        return lowered(self.preprocess(batch), self.precision)
 
-    def prepared(self, batch: Batch) -> Array:
+    def preprocess(self, batch: Batch) -> Array:
         """The inputs of a batch as the network's weights want them, float32."""
         return pictures(self.inputs, batch.inputs["image"])
 
@@ -301,7 +301,7 @@ class Model:
         returned.leading(outputs, count, f"{who}, as its outputs,", self.head.apply)
         return outputs, top
 
-    def predicted(self, outputs: PyTree) -> Mapping[str, Array]:
+    def predict(self, outputs: PyTree) -> Mapping[str, Array]:
         """What the head makes of its outputs; nothing without a head. Raises ContractError where it
         fails, or gives anything but arrays by name."""
         if self.head is None:

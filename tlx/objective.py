@@ -33,6 +33,7 @@ from tlx.types import (
     PyTree,
     State,
     Variables,
+    with_image,
 )  # fmt: skip
 from tlx.weight_schedule import share
 
@@ -249,22 +250,18 @@ def augmented(augmentations: tuple[Augmentation | Mixes, ...], batch: Batch, rng
     """The batch with every picture changed, each by a key of its own; float 0..1."""
     if not augmentations:
         return batch
-    changed = _with_image(batch, _floats(batch.inputs["image"]))
+    changed = with_image(batch, _floats(batch.inputs["image"]))
     for number, change in enumerate(augmentations):
         key = jax.random.fold_in(rng, number)
         if isinstance(change, Mixes):
             changed = mixed(change, changed, key)
         else:
             keys = jax.random.split(key, len(batch.index))
-            changed = _with_image(changed, _changed(change, keys, changed.inputs["image"]))
+            changed = with_image(changed, _changed(change, keys, changed.inputs["image"]))
     if batch.domain is None:
         return changed
     key = jax.random.fold_in(rng, len(augmentations))
     return changed._replace(domain=augmented(augmentations, batch.domain, key))
-
-
-def _with_image(batch: Batch, image: Array) -> Batch:
-    return batch._replace(inputs={**batch.inputs, "image": image})
 
 
 def altered(

@@ -105,6 +105,11 @@ def unlabelled(inputs: Mapping[str, PyTree]) -> Batch:
     return Batch(inputs, {}, np.arange(count, dtype=np.int32), np.ones(count, np.float32))
 
 
+def with_image(batch: Batch, image: Any) -> Batch:
+    """The batch with other pictures (B,H,W,C)."""
+    return batch._replace(inputs={**batch.inputs, "image": image})
+
+
 class FeatureSpec(NamedTuple):
     """One named output of a backbone: 'map' (B,h,w,C), 'tokens' (B,T,C) or 'vector' (B,C)."""
 

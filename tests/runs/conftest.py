@@ -8,7 +8,8 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from tlx import loop
 from tlx.checkpoint import Checkpoints
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -75,3 +77,18 @@ def digests_of(out: Path) -> dict[str, str]:
 def digests() -> Callable[[Path], dict[str, str]]:
     """`digests_of`."""
     return digests_of
+
+
+@pytest.fixture
+def stopping_after() -> Callable[[pytest.MonkeyPatch, int], None]:
+    """(patch, steps) -> the loop believes that a signal came after so many of its own calls."""
+
+    def stop(patch: pytest.MonkeyPatch, steps: int) -> None:
+        @contextmanager
+        def interruptible() -> Iterator[Callable[[], bool]]:
+            count = iter(range(1, 1_000))
+            yield lambda: next(count) >= steps
+
+        patch.setattr(loop, "interruptible", interruptible)
+
+    return stop

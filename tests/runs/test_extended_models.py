@@ -2,7 +2,6 @@
 saved = predicted, with and without the cache."""
 
 import json
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import tlx
-from tlx import loop, registry
+from tlx import registry
 from tlx.assemble import assemble
 from tlx.config import parse
 from tlx.errors import ConfigError, ContractError, Interrupted, TrustError, WeightsError
@@ -123,17 +122,6 @@ def source(tiny, tmp_path):
     return f"run:{tmp_path / 'source'}"
 
 
-def stopping_after(monkeypatch, steps):
-    """Let the loop believe that a signal came after so many of its own calls."""
-
-    @contextmanager
-    def interruptible():
-        count = iter(range(1, 1_000))
-        yield lambda: next(count) >= steps
-
-    monkeypatch.setattr(loop, "interruptible", interruptible)
-
-
 def right(out: Path, pictures: Path) -> float:
     """The share of test pictures that the saved model is right about."""
     held = np.load(pictures)
@@ -168,7 +156,9 @@ def test_tested_is_saved_is_predicted(tiny, tmp_path, plugins, source, pictures,
     assert all(np.any(leaf) for leaf in own)
 
 
-def test_a_stopped_run_goes_on_to_the_bit(tiny, tmp_path, plugins, source, digests, monkeypatch):
+def test_a_stopped_run_goes_on_to_the_bit(
+    tiny, tmp_path, plugins, source, digests, monkeypatch, stopping_after
+):
     """The state of the strategy, which counts its steps, among the rest."""
     table = tiny(weights=source, strategy=plugins["all"], eval_every=0.25)
     tlx.run(table, out=tmp_path / "whole")

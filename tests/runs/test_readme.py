@@ -89,6 +89,12 @@ def test_what_a_document_shows_works(
         run[block.language](block)
 
 
+def test_what_is_made_smaller_is_there() -> None:
+    for document, instead in SMALLER.items():
+        text = "".join(block.text for block in blocks(document) if block.file)
+        assert [long for long in instead if long not in text] == []
+
+
 def smaller(text: str, instead: dict[str, str]) -> str:
     for long, short in instead.items():
         text = text.replace(long, short)

@@ -2,31 +2,18 @@
 
 import os
 import signal
-from contextlib import contextmanager
 
 import jax
 import jax.numpy as jnp
 import pytest
 
 import tlx
-from tlx import loop
 from tlx.checkpoint import Checkpoints
 from tlx.errors import DataError, Interrupted
 from tlx.feeding import device_rows
 from tlx.training.profile import Clock
 
 STRATEGY = {"name": "probe_then_finetune", "probe": 0.4}
-
-
-def stopping_after(monkeypatch, steps):
-    """Let the loop believe that a signal came after so many of its own steps."""
-
-    @contextmanager
-    def interruptible():
-        count = iter(range(1, 1_000))
-        yield lambda: next(count) >= steps
-
-    monkeypatch.setattr(loop, "interruptible", interruptible)
 
 
 AUGMENTED = {
@@ -81,7 +68,7 @@ SOLVED = {"strategy": {**STRATEGY, "solver": "newton"}}
     ],
 )
 def test_resumed_equals_uninterrupted(
-    tiny, pictures, tmp_path, monkeypatch, changes, stops, digests
+    tiny, pictures, tmp_path, monkeypatch, changes, stops, digests, stopping_after
 ):
     domain = {"name": "npz", "path": str(pictures)}
     changes = {**changes, "domain": domain} if changes is ONCE else changes
@@ -101,7 +88,9 @@ def test_resumed_equals_uninterrupted(
     assert result.get("skipped") == (3 if "optimizer" in changes else None)
 
 
-def test_a_run_with_balanced_classes_goes_on_where_it_stopped(tiny, tmp_path, monkeypatch, digests):
+def test_a_run_with_balanced_classes_goes_on_where_it_stopped(
+    tiny, tmp_path, monkeypatch, digests, stopping_after
+):
     table = tiny()
     table["data"] |= {"sampling": "balanced", "limit": 11}
     tlx.run(table, out=tmp_path / "whole")
@@ -115,7 +104,7 @@ def test_a_run_with_balanced_classes_goes_on_where_it_stopped(tiny, tmp_path, mo
 
 
 def test_a_run_with_its_pictures_on_the_device_goes_on_where_it_stopped(
-    tiny, tmp_path, monkeypatch, digests
+    tiny, tmp_path, monkeypatch, digests, stopping_after
 ):
     monkeypatch.setattr(device_rows, "loops_well", lambda: True)  # as of an accelerator
     table = tiny(eval_every=0.3, augmentation=["flip"])  # few steps in a call: quick to compile
@@ -128,7 +117,7 @@ def test_a_run_with_its_pictures_on_the_device_goes_on_where_it_stopped(
     assert digests(tmp_path / "stopped") == digests(tmp_path / "whole")
 
 
-def test_a_damaged_checkpoint_is_passed_over(tiny, tmp_path, monkeypatch, digests):
+def test_a_damaged_checkpoint_is_passed_over(tiny, tmp_path, monkeypatch, digests, stopping_after):
     table = tiny()
     tlx.run(table, out=tmp_path / "whole")
     out = tmp_path / "stopped"

@@ -24,7 +24,7 @@ from tlx.reporting.describe import described
 from tlx.reporting.wording import duration, headline
 from tlx.run_folder import folder
 from tlx.studies.stages import rehearsed
-from tlx.training.step_program import built
+from tlx.training.step_program import build_step
 from tlx.training.train_state import fresh_state
 
 TIMED = 3
@@ -61,7 +61,9 @@ def costs(experiment: Experiment, planned: Planned) -> dict[str, float]:
 
     def flops(terms: tuple[Term, ...]) -> float:
         objective = replace(experiment.objective(planned), terms=terms)
-        lowered = built(experiment, planned, objective).lower(state, experiment.constants, batch)
+        lowered = build_step(experiment, planned, objective).lower(
+            state, experiment.constants, batch
+        )
         return float((lowered.cost_analysis() or {}).get("flops", float("nan")))
 
     whole = flops(every)
@@ -77,7 +79,7 @@ def measured(experiment: Experiment, planned: Planned) -> float:
     with streams(experiment, 0, {}) as batches:
         batch = next(batches)
     state, constants = fresh_state(experiment, planned), experiment.constants
-    step = built(experiment, planned, experiment.objective(planned))
+    step = build_step(experiment, planned, experiment.objective(planned))
     compiled = step.lower(state, constants, batch).compile()
     begun = 0.0
     for number in range(1 + TIMED):  # the first is not like the rest

@@ -44,7 +44,7 @@ class Collate:
         examples = [subset[int(position)] for position in positions]
         index, of = subset.indices[positions], subset.name
 
-        def encoded(field: str, encoder: Encoder) -> PyTree:
+        def encode_field(field: str, encoder: Encoder) -> PyTree:
             names = (f"The {field} of example {number} of {of!r}" for number in index)
             values = (example[field] for example in examples)
             return _stacked(
@@ -53,7 +53,7 @@ class Collate:
 
         targets = {field: [np.asarray(one[field]) for one in examples] for field in self.targets}
         return Batch(
-            {field: encoded(field, encoder) for field, encoder in self.inputs},
+            {field: encode_field(field, encoder) for field, encoder in self.inputs},
             {field: _numbers(field, of, values) for field, values in targets.items()},
             index.astype(np.int32),
             weight.copy(),
@@ -64,9 +64,9 @@ def _stacked(field: str, of: str, values: Sequence[PyTree]) -> PyTree:
     """(B,...) of every leaf."""
 
     def stacked(*leaves: np.ndarray) -> np.ndarray:
-        kinds = sorted({str(leaf.dtype) for leaf in leaves}, reverse=True)
-        if len(kinds) > 1:
-            raise DataError(f"The {field}s of {of!r} are partly {kinds[0]} and partly {kinds[1]}.")
+        if len(kinds := {leaf.dtype for leaf in leaves}) > 1:
+            one, other = sorted(map(str, kinds), reverse=True)[:2]
+            raise DataError(f"The {field}s of {of!r} are partly {one} and partly {other}.")
         return np.stack(leaves)
 
     return jax.tree.map(stacked, *values)

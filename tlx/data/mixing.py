@@ -15,7 +15,7 @@ from jax import Array
 from tlx import returned
 from tlx.contracts.calls import called
 from tlx.protocols import Head, Mixes
-from tlx.types import Batch, Mixed, PyTree
+from tlx.types import Batch, Mixed, PyTree, with_image
 
 
 def mixed(change: Mixes, batch: Batch, rng: Array) -> Batch:
@@ -27,8 +27,7 @@ def mixed(change: Mixes, batch: Batch, rng: Array) -> Batch:
         image = batch.inputs["image"]
         image, share = jax.vmap(change.mix)(keys, image, image[partner])
     others = jax.tree.map(lambda leaf: leaf[partner], batch.targets)
-    inputs = {**batch.inputs, "image": image}
-    return batch._replace(inputs=inputs, mixed=Mixed(others, share))
+    return with_image(batch, image)._replace(mixed=Mixed(others, share))
 
 
 def partners(rng: Array, weight: Array) -> Array:

@@ -156,9 +156,7 @@ def wanted(experiment: Experiment, planned: Planned) -> frozenset[str]:
         return frozenset(spec.name for spec in model.backbone.features)
     if model.extension is None:
         return frozenset((*model.head.needs, *planned.phase.reads))
-    few = experiment.splits.train
-    (batch,) = host_batches(experiment, Subset(few.split, few.indices[:1], few.name), 1)
-    return needed_features(model, experiment.variables, batch, planned.phase.reads)
+    return needed_features(model, experiment.variables, _one(experiment), planned.phase.reads)
 
 
 def _pictures_are_read(experiment: Experiment, planned: Planned, objective: Objective) -> bool:
@@ -166,10 +164,9 @@ def _pictures_are_read(experiment: Experiment, planned: Planned, objective: Obje
     if planned.phase.norm == "recompute":
         return True
     model, own = planned.model, experiment.variables
-    few, constants = experiment.splits.train, experiment.constants
-    few = Subset(few.split, few.indices[:1], few.name)
-    one, domain = next(iter(host_batches(experiment, few, 1))), experiment.domain is not None
-    batch = batch_sizes.shapes(experiment.step, experiment.config.batch_size, one, domain)
+    constants, size = experiment.constants, experiment.config.batch_size
+    domain = experiment.domain is not None
+    batch = batch_sizes.shapes(experiment.step, size, _one(experiment), domain)
 
     def passes(inputs: Any, batch: Batch) -> Any:
         found = model.frozen_features(own, batch, rng=jax.random.key(0))
@@ -184,6 +181,13 @@ def _pictures_are_read(experiment: Experiment, planned: Planned, objective: Obje
 
     read, _ = reads(passes, batch.inputs, batch)
     return any(jax.tree.leaves(read))
+
+
+def _one(experiment: Experiment) -> Batch:
+    """A batch of the first training example."""
+    few = experiment.splits.train
+    (batch,) = host_batches(experiment, Subset(few.split, few.indices[:1], few.name), 1)
+    return batch
 
 
 def _what(planned: Planned) -> str:

@@ -15,6 +15,7 @@ from jax import Array
 from tlx import returned
 from tlx.contracts.calls import called, calling, has_returned, where
 from tlx.errors import ContractError
+from tlx.extension import init_own
 from tlx.model import Model
 from tlx.objective import Term
 from tlx.protocols import Averages, Explains, HasSetup, Learns, Prepares, Strategy
@@ -54,10 +55,8 @@ def begun(
     name: str, strategy: Strategy, model: Model, variables: Variables, batch: Batch, rng: Array
 ) -> Variables:
     """The variables with the strategy's own, as it begins. Raises ContractError where it fails."""
-    who = f"`init` of the strategy {name!r}"
-    with calling(who, strategy.init):
-        own = strategy.init(rng, model.bare, batch)
-    variables = with_part(variables, "strategy", returned.variables(own, who, strategy.init))
+    own = init_own(strategy, repr(name), model, rng, batch)
+    variables = with_part(variables, "strategy", own)
     if not isinstance(strategy, Averages):
         return variables
     who = f"`begin` of the strategy {name!r}"

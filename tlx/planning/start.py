@@ -6,7 +6,7 @@ been seen who reads what, and only what is left then has to be in the file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -20,6 +20,7 @@ from tlx.backbones.shortened import root, stages_of
 from tlx.config import RunConfig
 from tlx.contracts.file_facts import input_of
 from tlx.data import targets
+from tlx.data.collate import Collate
 from tlx.data.domain import Domain, second
 from tlx.data.image_encoder import collate_images
 from tlx.data.preprocessing import as_trained, canvas
@@ -44,7 +45,7 @@ from tlx.protocols import (
 )
 from tlx.run_file.run_config import Part
 from tlx.run_folder.as_before import Begun
-from tlx.stream import evaluation
+from tlx.stream import closing_batches, evaluation
 from tlx.types import Batch, DataInfo, LoadReport, Variables
 from tlx.weights import sources
 from tlx.weights.ending import ending, lacking, needed, stages_with
@@ -93,6 +94,17 @@ class Start(NamedTuple):
         """The variables with the strategy's own."""
         key, name = jax.random.fold_in(self.key, 1), self.config.strategy.name
         return preparations.begun(name, self.strategy, self.model, self.variables, self.sample, key)
+
+    @property
+    def collate(self) -> Collate:
+        """How examples become a batch."""
+        return collate_images(self.canvas, self.model.inputs)
+
+    def training_batches(self) -> Iterator[Batch]:
+        """The training split's batches on the device, every example once and un-augmented."""
+        made = evaluation(self.parts.train, self.collate, batch_size=self.config.batch_size)
+        with closing_batches(made) as batches:
+            yield from (meshes.shared(batch, None) for batch in batches)
 
     @property
     def depth(self) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -18,9 +18,7 @@ import numpy as np
 
 from tlx import registry
 from tlx.contracts.calls import where
-from tlx.data.image_encoder import collate_images
 from tlx.devices import hosts
-from tlx.devices import mesh as meshes
 from tlx.errors import ContractError, TlxError
 from tlx.extension import extension_of
 from tlx.planning import batch_sizes, preparations
@@ -28,8 +26,7 @@ from tlx.planning.start import Start, brought
 from tlx.protocols import HasSetup, Reparametrises, Strategy
 from tlx.run_file.run_config import Part
 from tlx.run_folder.provenance import of_numbers
-from tlx.stream import closing_batches, evaluation
-from tlx.types import Batch, Variables
+from tlx.types import Variables
 from tlx.weights.initial import Initial
 
 DRAWS = 4
@@ -51,14 +48,9 @@ def set_up(start: Start) -> tuple[Start, Found | None]:
     if not isinstance(built, HasSetup):
         return start, None
 
-    def batches() -> Iterator[Batch]:
-        collate = collate_images(start.canvas, start.model.inputs)
-        made = evaluation(start.parts.train, collate, batch_size=config.batch_size)
-        with closing_batches(made) as every:
-            yield from (meshes.shared(batch, None) for batch in every)
-
     key, name = jax.random.fold_in(start.key, DRAWS), config.strategy.name
-    strategy = preparations.set_up(name, built, start.model.bare, start.variables, batches, key)
+    model, batches = start.model.bare, start.training_batches
+    strategy = preparations.set_up(name, built, model, start.variables, batches, key)
     if strategy is built:
         return start, None
     found = _found(config.strategy, start.strategy, strategy)

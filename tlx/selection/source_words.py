@@ -104,7 +104,7 @@ class SourceWords:
 
         def run(variables: Variables, batch: Batch) -> tuple[Array, Any]:
             passed = model.apply(variables, batch, rng=jax.random.key(0), mode="eval")
-            said = model.predicted(passed.outputs)
+            said = model.predict(passed.outputs)
             probabilities = said.get("probabilities") if "class" in said else None
             return pooled(passed.features[self.feature]), probabilities
 

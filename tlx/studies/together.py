@@ -29,7 +29,7 @@ from tlx.planning.plan import Planned
 from tlx.protocols import Averages, Finishes, Learns, Prepares, Records, Reparametrises
 from tlx.training.best_step import ahead
 from tlx.training.split_metrics import evaluated
-from tlx.training.step_program import built
+from tlx.training.step_program import build_step
 from tlx.training.train_state import optimizer_state
 from tlx.types import PyTree, TrainState, Variables
 
@@ -224,7 +224,7 @@ def _phase(
     keeper: _Keeper,
 ) -> Stacked:
     alone = experiment._replace(mesh=None)
-    program = built(alone, planned, experiment.objective(planned))
+    program = build_step(alone, planned, experiment.objective(planned))
     step = inspect.unwrap(program)  # what was jitted: the program around it is ours
     table, size = tables["train"], experiment.config.batch_size
     rows = jax.tree.map(jnp.asarray, table.rows)

@@ -54,11 +54,11 @@ class StepProgram(NamedTuple):
     def compiled(self) -> tuple[Any, float]:
         """Traced and compiled, before the clock of its first step runs, and the seconds of that."""
         begun = time.perf_counter()
-        step = built(self.experiment, self.planned, self.objective)
+        step = build_step(self.experiment, self.planned, self.objective)
         return step.lower(*self.arguments).compile(), time.perf_counter() - begun
 
 
-def built(experiment: Experiment, planned: Planned, objective: Objective) -> StepFn:
+def build_step(experiment: Experiment, planned: Planned, objective: Objective) -> StepFn:
     """The step of a phase, not yet compiled. Raises ContractError where the run's step fails to
     build it, or gives what cannot be compiled."""
     rule, moves = experiment.update(planned), planned.trainable

@@ -136,7 +136,7 @@ class Saved:
     @cached_property
     def _predict(self) -> Callable[[Variables, Batch], Mapping[str, jax.Array]]:
         def predict(variables: Variables, batch: Batch) -> Mapping[str, jax.Array]:
-            return self.model.predicted(self._passed(variables, batch).outputs)
+            return self.model.predict(self._passed(variables, batch).outputs)
 
         return compiled(predict)
 

@@ -89,9 +89,9 @@ class Fisher:
         count = 0.0
         for batch in batches:
             for part in _parts(batch, self.chunk):
-                if count == 0:
-                    self._check(Network(model, variables), source, part)
                 seen = part._replace(targets={})
+                if count == 0:
+                    self._check(Network(model, variables), source, seen)
                 log_p = _log_probabilities(source.model, numbers, seen)
                 for label, share in self._labelled(part, log_p, rng):
                     weight = part.weight * share
@@ -132,7 +132,7 @@ class Fisher:
 
 def _outputs(model: Model, numbers: Variables, batch: Batch) -> Any:
     key = jax.random.key(0)  # nothing is random in mode 'eval'
-    return model.apply(numbers, batch._replace(targets={}), rng=key, mode="eval").outputs
+    return model.apply(numbers, batch, rng=key, mode="eval").outputs
 
 
 @partial(jax.jit, static_argnums=0)

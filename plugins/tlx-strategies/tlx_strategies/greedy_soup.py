@@ -8,7 +8,7 @@ model is added if the average does not get worse.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
@@ -22,7 +22,7 @@ from tlx.trees import flat
 from tlx.types import Batch, Location, Variables
 from tlx.weights.saved import load
 from tlx.weights.statistics import recomputed
-from tlx_strategies.inner_strategy import inner, needs_examples, needs_whole, set_up
+from tlx_strategies.inner_strategy import inner, needs_examples, needs_whole, set_up_inner
 
 PARTS = ("backbone", "head")
 
@@ -79,8 +79,7 @@ class GreedySoup:
         rng: Array,
     ) -> Strategy:
         """As the inner strategy."""
-        found = set_up(self.strategy, model=model, variables=variables, batches=batches, rng=rng)
-        return self if found is self.strategy else replace(self, strategy=found)
+        return set_up_inner(self, model=model, variables=variables, batches=batches, rng=rng)
 
     def init(self, rng: Array, model: Model, batch: Batch) -> Variables:
         """What the inner strategy has."""

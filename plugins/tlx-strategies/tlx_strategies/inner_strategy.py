@@ -5,14 +5,12 @@ Weight averages come after any training, so they take the strategy that trains b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
-
-from jax import Array
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from tlx import registry
 from tlx.errors import ConfigError
-from tlx.model import Model
 from tlx.protocols import (
     Brings,
     ChangesFeatures,
@@ -24,8 +22,8 @@ from tlx.protocols import (
     Strategy,
     WholeBatch,
 )
-from tlx.types import Batch, Variables
 
+Outer = TypeVar("Outer")
 CHANGES = "changes what the network gets or gives, which would be neither tested nor saved"
 
 
@@ -51,18 +49,13 @@ def inner(of: str, options: Mapping[str, Any] | None, outer: str) -> Strategy:
     return strategy
 
 
-def set_up(
-    strategy: Strategy,
-    *,
-    model: Model,
-    variables: Variables,
-    batches: Callable[[], Iterable[Batch]],
-    rng: Array,
-) -> Strategy:
-    """The inner strategy after its `setup`; itself where it has none."""
-    if not isinstance(strategy, HasSetup):
-        return strategy
-    return strategy.setup(model=model, variables=variables, batches=batches, rng=rng)
+def set_up_inner(outer: Outer, **given: Any) -> Outer:
+    """The outer strategy around its `strategy` after the `setup` of that, which gets what is
+    `given`; itself where there is nothing to set up."""
+    around: Any = outer
+    strategy = around.strategy
+    found = strategy.setup(**given) if isinstance(strategy, HasSetup) else strategy
+    return outer if found is strategy else replace(around, strategy=found)
 
 
 def needs_whole(strategy: Strategy) -> str:

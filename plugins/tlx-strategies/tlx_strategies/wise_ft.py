@@ -8,7 +8,7 @@ target stays, and much of what was forgotten comes back.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, final
 
 import jax
@@ -20,7 +20,7 @@ from tlx.model import Model
 from tlx.protocols import Finished, Phase, Strategy
 from tlx.types import Batch, Params, Variables
 from tlx.weights.statistics import recomputed
-from tlx_strategies.inner_strategy import inner, needs_examples, needs_whole, set_up
+from tlx_strategies.inner_strategy import inner, needs_examples, needs_whole, set_up_inner
 
 ALPHAS = tuple(np.linspace(0, 1, 11).round(1).tolist())
 """From among these the validation split chooses; section 4 of the paper has the same."""
@@ -76,8 +76,7 @@ class WiseFT:
         rng: Array,
     ) -> Strategy:
         """As the inner strategy."""
-        found = set_up(self.strategy, model=model, variables=variables, batches=batches, rng=rng)
-        return self if found is self.strategy else replace(self, strategy=found)
+        return set_up_inner(self, model=model, variables=variables, batches=batches, rng=rng)
 
     def init(self, rng: Array, model: Model, batch: Batch) -> Variables:
         """What the inner strategy has."""
