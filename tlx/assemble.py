@@ -24,6 +24,7 @@ from tlx.data.image_encoder import collate_images
 from tlx.data.splits import Splits
 from tlx.devices import hosts
 from tlx.devices import mesh as meshes
+from tlx.gathered_metrics import NamedMetric
 from tlx.model import Model
 from tlx.objective import Objective, Term
 from tlx.planning import (
@@ -37,6 +38,7 @@ from tlx.planning import (
     strategy_setup,
     traced_passes,
     traced_terms,
+    whole_split_metrics,
 )
 from tlx.planning.optimizer import hyperparameters, transform
 from tlx.planning.plan import Planned, plan
@@ -64,7 +66,8 @@ class Experiment(NamedTuple):
     """Everything a run needs. `variables` are the starting point, `canvas` (H,W) the size that
     pictures have in a batch, `steps` the length of the whole run, `head` the run's with what
     the labels say of it, `setup` what the strategy found before it planned. `model` computes in
-    float32, the models of `phases` and those they are compared with in the run's precision."""
+    float32, the models of `phases` and those they are compared with in the run's precision.
+    `metrics` are those of a whole split, `chosen_by` what selects in place of the head."""
 
     config: RunConfig
     info: DataInfo
@@ -85,6 +88,8 @@ class Experiment(NamedTuple):
     mesh: Mesh | None = None
     head: Part | None = None
     setup: Found | None = None
+    metrics: tuple[NamedMetric, ...] = ()
+    chosen_by: tuple[str, str] | None = None
 
     def objective(self, planned: Planned) -> Objective:
         """The objective of one phase."""
@@ -142,6 +147,8 @@ class Experiment(NamedTuple):
     @property
     def selection(self) -> tuple[str, str]:
         """The metric that decides which step is best, and its direction."""
+        if self.chosen_by is not None:
+            return self.chosen_by
         return self.model.head.selection if self.model.head is not None else ("loss", "min")
 
     @property
@@ -275,7 +282,7 @@ def _experiment(start: Start, terms: tuple[Term, ...]) -> Experiment:
         )
         minimised = [(planned, experiment.objective(planned)) for planned in phases]
         traced_terms.check(minimised, traced_passes.check(minimised, passes))
-    return experiment._replace(constants=constants)
+    return whole_split_metrics.with_metrics(experiment._replace(constants=constants), sample)
 
 
 def _placed(experiment: Experiment, mesh: Mesh | None) -> Experiment:

@@ -49,6 +49,7 @@ KINDS = {
     "augmentation": "augmentations",
     "step": "steps",
     "sink": "sinks",
+    "metric": "metrics",
 }
 """Table of a run file -> the kind of plugin that it names."""
 _OF_PART = ("name", "out", *PARTS)

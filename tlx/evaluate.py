@@ -6,6 +6,7 @@ on the batch size. The same pass can tell what is predicted for every single pic
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache, reduce
 from typing import Any, NamedTuple, TypeAlias
@@ -18,6 +19,7 @@ from tlx.contracts.calls import called, has_returned, where
 from tlx.devices.compiled import compiled
 from tlx.devices.mesh import fetched
 from tlx.errors import ContractError, listed
+from tlx.gathered_metrics import NamedMetric, collect_rows, compute_metrics
 from tlx.model import Model
 from tlx.protocols import ForwardFn, Head
 from tlx.stream import closing_batches
@@ -46,16 +48,17 @@ def summable(model: Model, forward: ForwardFn) -> Callable[[Variables, Batch, Co
     """A pass over one batch that returns totals which may be added up."""
 
     def totals(variables: Variables, batch: Batch, constants: Constants) -> Totals:
-        passed = _passed(model, forward, variables, batch, constants)
+        passed = forward_for_evaluation(model, forward, variables, batch, constants)
         return _totals(model, passed, batch)
 
     return totals
 
 
-def _passed(
+def forward_for_evaluation(
     model: Model, forward: ForwardFn, variables: Variables, batch: Batch,
     constants: Constants,
 ) -> Forward:  # fmt: skip
+    """What a phase's forward gives in mode 'eval'."""
     return forward(
         model, variables, batch, constants,
         rng=jax.random.key(0), mode="eval", progress=jnp.float32(1),
@@ -136,21 +139,33 @@ def counted(found: Evaluated) -> dict[str, float | int]:
 
 
 @lru_cache(maxsize=4)
-def _answerer(
-    model: Model, forward: ForwardFn
+def _row_evaluator(
+    model: Model, forward: ForwardFn, metrics: tuple[NamedMetric, ...]
 ) -> Callable[[Variables, Batch, Constants], tuple[Totals, Mapping[str, Any]]]:
-    """As `evaluator`, beside the totals what the head predicts; nothing where that is no class."""
+    """As `evaluator`, beside the totals a row for each example: its `weight`, what the head
+    predicts (`answers`, empty where that is no class) and what each metric collects (`metrics`)."""
 
     def both(
         variables: Variables, batch: Batch, constants: Constants
     ) -> tuple[Totals, Mapping[str, Any]]:
-        passed = _passed(model, forward, variables, batch, constants)
+        passed = forward_for_evaluation(model, forward, variables, batch, constants)
         said = model.predict(passed.outputs)
-        a_class = "class" in said and jnp.ndim(said["class"]) == 1
-        kept = ("class", "probability") if a_class else ()
-        return _totals(model, passed, batch), {k: said[k] for k in kept if k in said}
+        rows = {
+            "weight": batch.weight,
+            "answers": _class_answers(said, batch),
+            "metrics": collect_rows(metrics, said, batch),
+        }
+        return _totals(model, passed, batch), rows
 
     return compiled(both)
+
+
+def _class_answers(said: Mapping[str, Any], batch: Batch) -> Mapping[str, Any]:
+    """A classifier's `Answers` of a batch; nothing where it predicts no class."""
+    if "class" not in said or jnp.ndim(said["class"]) != 1:
+        return {}
+    found = {"index": batch.index, "label": batch.targets["label"], "predicted": said["class"]}
+    return found | ({"probability": said["probability"]} if "probability" in said else {})
 
 
 def evaluate_each(
@@ -159,36 +174,42 @@ def evaluate_each(
     variables: Variables,
     constants: Constants,
     batches: Iterable[Batch],
+    metrics: tuple[NamedMetric, ...] = (),
 ) -> tuple[Evaluated, Answers | None]:
-    """As `evaluate`, and from the same pass what a classifier says of every example; None where
-    the head predicts no class."""
+    """As `evaluate`, and from the same pass `metrics` of the whole split and what a classifier says
+    of every example; None where the head predicts no class."""
     if model.head is None:
         program = evaluator(model, forward)
         return evaluate(program, model, variables, constants, batches), None
-    both, rows = _answerer(model, forward), []
+    both, rows = _row_evaluator(model, forward, metrics), []
 
     def totals(batch: Batch) -> Totals:
-        found, said = both(variables, batch, constants)
-        if said:
-            label = batch.targets["label"]
-            rows.append({"weight": batch.weight, "index": batch.index, "label": label} | dict(said))
+        found, row = both(variables, batch, constants)
+        rows.append(row)
         return found
 
     with closing_batches(batches) as each:
-        return _measured(model, reduce(added, map(totals, each))), _answers(rows)
+        found = _measured(model, reduce(added, map(totals, each)))
+    every = _real_rows(rows)
+    if metrics and np.isfinite(found.metrics["loss"]):
+        own = compute_metrics(metrics, every["metrics"])
+    else:  # of numbers that are none the loss says enough
+        own = {name: math.nan for name, _ in metrics}
+    return found._replace(metrics={**found.metrics, **own}), _answers(every["answers"])
 
 
-def _answers(rows: list[dict[str, Any]]) -> Answers | None:
-    """Those that count, of all batches."""
-    if not rows:
-        return None
+def _real_rows(rows: list[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Those of all batches that count, on the host."""
     fetched_rows = jax.device_get(fetched(rows))
-    columns = {name: np.concatenate([row[name] for row in fetched_rows]) for name in rows[0]}
-    real = columns["weight"] > 0
-    names = {"index": "index", "label": "label", "predicted": "class"}
-    found = {name: columns[column][real].astype(np.int64) for name, column in names.items()}
-    said = {k: columns[k][real] for k in ("probability",) if k in columns}
-    return {**found, **said}
+    columns = jax.tree.map(lambda *leaves: np.concatenate(leaves), *fetched_rows)
+    return jax.tree.map(lambda leaf: leaf[columns["weight"] > 0], columns)
+
+
+def _answers(columns: Mapping[str, np.ndarray]) -> Answers | None:
+    if not columns:
+        return None
+    whole = {name: columns[name].astype(np.int64) for name in ("index", "label", "predicted")}
+    return {**columns, **whole}
 
 
 def chosen(answers: Answers, order: np.ndarray, each: int) -> np.ndarray:

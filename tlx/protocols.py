@@ -15,6 +15,7 @@ from tlx.contracts.extension import AddsFeatures as AddsFeatures
 from tlx.contracts.extension import ChangesFeatures as ChangesFeatures
 from tlx.contracts.extension import ChangesInputs as ChangesInputs
 from tlx.contracts.extension import Reparametrises as Reparametrises
+from tlx.contracts.metric import Metric as Metric
 from tlx.contracts.outside import Architected as Architected
 from tlx.contracts.outside import Augmentation as Augmentation
 from tlx.contracts.outside import DataSource as DataSource

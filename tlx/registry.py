@@ -45,6 +45,7 @@ SINGULAR = {
     "weights": "source of weights",
     "sinks": "sink",
     "scores": "score",
+    "metrics": "metric",
 }
 KINDS = tuple(SINGULAR)
 PROMISES: Mapping[str, type] = {
@@ -58,6 +59,7 @@ PROMISES: Mapping[str, type] = {
     "weights": outside.WeightSource,
     "sinks": outside.Sink,
     "scores": outside.Score,
+    "metrics": protocols.Metric,
 }
 WORDS = {"divergences": quantities.MEANING, "scores": scoring.MEANING}
 """Kinds of which a bare function of words is a plugin, too, and not a factory."""

@@ -18,9 +18,9 @@ Table = dict[str, Any]
 
 TABLES = ("data", "domain", "backbone", "weights", "head", "strategy", "optimizer", "step")
 """Keys of a run file that hold a table with a `name`."""
-LISTS = ("divergence", "augmentation", "sink")
+LISTS = ("divergence", "augmentation", "sink", "metric")
 """Keys of a run file that hold a list of such tables."""
-KEPT = {"divergence": ("label", "source", "schedule")}
+KEPT = {"divergence": ("label", "source", "schedule"), "metric": ("label",)}
 """Keys of a list's tables that `--set` leaves as they are where it exchanges the plugin."""
 PARTS = ("stage", "variant")
 """Keys of a run file that hold a list of changes to the rest of it."""

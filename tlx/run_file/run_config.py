@@ -111,6 +111,32 @@ class DivergenceConfig:
 
 @final
 @dataclass(frozen=True, kw_only=True)
+class MetricConfig:
+    """A metric that is computed of a whole split. `label`: what it is told as, its name where
+    None."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    label: str | None = None
+
+    @property
+    def key(self) -> str:
+        """What it is told as."""
+        return self.label or self.name.rpartition(":")[2].rpartition("/")[2]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class SelectionConfig:
+    """What decides which step is best, in place of the head. `metric`: one that the head reports or
+    that a `[[metric]]` is told as; `better`: its direction, where its name does not say."""
+
+    metric: str | None = None
+    better: Literal["max", "min"] | None = None
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
     """How parameters move. `warmup`: share of a phase in which the rate rises from 0; `clip`:
     greatest norm of a gradient. `on_nan`: what happens where a loss or a gradient is not finite:
@@ -214,6 +240,8 @@ class RunConfig:
     strategy: Part = field(default_factory=lambda: Part("finetune"))
     divergence: tuple[DivergenceConfig, ...] = ()
     augmentation: tuple[Part, ...] = ()
+    metric: tuple[MetricConfig, ...] = ()
+    selection: SelectionConfig = field(default_factory=SelectionConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     step: Part = field(default_factory=lambda: Part("jit"))
     sink: tuple[Part, ...] = field(default_factory=lambda: (Part("html"),))
@@ -235,6 +263,7 @@ OWN_KEYS: Mapping[str, tuple[str, ...]] = {
         "domain": DataConfig,
         "weights": WeightsConfig,
         "divergence": DivergenceConfig,
+        "metric": MetricConfig,
         **dict.fromkeys(("backbone", "head", "strategy", "step", "augmentation", "sink"), Part),
     }.items()
 }

@@ -21,8 +21,10 @@ from tlx.run_file.run_config import (
     HealthConfig,
     InputConfig,
     MeshConfig,
+    MetricConfig,
     OptimizerConfig,
     RunConfig,
+    SelectionConfig,
     SourceConfig,
 )
 
@@ -45,6 +47,7 @@ def unknown_keys(long: Mapping[str, Any]) -> list[str]:
     places: list[tuple[str, Any, Any]] = [("", long, RunConfig)]
     places.append(("optimizer", long.get("optimizer"), OptimizerConfig))
     places.append(("health", long.get("health"), HealthConfig))
+    places.append(("selection", long.get("selection"), SelectionConfig))
     places.append(("mesh", long.get("mesh"), MeshConfig))
     if isinstance(sources := long.get("sources"), Mapping):
         places += [(f"sources.{name}", source, SourceConfig) for name, source in sources.items()]
@@ -114,8 +117,21 @@ def contradictions(long: Mapping[str, Any]) -> list[str]:
                 f"{did_you_mean(source, ['source', *sources])} Sources: "
                 f"{listed(['source', *sources])}."
             )
+    problems += _metrics(entries(long.get("metric")))
     problems += misused(entries(long.get("augmentation")))
     return problems + _names(long) + _backbones(long)
+
+
+def _metrics(found: list[Mapping[str, Any]]) -> list[str]:
+    """Metrics that are told by the same name."""
+    seen: set[str] = set()
+    problems = []
+    for number, entry in enumerate(found):
+        key = str(entry.get("label") or MetricConfig(name=str(entry.get("name"))).key)
+        if key in seen:
+            problems.append(f"metric.{number}.label: {key!r} is taken; give each its own label.")
+        seen.add(key)
+    return problems
 
 
 def _names(long: Mapping[str, Any]) -> list[str]:

@@ -25,6 +25,7 @@ USE = {
     "augmentations": '[[augmentation]]\nname = "$name"',
     "weights": '[weights]\nname = "$name"\npath = "weights.npz"',
     "sinks": '[[sink]]\nname = "$name"',
+    "metrics": '[[metric]]\nname = "$name"',
     "scores": "tlx rank photos --score $name",
 }
 """What a run file, or for a score the command line, says to use a plugin. Its keys are the kinds

@@ -70,6 +70,8 @@ def reason(experiment: Experiment, seeds: Sequence[int]) -> str:
         return "updates that are left out ([optimizer] on_nan) are counted for one run at a time"
     if experiment.domain is not None:
         return "a second stream of pictures is read"
+    if experiment.metrics:
+        return f"the metric {experiment.metrics[0].name!r} is computed of one run at a time"
     for planned in experiment.phases:
         if planned.phase.solve is not None:
             return f"the head of {planned.phase.name} is solved for, one run at a time"

@@ -35,6 +35,7 @@ KINDS = (
     "weights",
     "sinks",
     "scores",
+    "metrics",
 )
 
 

@@ -20,13 +20,11 @@ def evaluated(
 ) -> Evaluated:
     """Metrics and totals of a split, or of its batches, with a phase's forward pass; `variables`
     are those that the network runs with."""
-    return evaluate(
-        evaluator(planned.model, planned.phase.forward),
-        planned.model,
-        variables,
-        experiment.constants,
-        eval_batches(experiment, examples) if isinstance(examples, Subset) else examples,
-    )
+    batches = eval_batches(experiment, examples) if isinstance(examples, Subset) else examples
+    model, forward, constants = planned.model, planned.phase.forward, experiment.constants
+    if metrics := experiment.metrics:
+        return evaluate_each(model, forward, variables, constants, batches, metrics)[0]
+    return evaluate(evaluator(model, forward), model, variables, constants, batches)
 
 
 def answered(
@@ -40,4 +38,5 @@ def answered(
         variables,
         experiment.constants,
         eval_batches(experiment, subset),
+        experiment.metrics,
     )
