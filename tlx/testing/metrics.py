@@ -54,7 +54,7 @@ class Subject:
         )
 
     def value(self, rows: Mapping[str, np.ndarray], size: int = EXAMPLES, extra: int = 0) -> float:
-        """The metric of `rows`, `size` at a time, each batch followed by `extra` rows of padding."""
+        """The metric of `rows`, `size` at a time, each batch with `extra` rows of padding."""
         metrics = (NamedMetric("tested", self.thing),)
         collect = jax.jit(lambda said, batch: collect_rows(metrics, said, batch)["tested"])
         found = []

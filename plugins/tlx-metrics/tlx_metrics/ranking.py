@@ -12,10 +12,10 @@ from typing import Any, ClassVar, Literal, final
 
 import numpy as np
 from jax import Array
-from tlx_metrics.predictions import read_prediction
 
 from tlx.errors import ConfigError
 from tlx.types import Batch
+from tlx_metrics.predictions import read_prediction
 
 
 @final
