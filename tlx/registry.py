@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, final
 
 from tlx import protocols, quantities
-from tlx.contracts import outside, scoring
+from tlx.contracts import scoring
 from tlx.contracts.asking import takes
 from tlx.contracts.calls import calling
 from tlx.contracts.calls import where as place_of
@@ -34,33 +34,23 @@ from tlx.files.python_file import module_of
 
 Factory = Callable[..., Any]
 
-SINGULAR = {
-    "backbones": "backbone",
-    "heads": "head",
-    "strategies": "strategy",
-    "divergences": "divergence",
-    "steps": "step",
-    "datasets": "dataset",
-    "augmentations": "augmentation",
-    "weights": "source of weights",
-    "sinks": "sink",
-    "scores": "score",
-    "metrics": "metric",
+_TABLE: Mapping[str, tuple[str, type]] = {
+    "backbones": ("backbone", protocols.Backbone),
+    "heads": ("head", protocols.Head),
+    "strategies": ("strategy", protocols.Strategy),
+    "divergences": ("divergence", protocols.Divergence),
+    "steps": ("step", protocols.Step),
+    "datasets": ("dataset", protocols.DataSource),
+    "augmentations": ("augmentation", protocols.Augmentation),
+    "weights": ("source of weights", protocols.WeightSource),
+    "sinks": ("sink", protocols.Sink),
+    "scores": ("score", protocols.Score),
+    "metrics": ("metric", protocols.Metric),
 }
-KINDS = tuple(SINGULAR)
-PROMISES: Mapping[str, type] = {
-    "backbones": protocols.Backbone,
-    "heads": protocols.Head,
-    "strategies": protocols.Strategy,
-    "divergences": protocols.Divergence,
-    "steps": protocols.Step,
-    "datasets": outside.DataSource,
-    "augmentations": outside.Augmentation,
-    "weights": outside.WeightSource,
-    "sinks": outside.Sink,
-    "scores": outside.Score,
-    "metrics": protocols.Metric,
-}
+"""Every kind of plugin: what one is called, and its contract."""
+SINGULAR = {kind: noun for kind, (noun, _) in _TABLE.items()}
+PROMISES = {kind: contract for kind, (_, contract) in _TABLE.items()}
+KINDS = tuple(_TABLE)
 WORDS = {"divergences": quantities.MEANING, "scores": scoring.MEANING}
 """Kinds of which a bare function of words is a plugin, too, and not a factory."""
 

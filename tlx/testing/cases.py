@@ -24,19 +24,7 @@ from tlx.testing.samples import made
 Factory: TypeAlias = Callable[..., Any]
 Check: TypeAlias = Callable[[Any], None]
 
-KINDS = (
-    "backbones",
-    "heads",
-    "strategies",
-    "divergences",
-    "steps",
-    "datasets",
-    "augmentations",
-    "weights",
-    "sinks",
-    "scores",
-    "metrics",
-)
+KINDS = registry.KINDS
 
 
 def checks(kind: str) -> dict[str, Check]:

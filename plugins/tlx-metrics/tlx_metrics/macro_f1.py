@@ -34,4 +34,5 @@ class MacroF1:
         from sklearn.metrics import f1_score
 
         label, predicted = rows["label"].astype(int), rows["predicted"].astype(int)
-        return float(f1_score(label, predicted, average="macro", zero_division=0.0))
+        never: Any = 0.0  # its stubs know a word alone
+        return float(f1_score(label, predicted, average="macro", zero_division=never))

@@ -33,4 +33,5 @@ class Spearman:
         label, value = rows["label"], rows["value"]
         if np.ptp(label) == 0 or np.ptp(value) == 0:
             return 0.0
-        return float(spearmanr(label, value).statistic)
+        found: Any = spearmanr(label, value)
+        return float(found.statistic)
