@@ -70,7 +70,8 @@ def run_file(tiny, here):
 @pytest.fixture
 def whole(run_file, here):
     """(run file, folder, what each process printed) of two processes with two devices each."""
-    path, out = run_file("grid", {"data": 2, "fsdp": 2}), here / "whole"
+    by = {"metric": ["macro_f1"], "selection": {"metric": "macro_f1"}}
+    path, out = run_file("grid", {"data": 2, "fsdp": 2}, **by), here / "whole"
     if not out.exists():
         said = ran(here, 2, 2, path, "--out", out)
         (here / "said.json").write_text(json.dumps(said))
@@ -139,8 +140,8 @@ def test_two_processes_with_two_devices_each(whole, here):
     path, out, (first, second) = whole
     ran(here, 1, 4, path, "--out", here / "one")
     assert "4 device(s) of 2 processes, mesh data 2 × fsdp 2" in first[0]
-    assert "val accuracy" in first[0]
-    assert "val accuracy" not in second[0]
+    assert "val macro f1" in first[0]
+    assert "val macro f1" not in second[0]
     same_to_rounding(here / "one", out)
     results = [json.loads((folder / "result.json").read_text()) for folder in (here / "one", out)]
     assert results[0]["test"] == pytest.approx(results[1]["test"], rel=1e-5)

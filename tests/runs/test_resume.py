@@ -44,6 +44,7 @@ REDUCED = {
     "divergence": [{"name": f"{__file__}:stumbling", "weight": 0.1}],
 }
 SOLVED = {"strategy": {**STRATEGY, "solver": "newton"}}
+SELECTED = {"metric": ["macro_f1", "auroc"], "selection": {"metric": "macro_f1"}}
 
 
 @pytest.mark.parametrize(
@@ -56,6 +57,7 @@ SOLVED = {"strategy": {**STRATEGY, "solver": "newton"}}
         (SOLVED, [3]),
         (REDUCED, [2, 4]),
         (NUMBERED | REDUCED, [2]),
+        (NUMBERED | SELECTED, [3]),
     ],
     ids=[
         "in the probe",
@@ -65,6 +67,7 @@ SOLVED = {"strategy": {**STRATEGY, "solver": "newton"}}
         "after a solved probe",
         "reduced",
         "reduced and numbered",
+        "selected by a metric of the split",
     ],
 )
 def test_resumed_equals_uninterrupted(

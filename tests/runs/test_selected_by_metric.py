@@ -9,6 +9,8 @@ from sklearn.metrics import f1_score, roc_auc_score
 import tlx
 from tlx.run_one import evaluate_run
 
+NAMES = ["red", "green", "blue"]
+
 
 @pytest.fixture(scope="module")
 def uneven(tmp_path_factory):
@@ -24,7 +26,7 @@ def uneven(tmp_path_factory):
     path, parts = tmp_path_factory.mktemp("uneven") / "uneven.npz", {}
     for name, count in {"train": 200, "test": 100, "val": 60}.items():
         parts[f"x_{name}"], parts[f"y_{name}"] = draw(count)
-    np.savez(path, **parts, class_names=np.array(["red", "green", "blue"]))
+    np.savez(path, **parts, class_names=np.array(NAMES))
     return path
 
 
@@ -50,8 +52,9 @@ def test_macro_f1_keeps_another_step_and_is_scikit_learns(tiny, uneven, tmp_path
         for split in ("val", "test"):
             said = tlx.load(out).predict(arrays[f"x_{split}"])
             label = arrays[f"y_{split}"]
-            wanted = f1_score(label, said["class"], average="macro", zero_division=0)
+            predicted = [NAMES.index(one["class"]) for one in said]
+            wanted = f1_score(label, predicted, average="macro", zero_division=0)
             assert result[split]["macro_f1"] == pytest.approx(wanted)
-            area = roc_auc_score(label, said["probabilities"], multi_class="ovr")
+            area = roc_auc_score(label, [one["probabilities"] for one in said], multi_class="ovr")
             assert result[split]["auroc"] == pytest.approx(area, abs=1e-4)
     assert evaluate_run(out)["test"]["macro_f1"] == pytest.approx(result["test"]["macro_f1"])
