@@ -88,6 +88,7 @@ table = {
     "name": "made", "steps": 4, "batch_size": 20, "data": "my_datasets",
     "backbone": "my_backbones", "head": "my_heads", "strategy": "my_strategies",
     "step": "my_steps", "augmentation": ["my_augmentations"], "sink": ["my_sinks"],
+    "metric": ["my_metrics"], "selection": {"metric": "my_metrics"},
 }
 tlx.run(table, out="source")
 np.savez("source.npz", **load_file("source/model/model.safetensors"))
