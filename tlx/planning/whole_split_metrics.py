@@ -121,7 +121,7 @@ def _trace(
                 f"{experiment.config.strategy.name!r} gives no answers of a head, of which the "
                 f"metric {metrics[0].name!r} could be computed. Leave the [[metric]] out."
             )
-        return collect_rows(metrics, planned.model.predicted(passed.outputs), batch)
+        return collect_rows(metrics, planned.model.predict(passed.outputs), batch)
 
     found = jax.eval_shape(rows, experiment.used(experiment.variables), batch)
     parts = experiment.splits.parts
