@@ -127,19 +127,19 @@ def inputs(home):
     yield from files(run, lambda: folder.read_result(run), among=folder.RESULT)
 
     asked = auditing.Asked(5, 3, (10, "all"), resplit=False)
-    folder.write_json(run / auditing.ASKED, asked._asdict())
+    folder.write_json(run / folder.AUDIT, asked._asdict())
 
     def audited():
-        auditing._check_asked(run / auditing.ASKED, asked, resume=True)
+        auditing._check_asked(run / folder.AUDIT, asked, resume=True)
 
-    yield from files(run, audited, among=auditing.ASKED)
+    yield from files(run, audited, among=folder.AUDIT)
 
-    folder.write_json(run / sweep.SPACE, SPACE)
+    folder.write_json(run / folder.SWEEP, SPACE)
 
     def swept():
-        sweep._check_space(run / sweep.SPACE, SPACE, resume=True)
+        sweep._check_space(run / folder.SWEEP, SPACE, resume=True)
 
-    yield from files(run, swept, among=sweep.SPACE)
+    yield from files(run, swept, among=folder.SWEEP)
 
     Found(run / sweep.LINES, "accuracy", "max").add(POINT, [{"accuracy": 0.5, "loss": 1.0}])
 

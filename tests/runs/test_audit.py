@@ -151,7 +151,8 @@ def test_every_arm_has_the_same_budget_and_the_curve_says_where_scratch_catches_
         raise AssertionError("It was finished.")
 
     monkeypatch.setattr("tlx.studies.auditing.run_one", trained)
-    assert cli.main(["audit", str(path), *words, "--resume", "--json"]) == 0
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["audit", str(out), *words[:-2], "--resume", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == found
     assert cli.main(["audit", str(path), *words, "--resume", "--seeds", "3"]) == 2
     assert "of an audit with other numbers" in capsys.readouterr().err
