@@ -22,11 +22,12 @@ RATES, DECAYS, SEEDS = (0.01, 0.3), (0.0, 0.2), (0, 1)
 PROBE = {"strategy": "feature_transfer", "optimizer": {"name": "sgd", "learning_rate": 0.1}}
 
 
-@pytest.fixture
-def source(tiny, tmp_path):
+@pytest.fixture(scope="module")
+def source(tiny, tmp_path_factory):
     """A finished run, whose backbone is the source."""
-    tlx.run(tiny(steps=3), out=tmp_path / "source")
-    return {"name": "run", "path": str(tmp_path / "source")}
+    out = tmp_path_factory.mktemp("source") / "run"
+    tlx.run(tiny(steps=3), out=out)
+    return {"name": "run", "path": str(out)}
 
 
 @pytest.fixture
