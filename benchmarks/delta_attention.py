@@ -33,7 +33,6 @@ from tlx.config import WeightsConfig
 from tlx.model import Model
 from tlx.reporting.describe import device, versions
 from tlx.types import Batch, Variables
-from tlx.weights.initial import Initial
 from tlx.weights.sources import load
 
 SHIPPED = {"resnet20": "resnet20-cifar10"}
@@ -50,12 +49,11 @@ def setting(network: str, count: int, side: int) -> tuple[Model, Variables, Batc
     image = jax.image.resize(image.astype(jnp.float32) / 255, (count, side, side, 3), "linear")
     label = jnp.asarray([row["label"] for row in rows])
     batch = Batch({"image": image}, {"label": label}, jnp.arange(count), jnp.ones(count))
-    initial = Initial(model, jax.random.key(0), batch)
-    if network not in SHIPPED:
-        return model, initial.filled(initial.shapes), batch
-    weights = registry.build("weights", SHIPPED[network])
-    found = load(WeightsConfig(name=SHIPPED[network]), weights, initial)
-    return model, found.variables, batch
+    variables = jax.jit(model.init)(jax.random.key(0), batch)
+    if network in SHIPPED:
+        weights = registry.build("weights", SHIPPED[network])
+        variables = load(WeightsConfig(name=SHIPPED[network]), weights, model, variables).variables
+    return model, variables, batch
 
 
 def maps(model: Model, variables: Variables, batch: Batch) -> tuple[Site, ...]:

@@ -37,7 +37,6 @@ from tlx.contracts.phase import Examples
 from tlx.model import Model
 from tlx.reporting.describe import device, versions
 from tlx.types import Batch, Variables, unlabelled
-from tlx.weights.initial import Initial
 from tlx.weights.sources import load
 
 CLASSES = 10
@@ -54,8 +53,8 @@ def digits(counts: Sequence[int]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     split = registry.build("datasets", "digits").split("train")
     rows = [split[i] for i in range(max(counts))]
     image = np.stack([row["image"] for row in rows])
-    initial = Initial(model, jax.random.key(0), unlabelled({"image": image[:2]}))
-    variables = load(WeightsConfig(name="resnet20-cifar10"), weights, initial).variables
+    fresh = jax.jit(model.init)(jax.random.key(0), unlabelled({"image": image[:2]}))
+    variables = load(WeightsConfig(name="resnet20-cifar10"), weights, model, fresh).variables
 
     @jax.jit
     def pooled(image: jax.Array) -> jax.Array:

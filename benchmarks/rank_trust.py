@@ -25,6 +25,7 @@ from rank_pairs import TARGETS, TRAINED, places, sources
 from rank_reached import REACHED, table_of
 from reported import reported
 from scipy.stats import weightedtau
+from tlx_image import ImageInput
 
 from tlx import config as configs
 from tlx import registry
@@ -35,17 +36,7 @@ from tlx.model import Model
 from tlx.protocols import Backbone, Split
 from tlx.selection.candidates import Candidate, candidate
 from tlx.selection.ranking import rank
-from tlx.types import (
-    DataInfo,
-    Features,
-    FeatureSpec,
-    InputSpec,
-    LeafInfo,
-    Mode,
-    Params,
-    State,
-    Variables,
-)
+from tlx.types import DataInfo, Features, FeatureSpec, LeafInfo, Mode, Params, State, Variables
 from tlx.weights.sources import others
 
 FEWEST = 4
@@ -69,7 +60,7 @@ class Until:
     last: str
 
     @property
-    def inputs(self) -> InputSpec:
+    def inputs(self) -> ImageInput:
         """As the whole one's."""
         return self.whole.inputs
 

@@ -9,10 +9,10 @@ the loss:
 import jax
 import jax.numpy as jnp
 import optax
+from tlx_image.model_images import collate_images
 
 from tlx import Model, Objective, Term, registry, stream, trees
 from tlx.data import splits
-from tlx.data.image_encoder import collate_images
 from tlx.planning.plan import plan
 from tlx.types import Constants, TrainState
 from tlx.weights.matching import match

@@ -35,7 +35,7 @@ def pictures(tmp_path_factory):
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def tiny(pictures):
     """The table of a run of 12 steps; keyword arguments replace or add top-level entries."""
 

@@ -18,9 +18,8 @@ from jax.sharding import Mesh
 
 from tlx import trees
 from tlx.config import RunConfig
-from tlx.data.collate import Collate
+from tlx.data.collate import Collate, collate_ports
 from tlx.data.domain import Domain
-from tlx.data.image_encoder import collate_images
 from tlx.data.splits import Splits
 from tlx.devices import hosts
 from tlx.devices import mesh as meshes
@@ -57,22 +56,28 @@ from tlx.protocols import (
 from tlx.run_file.run_config import Part
 from tlx.run_folder.as_before import Begun
 from tlx.run_folder.membership import LEFT_OUT, Classed
-from tlx.run_folder.provenance import CONTENT, of_beginning, of_content, of_data, of_numbers
+from tlx.run_folder.provenance import (
+    CONTENT,
+    of_beginning,
+    of_content,
+    of_data,
+    of_inputs,
+    of_numbers,
+)
 from tlx.types import AnyBatch, Constants, DataInfo, LoadReport, Network, Params, Variables
 from tlx.weights.initial import with_part
 
 
 class Experiment(NamedTuple):
-    """Everything a run needs. `variables` are the starting point, `canvas` (H,W) the size that
-    pictures have in a batch, `steps` the length of the whole run, `head` the run's with what
-    the labels say of it, `setup` what the strategy found before it planned. `model` computes in
-    float32, the models of `phases` and those they are compared with in the run's precision.
-    `metrics` are those of a whole split, `chosen_by` what selects in place of the head."""
+    """Everything a run needs. `variables` are the starting point, `steps` the length of the whole
+    run, `head` the run's with what the labels say of it, `setup` what the strategy found before it
+    planned. `model` computes in float32, the models of `phases` and those they are compared with in
+    the run's precision. `metrics` are those of a whole split, `chosen_by` what selects in place of
+    the head."""
 
     config: RunConfig
     info: DataInfo
     splits: Splits
-    canvas: tuple[int, int]
     model: Model
     strategy: Strategy
     step: Step
@@ -121,7 +126,7 @@ class Experiment(NamedTuple):
     @property
     def collate(self) -> Collate:
         """How examples become a batch."""
-        return collate_images(self.canvas, self.model.inputs)
+        return collate_ports(self.model.ports, self.info)
 
     def weight(self, term: Term) -> float:
         """A divergence's lambda, as the run file has it."""
@@ -172,6 +177,7 @@ class Experiment(NamedTuple):
         """Which data, by table of the run file, and which weights, by what digests say of them."""
         parts = {name: (part, ()) for name, part in self.splits.parts.items()}
         found = {"data": of_data(self.info), CONTENT: of_content(parts)}
+        found["inputs"] = of_inputs(self.model.ports)
         if self.domain is not None:
             found["domain"] = of_data(self.domain.info)
         if self.setup is not None:
@@ -266,7 +272,7 @@ def _experiment(start: Start, terms: tuple[Term, ...]) -> Experiment:
     refusals.idle(terms, phases)
     refusals.mixing(config, strategy, terms, start.augmentations)
     experiment = Experiment(
-        config, info, parts, start.canvas, model, strategy, step, variables, start.report, phases,
+        config, info, parts, model, strategy, step, variables, start.report, phases,
         terms, tuple((n, replace(named[n].model, precision=config.precision)) for n in used),
         start.augmentations, Constants(numbers, prepared, {}, hyper), steps, domain,
         head=start.head,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeAlias, final
 
 import jax
@@ -26,7 +26,7 @@ from tlx.model import Model
 from tlx.objective import altered
 from tlx.protocols import Augmentation
 from tlx.stream import WHOLE, order
-from tlx.types import Batch, FrozenFeatures, PyTree, Variables, with_image
+from tlx.types import Batch, FrozenFeatures, PyTree, Variables
 
 SIZE = 64
 """Pictures at a time. Not the run's batch size, which decides nothing here: what is kept serves
@@ -127,8 +127,8 @@ class Recipe:
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(self.seed), 3), view)
         own = jax.vmap(lambda number: jax.random.fold_in(key, number))(batch.index)
         each = jax.vmap(jax.random.fold_in, (0, None))
-        image = altered(self.augmentations, batch.inputs["image"], lambda number: each(own, number))
-        return with_image(batch, image)
+        keys = lambda number: each(own, number)  # noqa: E731
+        return altered(self.augmentations, batch, keys, self.model.ports)
 
 
 class Order(NamedTuple):
@@ -161,7 +161,7 @@ def ordered(
     """The table of a split; nothing is computed yet. `fingerprint` is that of the data and of how
     pictures are brought to the canvas."""
     size = min(SIZE, len(subset))
-    first = next(iter(read(Subset(subset.split, subset.indices[:size], subset.name), size)))
+    first = next(iter(read(replace(subset, indices=subset.indices[:size]), size)))
     arguments = (variables, _seen(first), np.int32(0))
     traced = compiled(recipe).trace(*arguments)
     lowered, found = traced.lower(), traced.out_info

@@ -108,11 +108,8 @@ def _without_device() -> str | None:
 def run(args: argparse.Namespace) -> None:
     """Train what a run file says."""
     from tlx import config
-    from tlx.run_folder import folder
 
-    read = config.read(args.run_file, args.set, trust_code=args.trust_code)
-    args.out = args.out or (folder.resumed(args.run_file, read) if args.resume else None)
-    _train(read, args)
+    _train(config.read(args.run_file, args.set, trust_code=args.trust_code), args)
 
 
 def sweep(args: argparse.Namespace) -> None:
@@ -281,9 +278,10 @@ def parser() -> argparse.ArgumentParser:
 
     made = verb("finetune", finetune)
     made.add_argument(
-        "folder", metavar="FOLDER",
+        "folder",
+        metavar="FOLDER",
         help="pictures in one folder per class, or other data: an .npz, a table, tfds:NAME, ...",
-    )  # fmt: skip
+    )
     made.add_argument(
         "--backbone", metavar="NAME",
         help="the network, one of 'tlx plugins backbones'; resnet20 if absent",
@@ -301,7 +299,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--epochs", type=float, metavar="N", help="passes over the pictures; 20 if absent"
     )
-    made.add_argument("--batch-size", type=int, metavar="N", help="pictures a step; 32 if absent")
+    made.add_argument(
+        "--batch-size", type=int, metavar="N", help="pictures of a step; 32 if absent"
+    )
     made.add_argument(
         "--lr", type=float, metavar="RATE",
         help="the learning rate; 0.001 if absent, 0.03 with --strategy feature_transfer",

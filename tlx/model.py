@@ -1,9 +1,10 @@
 """Model = backbone + head, with the preprocessing that its weights want.
 
 A model is pure configuration: its numbers travel beside it as `Variables`. Batches hold raw
-inputs; each model applies its own `InputSpec`, so that a source with another preprocessing
-sees what it was trained on. Leading stages of the backbone may be declared frozen: they run in
-mode 'eval' and outside of differentiation, and a batch may bring what they give instead.
+inputs; each model prepares them in its own way (`tlx.contracts.input`), so that a source with
+another preprocessing sees what it was trained on. Leading stages of the backbone may be declared
+frozen: they run in mode 'eval' and outside of differentiation, and a batch may bring what they give
+instead.
 A strategy may extend it (`tlx.contracts.extension`): what the backbone gets, or what it gives.
 The body may compute in bfloat16 (`tlx.devices.precision`); the head is given float32 in any case.
 """
@@ -18,6 +19,7 @@ from typing import Any, final
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.ad_checkpoint import checkpoint_name
 
@@ -25,18 +27,18 @@ from tlx import extension as hooks
 from tlx import returned
 from tlx.contracts.calls import called, has_returned
 from tlx.contracts.extension import ChangesInputs, Extension
+from tlx.contracts.input import Input, Ports, ports_of
 from tlx.data import mixing
 from tlx.devices.precision import lowered, raised
 from tlx.devices.rematerialised import in_one_piece, rematerialised
 from tlx.errors import ContractError
 from tlx.protocols import Backbone, Head, Maskable, Staged
+from tlx.trees import Abstract, abstract
 from tlx.types import (
     Batch,
     Features,
     Forward,
     FrozenFeatures,
-    InputSpec,
-    Interpolation,
     Mode,
     NormPolicy,
     Params,
@@ -45,15 +47,6 @@ from tlx.types import (
     State,
     Variables,
 )
-
-RESIZE: Mapping[Interpolation, str] = {
-    "nearest": "nearest",
-    "bilinear": "linear",
-    "bicubic": "cubic",
-    "lanczos": "lanczos3",
-}
-"""What jax calls a way to resize; the kernels are those of Pillow."""
-
 
 MOVING: Mapping[NormPolicy, Mode] = {
     "train": "train",
@@ -70,34 +63,12 @@ FEATURE, MASKED = "tlx/feature/", "tlx/masked/"
 somebody reads (`tlx.planning.reading`)."""
 
 
-def pictures(spec: InputSpec, image: Array) -> Array:
-    """Raw pictures (B,H,W,C), uint8 or float 0..1 RGB, as the network wants them."""
-    x = image.astype(jnp.float32) / 255 if image.dtype == jnp.uint8 else image
-    if spec.size is not None and x.shape[1:3] != spec.size:
-        way = RESIZE[spec.interpolation]
-        x = jax.image.resize(x, (x.shape[0], *spec.size, x.shape[3]), way, antialias=True)
-    if x.shape[-1] != spec.channels:
-        x = (
-            x.mean(-1, keepdims=True)
-            if spec.channels == 1
-            else jnp.broadcast_to(x, (*x.shape[:-1], spec.channels))
-        )
-    x = x * spec.scale
-    if spec.order == "bgr":
-        x = x[..., ::-1]
-    return (x - jnp.asarray(spec.mean, x.dtype)) / jnp.asarray(spec.std, x.dtype)
-
-
-def input_shape(spec: InputSpec, batch: Batch) -> tuple[int, ...]:
-    """(1,H,W,C) of what a network gets of pictures like the batch's."""
-    image = jax.ShapeDtypeStruct((1, *batch.inputs["image"].shape[1:]), batch.inputs["image"].dtype)
-    return jax.eval_shape(partial(pictures, spec), image).shape
-
-
 @final
 @dataclass(frozen=True)
 class Model:
-    """A backbone, an optional head, and how pictures reach them.
+    """A backbone, an optional head, and how examples reach them.
+
+    `inputs` is the input of the one port of its backbone, or all its ports.
 
     `frozen` counts the leading stages of a `Staged` backbone that neither move nor update their
     statistics (1 freezes the whole of any other backbone). `norm` is the batch-norm policy of the
@@ -108,13 +79,17 @@ class Model:
 
     backbone: Backbone
     head: Head | None
-    inputs: InputSpec
+    inputs: Input | Ports
     frozen: int = 0
     norm: NormPolicy = "train"
     precision: Precision = "float32"
     remat: bool = False
     whose: str = ""
     extension: Extension | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.inputs, Mapping):
+            object.__setattr__(self, "inputs", ports_of(self.inputs))
 
     @property
     def bare(self) -> Model:
@@ -123,8 +98,18 @@ class Model:
 
     @property
     def caches(self) -> bool:
-        """Whether its frozen stages give the same of a picture whatever has been learnt."""
+        """Whether its frozen stages give the same of an example whatever has been learnt."""
         return self.frozen > 0 and not isinstance(self.extension, ChangesInputs)
+
+    @property
+    def ports(self) -> Ports:
+        """How the values of each port reach the backbone, and where in a batch they are."""
+        return self.inputs if isinstance(self.inputs, tuple) else ports_of(self.inputs)
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """Entry of a batch -> the kind of field that it holds."""
+        return {port.entry: port.input.kind for port in self.ports}
 
     @property
     def depth(self) -> int:
@@ -132,9 +117,9 @@ class Model:
         return len(self.backbone.stages) if isinstance(self.backbone, Staged) else 1
 
     def init(self, rng: Array, batch: Batch) -> Variables:
-        """Fresh variables for pictures shaped like the batch's."""
+        """Fresh variables for examples shaped like the batch's."""
         for_backbone, for_head = jax.random.split(rng)
-        x = pictures(self.inputs, batch.inputs["image"])
+        x = self.preprocess(batch)
         with self._backbone("init"):
             body = self.backbone.init(for_backbone, x)
         returned.variables(body, "`init` of the backbone", self.backbone.init)
@@ -220,13 +205,27 @@ class Model:
         params = lowered(variables.params["backbone"], self.precision)
         return params, variables.state["backbone"]
 
-    def _x(self, batch: Batch) -> Array:
+    def _x(self, batch: Batch) -> PyTree:
         """The inputs of a batch as the body computes on them."""
         return lowered(self.preprocess(batch), self.precision)
 
-    def preprocess(self, batch: Batch) -> Array:
-        """The inputs of a batch as the network's weights want them, float32."""
-        return pictures(self.inputs, batch.inputs["image"])
+    def preprocess(self, batch: Batch) -> PyTree:
+        """The inputs of a batch as the network's weights want them: the values of its one port, or
+        those of several by port."""
+        found = {}
+        for port in self.ports:
+            with called(port.input, "input", "prepare"):
+                found[port.name] = port.input.prepare(batch.inputs[port.entry])
+        return next(iter(found.values())) if len(found) == 1 else found
+
+    def example(self) -> Batch:
+        """An abstract batch of one example, as the host encodes it."""
+        index, weight = jax.ShapeDtypeStruct((1,), np.int32), jax.ShapeDtypeStruct((1,), np.float32)
+        return Batch({port.entry: port.input.example() for port in self.ports}, {}, index, weight)
+
+    def abstract_x(self) -> Abstract:
+        """The shapes of what the backbone is given of one example."""
+        return abstract(jax.eval_shape(self.preprocess, self.example()))
 
     @property
     def cell(self) -> int | None:

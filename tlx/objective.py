@@ -18,6 +18,7 @@ from jax import Array
 
 from tlx import returned
 from tlx.contracts.calls import called, calling, described, has_returned
+from tlx.contracts.input import AugmentsValues, Ports
 from tlx.data.mixing import judged, mixed
 from tlx.devices.rows import fetched
 from tlx.model import Model
@@ -33,7 +34,7 @@ from tlx.types import (
     PyTree,
     State,
     Variables,
-    with_image,
+    with_entry,
 )  # fmt: skip
 from tlx.weight_schedule import share
 
@@ -140,10 +141,10 @@ class Objective:
         mode: Mode = "train",
     ) -> Seen:
         """One pass, and what every term is given of it."""
-        for_pictures, for_forward, for_terms, for_domain = jax.random.split(rng, 4)
+        for_values, for_forward, for_terms, for_domain = jax.random.split(rng, 4)
         batch = fetched(batch, constants.rows)
         if mode == "train":
-            batch = augmented(self.augmentations, batch, for_pictures)
+            batch = augmented(self.augmentations, batch, for_values, self.model.ports)
         if self.effective is not None:
             variables = variables._replace(params=self.effective(variables.params))
         forward = self.forward(
@@ -246,50 +247,80 @@ def _looked_up(table: Mapping[str, PyTree] | None, batch: Batch) -> PyTree:
     return jax.tree.map(lambda leaf: leaf[rows], table["values"])
 
 
-def augmented(augmentations: tuple[Augmentation | Mixes, ...], batch: Batch, rng: Array) -> Batch:
-    """The batch with every picture changed, each by a key of its own; float 0..1."""
+def augmented(
+    augmentations: tuple[Augmentation | Mixes, ...], batch: Batch, rng: Array, ports: Ports
+) -> Batch:
+    """The batch with every value changed that an augmentation is for, each by a key of its own;
+    the values of an entry have the form that its input gives them for it."""
     if not augmentations:
         return batch
-    changed = with_image(batch, _floats(batch.inputs["image"]))
+    changed = to_augment(augmentations, batch, ports)
     for number, change in enumerate(augmentations):
-        key = jax.random.fold_in(rng, number)
+        key, entries = jax.random.fold_in(rng, number), entries_of(change, ports)
         if isinstance(change, Mixes):
-            changed = mixed(change, changed, key)
+            changed = mixed(change, changed, key, entries)
         else:
             keys = jax.random.split(key, len(batch.index))
-            changed = with_image(changed, _changed(change, keys, changed.inputs["image"]))
+            changed = _changed_entries(change, keys, changed, entries)
     if batch.domain is None:
         return changed
     key = jax.random.fold_in(rng, len(augmentations))
-    return changed._replace(domain=augmented(augmentations, batch.domain, key))
+    return changed._replace(domain=augmented(augmentations, batch.domain, key, ports))
 
 
 def altered(
-    augmentations: tuple[Augmentation, ...], image: Array, keys: Callable[[int], Array]
-) -> Array:
-    """Pictures (B,H,W,C) changed by each augmentation in turn; `keys` gives those (B,) of the one
-    with a number. Float 0..1."""
-    image = _floats(image)
+    augmentations: tuple[Augmentation, ...],
+    batch: Batch,
+    keys: Callable[[int], Array],
+    ports: Ports,
+) -> Batch:
+    """The batch changed by each augmentation in turn; `keys` gives those (B,) of the one with a
+    number."""
+    changed = to_augment(augmentations, batch, ports)
     for number, change in enumerate(augmentations):
-        image = _changed(change, keys(number), image)
-    return image
+        changed = _changed_entries(change, keys(number), changed, entries_of(change, ports))
+    return changed
 
 
-def _changed(change: Augmentation, keys: Array, image: Array) -> Array:
-    """Pictures (B,H,W,C) after one augmentation. Raises ContractError where it fails, or gives
+def entries_of(change: Augmentation | Mixes, ports: Ports) -> tuple[str, ...]:
+    """The entries of a batch that an augmentation changes: those of its `kind`, images where it
+    does not say one."""
+    kind = getattr(change, "kind", "image")
+    return tuple(dict.fromkeys(port.entry for port in ports if port.input.kind == kind))
+
+
+def to_augment(
+    augmentations: tuple[Augmentation | Mixes, ...], batch: Batch, ports: Ports
+) -> Batch:
+    """The batch with the entries that are going to be changed in the form that their inputs give
+    them for it."""
+    named = {entry for change in augmentations for entry in entries_of(change, ports)}
+    for port in ports:
+        if port.entry in named and isinstance(port.input, AugmentsValues):
+            batch = with_entry(batch, port.entry, port.input.to_augment(batch.inputs[port.entry]))
+            named.discard(port.entry)
+    return batch
+
+
+def _changed_entries(
+    change: Augmentation, keys: Array, batch: Batch, entries: tuple[str, ...]
+) -> Batch:
+    for entry in entries:
+        batch = with_entry(batch, entry, _changed(change, keys, batch.inputs[entry]))
+    return batch
+
+
+def _changed(change: Augmentation, keys: Array, values: Array) -> Array:
+    """Values (B,...) after one augmentation. Raises ContractError where it fails, or gives
     anything but floats of the same shape."""
     who = f"The augmentation {type(change).__name__}"
     with calling(who, change):
-        found = jax.vmap(change)(keys, image)
-    fine = returned.is_floats(found) and found.shape == image.shape
+        found = jax.vmap(change)(keys, values)
+    fine = returned.is_floats(found) and found.shape == values.shape
     one, seen = (
         jax.ShapeDtypeStruct(of.shape[1:], of.dtype) if hasattr(of, "dtype") else of
-        for of in (image, found)
+        for of in (values, found)
     )
-    wanted = f"a picture of floats like the one that it was given, {described(one)}"
+    wanted = f"floats like those that it was given, {described(one)}"
     has_returned(who, change, seen, fine, wanted)
     return found
-
-
-def _floats(image: Array) -> Array:
-    return image.astype(jnp.float32) / 255 if image.dtype == jnp.uint8 else image

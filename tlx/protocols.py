@@ -15,6 +15,10 @@ from tlx.contracts.extension import AddsFeatures as AddsFeatures
 from tlx.contracts.extension import ChangesFeatures as ChangesFeatures
 from tlx.contracts.extension import ChangesInputs as ChangesInputs
 from tlx.contracts.extension import Reparametrises as Reparametrises
+from tlx.contracts.field import Field as Field
+from tlx.contracts.field import Spatial as Spatial
+from tlx.contracts.input import Input as Input
+from tlx.contracts.input import Inputs as Inputs
 from tlx.contracts.metric import Metric as Metric
 from tlx.contracts.outside import Architected as Architected
 from tlx.contracts.outside import Augmentation as Augmentation
@@ -53,7 +57,6 @@ from tlx.types import (
     Batch,
     Features,
     FeatureSpec,
-    InputSpec,
     LeafInfo,
     Mode,
     Network,
@@ -75,11 +78,13 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Backbone(Protocol):
-    """A network body as pure functions. `x` is (B,H,W,C) float, already as `inputs` says."""
+    """A network body as pure functions. `x` is what `inputs` have prepared, such as images
+    (B,H,W,C) float; of several ports a mapping."""
 
     @property
-    def inputs(self) -> InputSpec:
-        """How it wants its pictures when no weights say otherwise."""
+    def inputs(self) -> Inputs:
+        """How it wants its values when no weights say otherwise: the input of its one port, or
+        several by port."""
         ...
 
     @property

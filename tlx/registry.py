@@ -46,6 +46,8 @@ _TABLE: Mapping[str, tuple[str, type]] = {
     "sinks": ("sink", protocols.Sink),
     "scores": ("score", protocols.Score),
     "metrics": ("metric", protocols.Metric),
+    "inputs": ("input", protocols.Input),
+    "fields": ("field", protocols.Field),
 }
 """Every kind of plugin: what one is called, and its contract."""
 SINGULAR = {kind: noun for kind, (noun, _) in _TABLE.items()}

@@ -19,15 +19,15 @@ from tlx.assemble import Experiment, assemble
 from tlx.boundary import told
 from tlx.config import RunConfig
 from tlx.contracts.calls import calling, has_returned
+from tlx.data.class_examples import examples_by_class
 from tlx.data.domain import Domain
-from tlx.data.picture_sheet import pictures
+from tlx.data.shown import show_examples
 from tlx.data.splits import shuffled
 from tlx.devices import hosts
 from tlx.errors import ConfigError
-from tlx.evaluate import Answers, as_uint8, chosen, counted
+from tlx.evaluate import Answers, chosen, counted
 from tlx.feeding.cache_store import Store
 from tlx.feeding.feed import eval_batches
-from tlx.feeding.frozen_tables import host_batches
 from tlx.loop import Trained, train
 from tlx.planning import preparations
 from tlx.protocols import Finished, Finishes, Sink
@@ -259,10 +259,11 @@ def _result(
 def _pictures(experiment: Experiment, said: Answers | None) -> dict[str, Any]:
     """What is read again from the data for those who show pictures, which only a sink does that
     the run file names."""
-    training = pictures(experiment.splits.train, experiment.info.classes)
     return {
         "samples": _samples(experiment, said) if said is not None else [],
-        "training": {name: list(map(as_uint8, some)) for name, some in training.items()},
+        "training": examples_by_class(
+            experiment.splits.train, experiment.model.ports, experiment.info
+        ),
     }
 
 
@@ -270,13 +271,12 @@ def _samples(experiment: Experiment, said: Answers, each: int = 12) -> list[dict
     """Up to `each` wrong and right answers with their pictures, for a report."""
     test = experiment.splits.test
     rows = chosen(said, shuffled(len(test), "samples"), each)
-    few = replace(test, indices=test.indices[rows])
-    (batch,) = host_batches(experiment, few, len(few))
+    looks = show_examples(test, rows, experiment.model.ports, experiment.info)
     columns = {name: said[name][rows].tolist() for name in said if name != "index"}
     return [
         {"probability": None, **{name: column[k] for name, column in columns.items()}}
-        | {"image": as_uint8(image)}
-        for k, image in enumerate(batch.inputs["image"])
+        | ({"text": look} if isinstance(look, str) else {"image": look})
+        for k, look in enumerate(looks)
     ]
 
 

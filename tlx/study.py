@@ -48,15 +48,13 @@ def run(
 ) -> dict[str, Any]:
     """Train what a run file, a table of the same shape or a RunConfig says.
 
-    Writes to `out`, else the run file's `out`, else `runs/<name>`; with `resume` and the folder of
-    a run that was begun, there. Returns what `result.json`
+    Writes to `out`, else the run file's `out`, else `runs/<name>`. Returns what `result.json`
     holds: the result of the run, `{"variants": {name: result}, ...}`, or `{"stages": {name: any of
     these}, ...}`. With `profile` a result says where the wall time went, and jax's traces of a few
     steps lie in `profile/`; to be honest about it, the run then waits for every step. With
     `trust_code`, where `config` is a folder: run what its run file names, whoever wrote it."""
     if isinstance(config, str | Path):
-        named, config = config, configs.read(config, trust_code=trust_code)
-        out = out or (folder.resumed(named, config) if resume else None)
+        config = configs.read(config, trust_code=trust_code)
     elif not isinstance(config, RunConfig):
         config = configs.parse(config, "the table given to tlx.run", names=True)
     configs.check(config)
@@ -161,7 +159,7 @@ def evaluate(
         moved = partial(trained, sets=sets)
         return _each(configs.read(path, sets, trust_code=trust_code), path, moved)
     config, length = as_loaded.read(path, sets)
-    out = folder.begun(path, config) or folder.of(config)
+    out = folder.of(config)
     there = any((into / folder.MODEL).is_dir() for *_, into in folder.runs(config, out))
     untrained = length == 0 or (length is None and not there)
     if as_loaded.keeps_head(config) and untrained and not config.stage:

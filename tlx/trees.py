@@ -8,12 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
 from tlx.errors import ConfigError, did_you_mean
 from tlx.types import PyTree
+
+
+class Abstract(NamedTuple):
+    """A tree of shapes that hashes, so that what is found by tracing is found once."""
+
+    tree: Any
+    leaves: tuple[jax.ShapeDtypeStruct, ...]
+
+    @property
+    def value(self) -> PyTree:
+        """The tree, with `jax.ShapeDtypeStruct` leaves."""
+        return jax.tree.unflatten(self.tree, self.leaves)
+
+
+def abstract(tree: PyTree) -> Abstract:
+    """The shapes of a tree of arrays."""
+    leaves, form = jax.tree.flatten(tree)
+    return Abstract(form, tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves))
 
 
 def path_of(keys: Any) -> str:

@@ -1,7 +1,7 @@
 """Names for the data that flows through a run.
 
 What flows through `jit` is a `NamedTuple` or a mapping of arrays, so it is a pytree.
-`InputSpec` and `DataInfo` describe models and data and stay outside of `jit`.
+`DataInfo` describes data and stays outside of `jit`.
 Opens without importing jax.
 """
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from jax import Array
 
+    from tlx.contracts.field import Fields
     from tlx.model import Model
 
 PyTree: TypeAlias = Any
@@ -105,9 +106,9 @@ def unlabelled(inputs: Mapping[str, PyTree]) -> Batch:
     return Batch(inputs, {}, np.arange(count, dtype=np.int32), np.ones(count, np.float32))
 
 
-def with_image(batch: Batch, image: Any) -> Batch:
-    """The batch with other pictures (B,H,W,C)."""
-    return batch._replace(inputs={**batch.inputs, "image": image})
+def with_entry(batch: Batch, entry: str, arrays: PyTree) -> Batch:
+    """The batch with other arrays (B,...) in an entry of its inputs."""
+    return batch._replace(inputs={**batch.inputs, entry: arrays})
 
 
 class FeatureSpec(NamedTuple):
@@ -244,35 +245,37 @@ class Event(NamedTuple):
 
 
 @dataclass(frozen=True)
-class InputSpec:
-    """How a network wants its pictures; applied by `Model`, never by the data.
-
-    A picture in 0..1 RGB is resized to `size`, brought to `channels`, multiplied by `scale`,
-    reordered, then `(x - mean) / std`. `crop` is the share of the resized short side that a
-    centre crop keeps when a picture of another shape is read, `interpolation` how it is resized.
-    `fixed` says that the network takes no other size."""
-
-    size: tuple[int, int] | None = None
-    channels: int = 3
-    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
-    std: tuple[float, ...] = (1.0, 1.0, 1.0)
-    scale: float = 1.0
-    order: Literal["rgb", "bgr"] = "rgb"
-    crop: float = 1.0
-    interpolation: Interpolation = "bilinear"
-    fixed: bool = False
-
-
-@dataclass(frozen=True)
 class DataInfo:
-    """What a data source is. `shape` (H,W,C) if all pictures share one, else None; `classes`
-    in label order (empty when labels are not classes); `splits` name -> number of examples;
-    `fingerprint` changes whenever the examples, their order or the label order change; `numbers`
-    what the targets of a regression are called, where the source knows it."""
+    """What a data source is. `fields`: what its examples have, by name; `targets`: those of them
+    that are compared with a network's outputs, the others being its inputs; `splits` name -> number
+    of examples; `fingerprint` changes whenever the examples, their order or the label order
+    change."""
 
     name: str
-    shape: tuple[int, int, int] | None
-    classes: tuple[str, ...]
+    fields: Fields
     splits: Mapping[str, int]
     fingerprint: str
-    numbers: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ("label",)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The fields that a network may be given."""
+        return tuple(name for name in self.fields if name not in self.targets)
+
+    @property
+    def label(self) -> str | None:
+        """The target that is a label; None where there is none."""
+        kinds = {name: self.fields[name].kind for name in self.targets if name in self.fields}
+        return next((name for name, kind in kinds.items() if kind == "label"), None)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Of the first target that has classes their names in label order, else nothing."""
+        found = (getattr(self.fields.get(name), "classes", ()) for name in self.targets)
+        return next((tuple(classes) for classes in found if classes), ())
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """What the first target of numbers has to say of their names."""
+        found = (getattr(self.fields.get(name), "numbers", ()) for name in self.targets)
+        return next((tuple(numbers) for numbers in found if numbers), ())

@@ -11,15 +11,16 @@ from collections.abc import Mapping
 
 import jax
 from jax import Array
+from tlx_image import ImageInput
 
 from tlx.backbones.functions import wrap_functions
 from tlx.protocols import Backbone
-from tlx.types import InputSpec, Params
+from tlx.types import Params
 
 
 def lenet(width: int = 16, features: int = 128) -> Backbone:
     """`width` and 2 `width` channels, then `features` numbers, called `pooled`."""
-    inputs = InputSpec(size=(28, 28), channels=1, mean=(0.1307,), std=(0.3081,))
+    inputs = ImageInput(size=(28, 28), channels=1, mean=(0.1307,), std=(0.3081,))
     options = {"width": width, "features": features}
     return wrap_functions(_init, _apply, ("pooled",), inputs, options=options)
 

@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tlx_data.image_info import image_info
 
 from tlx.testing import check, checks, failures
 from tlx.testing.altered import altered, loose
 from tlx.testing.samples import weights
-from tlx.types import DataInfo, Tensors
+from tlx.types import Tensors
 
 COUNT = itertools.count()
 WRITTEN = {}
@@ -43,7 +44,7 @@ def source(change=lambda example, index: example, shift=0, **info):
         "fingerprint": "f",
     }
     return altered(
-        SimpleNamespace(), info=DataInfo(**(facts | info)), split=lambda name: Rows(change, shift)
+        SimpleNamespace(), info=image_info(**(facts | info)), split=lambda name: Rows(change, shift)
     )
 
 
@@ -59,7 +60,7 @@ DATASETS = {
     "value": lambda: loose(source()),
     "info": lambda: source(fingerprint=""),
     "lengths": lambda: source(splits={"train": 7}),
-    "pictures": lambda: source(too_bright),
+    "fields": lambda: source(too_bright),
     "labels": lambda: source(classes=("a", "b")),
     "reading_twice": lambda: source(restless),
     "fingerprint": lambda: source(fingerprint=str(next(COUNT))),

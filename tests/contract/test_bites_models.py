@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tlx_image import ImageInput
 
 from tlx.testing import checks, failures
 from tlx.testing.altered import altered, loose
 from tlx.testing.toys import ToyBackbone
 from tlx.testing.world import ToyHead
-from tlx.types import InputSpec, LeafInfo, Variables
+from tlx.types import LeafInfo, Variables
 
 TOY = ToyBackbone(dropout=0.0)
 HEAD = ToyHead()
@@ -124,9 +125,11 @@ def doubled(features, state, x, count):
     return {**features, "pooled": 2 * features["pooled"]}, state
 
 
+ODD_INPUT = type("Odd", (ImageInput,), {"kind": 3})(size=(8, 8))
+
 BACKBONES = {
     "value": lambda: loose(backbone()),
-    "inputs": lambda: backbone(inputs=InputSpec(size=(8, 8), mean=(0.5, 0.5))),
+    "inputs": lambda: backbone(inputs=ODD_INPUT),
     "modes": lambda: backbone(modes=frozenset({"train", "tune", "eval", "fast"})),
     "variables": lambda: backbone(init=lambda rng, x: twice(TOY.init(rng, x)), leaf=any_leaf),
     "features": lambda: backbone(

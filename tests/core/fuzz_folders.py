@@ -9,6 +9,8 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tlx_data.image_info import image_info
+from tlx_image.model_images import saved_images
 
 from tlx.checkpoint import Checkpoints
 from tlx.data.splits import Subset
@@ -24,7 +26,7 @@ from tlx.studies import audit_results, auditing, sweep
 from tlx.studies.sweep_results import Found
 from tlx.testing import toys
 from tlx.testing.fuzzing import Input, changed_bytes, changed_value, main
-from tlx.types import DataInfo, unlabelled
+from tlx.types import unlabelled
 from tlx.weights.saved import load
 
 TREE = {"train": {"w": jnp.arange(6.0).reshape(2, 3), "key": jax.random.key(0)}, "step": 3}
@@ -84,7 +86,7 @@ def saved(home):
     variables = model.init(jax.random.key(0), picture)
     save_model(
         home, backbone=Part(f"{toys.__file__}:ToyBackbone", {"dropout": 0.0}),
-        head=Part("softmax"), inputs=backbone.inputs, canvas=(8, 8),
+        head=Part("softmax"), **saved_images(backbone.inputs, (8, 8)),
         classes=("a", "b", "c"), variables=variables,
     )  # fmt: skip
 
@@ -117,7 +119,7 @@ def inputs(home):
 
     run = home / "run"
     run.mkdir()
-    info = DataInfo("x", (8, 8, 3), ("a", "b", "c"), {"train": 12}, "f")
+    info = image_info("x", (8, 8, 3), ("a", "b", "c"), {"train": 12}, "f")
     splits = {"train": (Subset(Numbered(), np.arange(9)), info.classes)}
     facts = {"data": provenance.of_data(info)}
     provenance.keep(run, facts, splits)
@@ -127,19 +129,19 @@ def inputs(home):
     yield from files(run, lambda: folder.read_result(run), among=folder.RESULT)
 
     asked = auditing.Asked(5, 3, (10, "all"), resplit=False)
-    folder.write_json(run / folder.AUDIT, asked._asdict())
+    folder.write_json(run / auditing.ASKED, asked._asdict())
 
     def audited():
-        auditing._check_asked(run / folder.AUDIT, asked, resume=True)
+        auditing._check_asked(run / auditing.ASKED, asked, resume=True)
 
-    yield from files(run, audited, among=folder.AUDIT)
+    yield from files(run, audited, among=auditing.ASKED)
 
-    folder.write_json(run / folder.SWEEP, SPACE)
+    folder.write_json(run / sweep.SPACE, SPACE)
 
     def swept():
-        sweep._check_space(run / folder.SWEEP, SPACE, resume=True)
+        sweep._check_space(run / sweep.SPACE, SPACE, resume=True)
 
-    yield from files(run, swept, among=folder.SWEEP)
+    yield from files(run, swept, among=sweep.SPACE)
 
     Found(run / sweep.LINES, "accuracy", "max").add(POINT, [{"accuracy": 0.5, "loss": 1.0}])
 

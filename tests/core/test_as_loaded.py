@@ -5,6 +5,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from tlx_image.model_images import saved_images
 
 from tlx import cli, study
 from tlx.errors import ConfigError, DataError, WeightsError
@@ -21,7 +22,7 @@ CLASSES = ("red", "green", "blue")
 DATA = """
 import numpy as np
 from dataclasses import dataclass
-from tlx.types import DataInfo
+from tlx_data.image_info import image_info
 
 class Split:
     def __init__(self, count, seed):
@@ -41,7 +42,7 @@ class Data:
     @property
     def info(self):
         sizes = {name: self.count for name in self.splits}
-        return DataInfo("data", (8, 8, 3), self.classes, sizes, "fingerprint")
+        return image_info("data", (8, 8, 3), self.classes, sizes, "fingerprint")
     def split(self, name):
         return Split(self.count, len(name))
 """
@@ -57,7 +58,7 @@ def here(tmp_path, monkeypatch):
     image = np.zeros((1, 8, 8, 3), np.uint8)
     save_model(
         tmp_path / "old" / "model", backbone=Part(TOY), head=Part("softmax"),
-        inputs=model.inputs, canvas=(8, 8), classes=CLASSES,
+        classes=CLASSES, **saved_images(model.inputs, (8, 8)),
         variables=model.init(jax.random.key(3), unlabelled({"image": image})),
     )  # fmt: skip
     return tmp_path

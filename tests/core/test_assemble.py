@@ -14,7 +14,7 @@ def made(table):
 
 def test_what_an_experiment_holds(tiny):
     found = made(tiny())
-    assert found.canvas == (8, 8)
+    assert found.model.inputs.canvas == (8, 8)
     assert found.steps == 12
     assert found.steps_per_epoch == 7
     assert found.selection == ("accuracy", "max")

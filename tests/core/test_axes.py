@@ -3,11 +3,11 @@
 import jax
 import jax.numpy as jnp
 import pytest
+from tlx_image import ImageInput
 
 from tlx.backbones.axes import uses
 from tlx.backbones.functions import wrap_functions
 from tlx.errors import ContractError
-from tlx.types import InputSpec
 
 X = jax.ShapeDtypeStruct((2, 6, 6, 3), jnp.float32)
 CONV = ("NHWC", "HWIO", "NHWC")
@@ -93,7 +93,7 @@ def leaf(shape, function, **more):
         y = function(params["w"], x)
         return jnp.stack([y.mean(), (x @ params["last"]).mean()])[None] * x.sum((1, 2, 3))[:, None]
 
-    return wrap_functions(init, apply, ("pooled",), InputSpec(size=(6, 6)), **more).leaf("w")
+    return wrap_functions(init, apply, ("pooled",), ImageInput(size=(6, 6)), **more).leaf("w")
 
 
 @pytest.mark.parametrize(

@@ -172,16 +172,6 @@ def test_numbers_are_in_their_range(key, good, bad):
         assert all(p.startswith(key) for p in problems(table(value))), value
 
 
-def test_a_list_without_numbers_is_none(tmp_path):
-    """Left out of the resolved file, it would be another run."""
-    for key in ("mean", "std"):
-        weights = {"name": "safetensors:x", "input": {key: []}}
-        with pytest.raises(ConfigError, match=rf"input\.{key}: should be a list that is not empty"):
-            configs.parse(
-                {"name": "x", "data": "digits", "backbone": "resnet8", "weights": weights}
-            )
-
-
 def test_reading_files(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text('data = "digits"\nbackbone = "resnet20"\n')

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 from PIL import Image
 from tlx_data.arrays import Arrays
+from tlx_data.image_info import image_info
+from tlx_image import ImageInput
 
 import tlx
 from tlx import cli, registry
+from tlx.contracts.input import ports_of
 from tlx.data.data_check import check
 from tlx.data.splits import Subset, cut
 from tlx.errors import DataError
-from tlx.types import InputSpec
 
 CLASSES = ("ant", "bee")
 
@@ -35,7 +37,11 @@ def folder(tmp_path):
 def checked(folder, also=None, **how):
     source = registry.build("datasets", "folder", {"path": str(folder)})
     parts = cut(source, val=4, seed=0).parts | ({"domain": also} if also else {})
-    return check(parts, source.info.classes, **how)
+    return check(parts, source.info, **how)
+
+
+def of_classes(*classes):
+    return image_info("some", None, classes, {}, "f")
 
 
 def only(found):
@@ -44,7 +50,7 @@ def only(found):
 
 
 def test_nothing_is_said_of_good_data(folder):
-    found = checked(folder, canvas=(40, 30), inputs=InputSpec())
+    found = checked(folder, ports=ports_of(ImageInput(canvas=(40, 30))))
     assert found.findings == ()
     assert (found.looked, found.pictures) == (36, 36)
     assert {name: sum(each.values()) for name, each in found.counts.items()} == {
@@ -135,8 +141,8 @@ def test_labels_that_nobody_reads_are_not_judged(folder):
             registry.build("datasets", "folder", {"path": str(folder)}), seed=0
         ).parts.items()
     }
-    assert any("one class" in f.text for f in check(alone, ("ant",)).findings)
-    assert check(alone, ("ant",), labelled=False).findings == ()
+    assert any("one class" in f.text for f in check(alone, of_classes("ant")).findings)
+    assert check(alone, of_classes("ant"), labelled=False).findings == ()
 
 
 def test_the_splits_of_a_check_are_those_that_are_asked_for(folder, capsys):
@@ -184,7 +190,7 @@ def test_a_class_in_one_split_only(tmp_path):
         class_names=np.array(["a", "b", "c"]),
     )  # fmt: skip
     source = registry.build("datasets", "npz", {"path": str(path)})
-    found = check(cut(source, seed=0).parts, source.info.classes).findings
+    found = check(cut(source, seed=0).parts, source.info).findings
     texts = {f.text: f.level for f in found}
     assert texts["1 class without a picture in 'train' cannot be learnt."] == "error"
     assert texts["1 class without a picture in 'val' cannot be selected for."] == "warning"
@@ -192,9 +198,10 @@ def test_a_class_in_one_split_only(tmp_path):
 
 
 def test_pictures_unlike_what_the_network_expects(folder):
-    dark = InputSpec(mean=(0.01,) * 3, std=(0.01,) * 3)
-    assert all(f.level == "warning" for f in checked(folder, canvas=(32, 32), inputs=dark).findings)
-    assert checked(folder, canvas=(32, 32), inputs=dark).findings
+    dark = ports_of(ImageInput(mean=(0.01,) * 3, std=(0.01,) * 3, canvas=(32, 32)))
+    found = checked(folder, ports=dark).findings
+    assert found
+    assert all(f.level == "warning" for f in found)
 
 
 def test_other_pictures_may_have_other_classes(folder):
@@ -264,7 +271,7 @@ def test_a_picture_with_two_targets_is_named(tmp_path):
     split = Arrays(images, np.asarray([1.5, 2.5, 3], np.float32))
     other = Arrays(shade[2:], np.asarray([2.0], np.float32))
     parts = {"train": split, "val": other, "test": other}
-    found = check({k: Subset(v, np.arange(len(v)), k) for k, v in parts.items()}, ())
+    found = check({k: Subset(v, np.arange(len(v)), k) for k, v in parts.items()}, of_classes())
     text = next(f for f in found.findings if "two labels" in f.text)
     assert text.level == "error"
     assert text.files == ("train[0] (1.5) and train[1] (2.5)",)

@@ -2,30 +2,32 @@
 
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from tlx_data.image_info import image_info
+from tlx_image import ImageInput
 
 from tlx.contracts import declared
 from tlx.data import splits
-from tlx.data.preprocessing import as_trained
+from tlx.data.inputs import trained_inputs
 from tlx.errors import ConfigError, ContractError
 from tlx.protocols import Phase
-from tlx.run_file.run_config import InputConfig
-from tlx.types import DataInfo, FeatureSpec, InputSpec, Tensors
+from tlx.types import FeatureSpec, Tensors
 
-INFO = DataInfo("made", (8, 8, 3), ("a", "b"), {"train": 6, "val": 2, "test": 2}, "v1")
+INFO = image_info("made", (8, 8, 3), ("a", "b"), {"train": 6, "val": 2, "test": 2}, "v1")
 PHASE = Phase(name="one", steps=3, group=str, forward=print, lr={"head": 2})
 
 
 @pytest.mark.parametrize(
     ("fault_of", "fine"),
     [
-        (declared.fault_of_inputs, InputSpec(size=(8, 8))),
-        (declared.fault_of_inputs, InputSpec(size=(np.int64(8), 8), mean=(np.float32(0.5),) * 3)),
+        (declared.fault_of_inputs, ImageInput(size=(8, 8))),
+        (declared.fault_of_inputs, ImageInput(size=(np.int64(8), 8), mean=(np.float32(0.5),) * 3)),
         (declared.fault_of_features, (FeatureSpec("map", "map", 4, 1),)),
         (declared.fault_of_info, INFO),
-        (declared.fault_of_info, replace(INFO, shape=None, classes=(), numbers=("x",))),
+        (declared.fault_of_info, image_info("made", None, (), {"train": 6}, "v1", ("x",))),
         (declared.fault_of_phase, PHASE),
         (declared.fault_of_selection, ("accuracy", "max")),
         (declared.fault_of_tensors, Tensors({"w": np.zeros(3)}, "made")),
@@ -39,22 +41,22 @@ def test_what_is_as_the_contract_says(fault_of, fine):
     ("fault_of", "wrong", "said"),
     [
         (declared.fault_of_inputs, None, "not a NoneType"),
-        (declared.fault_of_inputs, (InputSpec(), 3), "not a tuple"),
-        (declared.fault_of_inputs, InputSpec(size=(None, 8)), r"size is \(None, 8\)"),
-        (declared.fault_of_inputs, InputSpec(size=32), "size is 32"),
-        (declared.fault_of_inputs, InputSpec(std=(0.2, None, 0.2)), "std is .* a tuple of numbers"),
-        (declared.fault_of_inputs, InputSpec(mean=0.5), "mean is 0.5"),
-        (declared.fault_of_inputs, InputSpec(crop=0.0), "crop above 0"),
-        (declared.fault_of_inputs, InputSpec(order="grb"), "'grb'"),
-        (declared.fault_of_inputs, InputSpec(channels=0), "channels are 0"),
+        (declared.fault_of_inputs, (ImageInput(), 3), "not a tuple"),
+        (declared.fault_of_inputs, {}, "no port"),
+        (declared.fault_of_inputs, {"image": 3}, "'image' of them has to be an input"),
         (declared.fault_of_features, FeatureSpec("map", "map", 4, 1), "a tuple of tlx"),
         (declared.fault_of_features, (), "a tuple of tlx"),
         (declared.fault_of_features, (FeatureSpec("map", "maps", 4),), "one of"),
         (declared.fault_of_features, (FeatureSpec("map", "map", 4.0),), "4.0 channels"),
         (declared.fault_of_info, {"name": "x"}, "not a dict"),
-        (declared.fault_of_info, replace(INFO, shape=(8, -1, 3)), r"shape is \(8, -1, 3\)"),
-        (declared.fault_of_info, replace(INFO, shape=(8, 8)), r"shape is \(8, 8\)"),
-        (declared.fault_of_info, replace(INFO, classes=(0, 1)), r"classes are \(0, 1\)"),
+        (declared.fault_of_info, replace(INFO, fields={"image": 3}), "'image' is 3, which has no"),
+        (declared.fault_of_info, replace(INFO, fields=3), "fields are 3"),
+        (declared.fault_of_info, replace(INFO, targets=("mask",)), "target 'mask' is none of its"),
+        (
+            declared.fault_of_info,
+            image_info("x", None, (0, 1), {}, ""),
+            r"\(0, 1\) of its field 'lab",
+        ),
         (declared.fault_of_info, replace(INFO, splits={"train": 2.5}), "how many examples"),
         (declared.fault_of_info, replace(INFO, splits=["train"]), "how many examples"),
         (declared.fault_of_info, replace(INFO, fingerprint=None), "fingerprint is None"),
@@ -76,12 +78,16 @@ def test_a_slip_is_in_words(fault_of, wrong, said):
 
 
 def test_inputs_are_looked_at_before_they_are_used():
+    def given(own, theirs=None):
+        source = SimpleNamespace(tensors=None, input=theirs) if theirs else None
+        return trained_inputs(SimpleNamespace(inputs=own), source, {"mean": (0.5, 0.5, 0.5)})
+
     with pytest.raises(ContractError, match=r"`inputs` of the backbone .* not a NoneType"):
-        as_trained(None, None)
+        given(None)
     with pytest.raises(ContractError, match=r"`input` of the weights .* not a tuple"):
-        as_trained((InputSpec(),), InputSpec())
+        given(ImageInput(), (ImageInput(),))
     with pytest.raises(ConfigError, match=r"weights.input.std: 2 numbers for pictures of 3"):
-        as_trained(None, InputSpec(std=(0.5, 0.5)), InputConfig(mean=(0.5, 0.5, 0.5)))
+        given(ImageInput(std=(0.5, 0.5)))
 
 
 class Part:

@@ -3,13 +3,17 @@
 import jax
 import numpy as np
 import pytest
+from tlx_image import ImageInput
 
 from tlx import config
 from tlx.assemble import assemble
+from tlx.contracts.input import ports_of
 from tlx.errors import ConfigError
 from tlx.objective import augmented
 from tlx.registry import build
 from tlx.types import unlabelled
+
+PORTS = ports_of(ImageInput())
 
 PLUGIN = '''
 from dataclasses import dataclass, replace
@@ -18,8 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from tlx import registry
-from tlx.types import DataInfo, Variables
-
+from tlx.types import Variables
+from tlx_data.image_info import image_info
 
 class Rows:
     """A bright square somewhere, and where it is."""
@@ -40,7 +44,7 @@ class Scenes:
     @property
     def info(self):
         shape = (8, 8, 3) if self.alike else None
-        return DataInfo("scenes", shape, (), {"train": 20}, "f")
+        return image_info("scenes", shape, (), {"train": 20}, "f")
 
     def split(self, name):
         return Rows()
@@ -122,7 +126,7 @@ def test_a_mirrored_picture_and_its_mask_where_it_was(scenes):
     few = [experiment.splits.train[n] for n in range(5)]
     image, mask = (np.stack([example[name] for example in few]) for name in ("image", "label"))
     flip = (build("augmentations", "flip", {"probability": 1.0}),)
-    fed = augmented(flip, unlabelled({"image": image}), jax.random.key(0))
+    fed = augmented(flip, unlabelled({"image": image}), jax.random.key(0), PORTS)
     seen = np.asarray(fed.inputs["image"][..., 0] > 0.5)
     assert ((image[..., 0] > 100) == mask).all()
     assert (seen & (mask > 0)).sum() < 0.5 * mask.sum()
@@ -146,7 +150,7 @@ def test_what_keeps_places_is_not(scenes):
 def test_pictures_that_are_brought_to_another_size(scenes):
     table = scenes()
     data = {"name": table.data.name, "alike": False}
-    with pytest.raises(ConfigError, match=r"brought to 8 x 8 and cropped"):
+    with pytest.raises(ConfigError, match=r"brought to one and cropped"):
         assemble(scenes(data=data))
 
 

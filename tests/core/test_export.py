@@ -7,9 +7,13 @@ import jax
 import numpy as np
 import pytest
 import torch
+from tlx_image import ImageInput
+from tlx_image.image_input import crop_pct
+from tlx_image.model_images import saved_images
 
 from tlx import cli
 from tlx.config import WeightsConfig
+from tlx.contracts.input import ports_of
 from tlx.errors import ConfigError, WeightsError
 from tlx.model import Model
 from tlx.registry import build
@@ -18,12 +22,12 @@ from tlx.run_file.weight_reference import reference
 from tlx.run_folder.model_folder import save_model
 from tlx.testing import toys
 from tlx.trees import flat
-from tlx.types import InputSpec, Tensors, unlabelled
+from tlx.types import Tensors, unlabelled
 from tlx.weights import export, saved, sources
 from tlx.weights.matching import match
 
 CLASSES = tuple("abcdefghij")
-INPUTS = InputSpec(size=(32, 32), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4), crop=0.875)
+INPUTS = ImageInput(size=(32, 32), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4), crop=0.875)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +47,7 @@ def keep(folder, name, tensors, inputs=INPUTS):
     variables, report = match(Tensors(tensors, "PyTorch"), like, backbone.dialects)
     assert not report.initialised
     save_model(
-        folder / "model", backbone=Part(name), head=Part("softmax"), inputs=inputs, canvas=size,
+        folder / "model", backbone=Part(name), head=Part("softmax"), **saved_images(inputs, size),
         classes=CLASSES, variables=variables,
     )  # fmt: skip
 
@@ -142,7 +146,7 @@ def test_a_backbone_without_names_elsewhere_is_refused(tmp_path):
     like = jax.eval_shape(model.init, jax.random.key(0), picture)
     variables = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), like)
     save_model(
-        tmp_path, backbone=Part(name), head=None, inputs=backbone.inputs, canvas=(8, 8),
+        tmp_path, backbone=Part(name), head=None, **saved_images(backbone.inputs, (8, 8)),
         classes=(), variables=variables,
     )  # fmt: skip
     with pytest.raises(WeightsError, match="knows no names of other libraries"):
@@ -152,7 +156,7 @@ def test_a_backbone_without_names_elsewhere_is_refused(tmp_path):
 @pytest.mark.parametrize("side", [32, 96, 160, 224, 288, 384, 448])
 @pytest.mark.parametrize("share", [0.875, 0.95, 1.0, 224 / 235])
 def test_the_crop_means_as_many_pixels_there_as_here(side, share):
-    pct = export.crop_pct(side, InputSpec(crop=share))
+    pct = crop_pct(side, ImageInput(crop=share))
     assert int(side / pct) == round(side / share)
     assert pct == pytest.approx(share, abs=0.5 / side)
 
@@ -160,10 +164,10 @@ def test_the_crop_means_as_many_pixels_there_as_here(side, share):
 def test_what_timm_has_no_word_for(run):
     from tlx.run_folder.model_folder import describe
 
-    inputs = InputSpec(
+    inputs = ImageInput(
         size=(32, 32), mean=(104.0, 117.0, 123.0), scale=255.0, order="bgr", interpolation="bicubic"
     )
-    about = export.config(describe(run)._replace(inputs=inputs, head=None))
+    about = export.config(describe(run)._replace(ports=ports_of(inputs), head=None))
     assert about["num_classes"] == 0
     assert "label_names" not in about
     assert about["channel_order"] == "bgr"
@@ -188,7 +192,7 @@ def test_transformers_loads_it_key_for_key(tmp_path):
             module.running_mean.normal_(0, 0.2)
             module.running_var.uniform_(0.5, 1.5)
     wanted = network.state_dict()
-    inputs = InputSpec(size=(64, 64), mean=INPUTS.mean, std=INPUTS.std)
+    inputs = ImageInput(size=(64, 64), mean=INPUTS.mean, std=INPUTS.std)
     keep(tmp_path / "run", "resnet18", {k: v.numpy() for k, v in wanted.items()}, inputs)
     out = tmp_path / "hub"
     export.export(tmp_path / "run", "safetensors", dialect="transformers", out=out)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from safetensors.numpy import load_file, save_file
+from tlx_image.model_images import saved_images
 
 import tlx
 from tlx import cli, registry, study
@@ -54,8 +55,8 @@ def model(folder, name, *, base=None):
     variables = whole.init(jax.random.key(0), unlabelled({"image": image}))
     same = frozenset(flat(variables)) if base else frozenset()
     save_model(
-        folder / "model", backbone=Part(name), head=Part("softmax"), inputs=backbone.inputs,
-        canvas=(8, 8), classes=("a", "b", "c"), variables=variables, base=base, same=same,
+        folder / "model", backbone=Part(name), head=Part("softmax"), classes=("a", "b", "c"),
+        variables=variables, base=base, same=same, **saved_images(backbone.inputs, (8, 8)),
     )  # fmt: skip
     (folder / "run.toml").write_text(RUN.format(name))
     return flat(variables)

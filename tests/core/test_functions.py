@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tlx_image import ImageInput
 
 from tlx import trees
 from tlx.backbones.functions import wrap_functions
@@ -11,10 +12,10 @@ from tlx.errors import ContractError
 from tlx.testing import check
 from tlx.testing.compiling import quick_jit
 from tlx.testing.transfers import transfers
-from tlx.types import FeatureSpec, InputSpec
+from tlx.types import FeatureSpec
 
 KEY = jax.random.key(0)
-INPUTS = InputSpec(size=(8, 8))
+INPUTS = ImageInput(size=(8, 8))
 
 
 def convolve(x, kernel):
@@ -117,7 +118,7 @@ def test_what_cannot_be_given_is_a_sentence():
         (lambda params, x: x.missing, r"test_functions.py, line \d+\) cannot run in mode 'eval'"),
         (lambda params, x: params["v"], r"in mode 'eval' on pictures \(24, 8, 8, 3\): KeyError"),
         (lambda params, x: (x, x), "returns a tuple of 2 but has the features pooled"),
-        (lambda params, x: x.sum(), r"'pooled' has shape \(\) for 24 pictures"),
+        (lambda params, x: x.sum(), r"'pooled' has shape \(\) for 24 examples"),
         (lambda params, x: x > 0, "'pooled' holds bool"),
         (lambda params, x, mode: x[:, :4] if mode == "train" else x, "but .* in mode 'eval'"),
         (

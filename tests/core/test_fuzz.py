@@ -33,7 +33,7 @@ def test_many_mutated_files(name, tmp_path):
 
 
 def test_edited_plugins(tmp_path):
-    survived(HERE / "fuzz_plugins.py", tmp_path, 6, seed=0, **PLUGINS)
+    survived(HERE / "fuzz_plugins.py", tmp_path, 12, seed=0, **PLUGINS)
 
 
 @pytest.mark.fuzz

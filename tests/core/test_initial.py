@@ -3,11 +3,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tlx_image import ImageInput
 
 from tlx import registry, trees
 from tlx.backbones.functions import wrap_functions
 from tlx.model import Model
-from tlx.types import InputSpec, Variables, unlabelled
+from tlx.types import Variables, unlabelled
 from tlx.weights.initial import Initial
 
 BATCH = unlabelled({"image": jnp.zeros((1, 4, 4, 3), jnp.uint8)})
@@ -29,7 +30,7 @@ def counting(drawn: list[int]) -> Model:
     def apply(params, x):
         return {"pooled": x.mean((1, 2)) @ params["kernel"] + params["bias"]}
 
-    backbone = wrap_functions(init, apply, ("pooled",), InputSpec(size=(4, 4)))
+    backbone = wrap_functions(init, apply, ("pooled",), ImageInput(size=(4, 4)))
     head = registry.build("heads", "softmax", given={"classes": 2})
     return Model(backbone, head, backbone.inputs)
 

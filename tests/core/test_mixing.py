@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from tlx_image import ImageInput
 
+from tlx.contracts.input import ports_of
 from tlx.data import mixing
 from tlx.model import Model
 from tlx.objective import Objective, augmented
@@ -13,6 +15,7 @@ from tlx.registry import build
 from tlx.testing.toys import ToyBackbone
 from tlx.types import Batch, Constants, Mixed
 
+PORTS = ports_of(ImageInput())
 COUNT = 8
 KEY = jax.random.key(5)
 NOTHING = Constants({}, {}, {}, {"divergence": {}})
@@ -128,7 +131,7 @@ def test_a_share_of_1_changes_neither_loss_nor_gradient(batch, name):
 
 
 def test_pictures_are_those_that_numpy_mixes(batch):
-    seen = augmented((mix(alpha=1.0),), batch, KEY)
+    seen = augmented((mix(alpha=1.0),), batch, KEY, PORTS)
     image, share = np.asarray(batch.inputs["image"], np.float32) / 255, np.asarray(seen.mixed.share)
     partner = np.asarray(seen.mixed.targets["label"])  # its label tells which it is
     part = share[:, None, None, None]
@@ -186,7 +189,7 @@ def test_accuracy_goes_by_the_label_that_counts_more(batch):
 
 def test_pictures_of_a_domain_are_mixed_among_themselves(batch):
     domain = batch._replace(targets={})
-    seen = augmented((mix(alpha=1.0),), batch._replace(domain=domain), KEY)
+    seen = augmented((mix(alpha=1.0),), batch._replace(domain=domain), KEY, PORTS)
     assert seen.domain.mixed.targets == {}
     assert not np.allclose(seen.domain.inputs["image"][:6], batch.inputs["image"][:6] / 255)
     assert not np.array_equal(seen.domain.mixed.share, seen.mixed.share)

@@ -1,17 +1,21 @@
 """The two files of a saved model: what is written, and how damage and absence are told."""
 
 import json
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from tlx_image import Image, ImageInput
+from tlx_image.model_images import saved_images
 
+from tlx.contracts.input import ports_of
 from tlx.errors import WeightsError
 from tlx.run_folder import model_folder
 from tlx.run_folder.model_folder import describe, find, save_model, tensors
-from tlx.types import InputSpec, Variables
+from tlx.types import Variables
 
 
 class Part:
@@ -21,7 +25,7 @@ class Part:
         self.name, self.options = name, options
 
 
-INPUTS = InputSpec(size=(8, 8), mean=(0.1, 0.2, 0.3), std=(1.0, 2.0, 3.0), order="bgr", crop=0.875)
+INPUTS = ImageInput(size=(8, 8), mean=(0.1, 0.2, 0.3), std=(1.0, 2.0, 3.0), order="bgr", crop=0.875)
 VARIABLES = Variables(
     {
         "backbone": {"w": jnp.arange(6.0).reshape(2, 3).T, "half": jnp.ones(2, jnp.bfloat16)},
@@ -36,8 +40,7 @@ def written(folder, **changes):
     given = {
         "backbone": Part("resnet20", shortcut="A", sizes=(1, 2)),
         "head": Part("softmax"),
-        "inputs": INPUTS,
-        "canvas": (8, 9),
+        **saved_images(INPUTS, (8, 9)),
         "classes": ("ant", "biene"),
         "variables": VARIABLES,
     }
@@ -54,8 +57,8 @@ def test_what_is_written_is_what_is_read(tmp_path):
             folder,
             ("resnet20", {"shortcut": "A", "sizes": [1, 2]}),
             ("softmax", {}),
-            INPUTS,
-            (8, 9),
+            ports_of(replace(INPUTS, canvas=(8, 9))),
+            {"image": Image()},
             ("ant", "biene"),
             None,
             None,
@@ -75,7 +78,7 @@ def test_a_strategy_that_extends_the_model_is_named_and_its_leaves_are_kept(tmp_
     assert describe(folder).extension == ("prompt", {"width": 2})
     assert tensors(folder)["params/strategy/decoder"].shape == (100,)
     about = folder / "model.json"
-    assert json.loads(about.read_text())["format"] == 3
+    assert json.loads(about.read_text())["format"] == 4
     about.write_text(json.dumps(json.loads(about.read_text()) | {"extension": {"name": 1}}))
     with pytest.raises(WeightsError, match="lacks or garbles a part"):
         describe(folder)
@@ -138,14 +141,14 @@ def test_damage_is_named(tmp_path):
         about.write_text(garbled)
         with pytest.raises(WeightsError, match="damaged or no description"):
             describe(folder)
-    for key in ("backbone", "head", "inputs", "canvas", "classes"):
+    for key in ("backbone", "head", "inputs", "fields", "classes"):
         parts = json.loads(text)
         del parts[key]
         about.write_text(json.dumps(parts))
         with pytest.raises(WeightsError, match=f"lacks or garbles a part: '{key}'"):
             describe(folder)
-    about.write_text(json.dumps(json.loads(text) | {"format": 4, "tlx": "9.0"}))
-    with pytest.raises(WeightsError, match=r"has format 4; .* written by tlx 9\.0"):
+    about.write_text(json.dumps(json.loads(text) | {"format": 5, "tlx": "9.0"}))
+    with pytest.raises(WeightsError, match=r"has format 5; .* written by tlx 9\.0"):
         describe(folder)
 
 

@@ -4,12 +4,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tlx_image import ImageInput
 
+from tlx.contracts.input import ports_of
 from tlx.model import Model
 from tlx.objective import Objective, Term, augmented
 from tlx.registry import build
 from tlx.testing.toys import ToyBackbone
 from tlx.types import Batch, Constants, Variables
+
+PORTS = ports_of(ImageInput())
 
 
 @pytest.fixture(scope="module")
@@ -139,9 +143,9 @@ def test_augmentation_is_for_training_only_and_seeded(batch):
     def noise(rng, image):
         return jax.random.uniform(rng, image.shape)
 
-    one = augmented((noise,), batch, jax.random.key(1)).inputs["image"]
-    again = augmented((noise,), batch, jax.random.key(1)).inputs["image"]
+    one = augmented((noise,), batch, jax.random.key(1), PORTS).inputs["image"]
+    again = augmented((noise,), batch, jax.random.key(1), PORTS).inputs["image"]
     np.testing.assert_array_equal(one, again)
     assert not np.array_equal(one[0], one[1]), "every picture has a key of its own"
     assert one.dtype == jnp.float32
-    assert augmented((), batch, jax.random.key(1)).inputs["image"].dtype == jnp.uint8
+    assert augmented((), batch, jax.random.key(1), PORTS).inputs["image"].dtype == jnp.uint8

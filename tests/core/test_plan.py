@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import jax
 import jax.numpy as jnp
 import pytest
+from tlx_image import ImageInput
 
 from tlx import trees
 from tlx.backbones.functions import wrap_functions
@@ -14,7 +15,7 @@ from tlx.planning.plan import plan
 from tlx.protocols import Phase
 from tlx.registry import build
 from tlx.testing.toys import ToyBackbone
-from tlx.types import InputSpec, unlabelled
+from tlx.types import unlabelled
 
 
 def supervised(model, variables, batch, constants, *, rng, mode, progress):
@@ -75,7 +76,7 @@ def test_weight_decay_goes_to_no_bias_and_no_norm_of_a_stack_or_of_heads():
         made = jnp.einsum("bi,ihd->bhd", x @ jnp.ones((4, 5)), heads["kernel"]) + heads["bias"]
         return made.reshape(len(x), 6)
 
-    backbone = wrap_functions(init, apply, ("pooled",), InputSpec(size=(8, 8)))
+    backbone = wrap_functions(init, apply, ("pooled",), ImageInput(size=(8, 8)))
     model = Model(backbone, build("heads", "softmax", {"classes": 3}), backbone.inputs)
     batch = unlabelled({"image": jnp.zeros((2, 8, 8, 3), jnp.uint8)})
     params = jax.eval_shape(model.init, jax.random.key(0), batch).params

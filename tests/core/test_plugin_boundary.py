@@ -367,10 +367,10 @@ class Change:
     ("way", "match"),
     [
         ("branch", "The augmentation Change asks a traced array for its value"),
-        ("nothing", "The augmentation Change .* a picture of floats"),
+        ("nothing", "The augmentation Change .* floats like"),
         (
             "grey",
-            r"like the one that it was given, float32\[8,8,3\], and it returns float32\[8,8\]",
+            r"like those that it was given, float32\[8,8,3\], and it returns float32\[8,8\]",
         ),
         ("bytes", r"and it returns uint8\[8,8,3\]"),
     ],

@@ -7,15 +7,16 @@ import io
 import json
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 from PIL import Image
+from tlx_image import Image as ImageField
 
 from tlx import cli
-from tlx.commands.picture_names import picture_names
 from tlx.commands.prediction_rows import as_cells, as_text, with_classes
-from tlx.data.given_pictures import read_pixels
+from tlx.commands.value_names import value_names
 from tlx.errors import DataError
 from tlx.weights import saved
 
@@ -23,7 +24,7 @@ CLASSES = ("1", "10", "2")
 
 
 def names(*given: str, stdin: bytes = b"") -> list[str]:
-    return picture_names(given, io.BytesIO(stdin))
+    return value_names(given, io.BytesIO(stdin), ImageField())
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def test_a_folder_stands_for_its_pictures_and_those_below():
     assert len(names("photos")) == 10, "a circle of links ends"
     assert len(names("linked")) == 5
     Path("texts").mkdir()
-    with pytest.raises(DataError, match=r"no picture in the folder 'texts'\."):
+    with pytest.raises(DataError, match=r"no image in the folder 'texts'\."):
         names("texts")
     Path("texts/a.svg").write_text("<svg/>")
     with pytest.raises(DataError, match=r"only 1 other file.*svg are not read"):
@@ -91,11 +92,11 @@ def test_lists_that_are_none():
     Path("empty.txt").write_text("\n\n")
     Path("wide.txt").write_bytes("photos/a/0.jpeg".encode("utf-16"))
     for given, stdin, words in [
-        ("empty.txt", b"", "no name of a picture in empty.txt"),
+        ("empty.txt", b"", "no name of an image in empty.txt"),
         ("@nowhere", b"", "'nowhere' cannot be read"),
         ("wide.txt", b"", "stored as UTF-16"),
-        ("-", b"", "no name of a picture in what came on stdin"),
-        ("-", Path("photos/a/2.PNG").read_bytes(), "Names of pictures are meant"),
+        ("-", b"", "no name of an image in what came on stdin"),
+        ("-", Path("photos/a/2.PNG").read_bytes(), "Names of files are meant"),
     ]:
         with pytest.raises(DataError, match=words):
             names(given, stdin=stdin)
@@ -144,12 +145,14 @@ class Brightness:
     classes = CLASSES
     read = said = most = 0
 
-    def fitted(self, picture):
-        Brightness.read += not isinstance(picture, np.ndarray)
-        return read_pixels(picture)
+    fields: ClassVar = {"image": ImageField()}
 
-    def predictions(self, pictures):
-        for picture in pictures:
+    def encode(self, values, name):
+        Brightness.read += 1
+        return values
+
+    def answer(self, encoded):
+        for picture in (one["image"] for one in encoded):
             Brightness.most = max(Brightness.most, Brightness.read - Brightness.said)
             Brightness.said += 1
             share = float(picture.mean()) / 255
@@ -172,7 +175,7 @@ def test_one_picture_that_cannot_be_read_costs_the_others_nothing(capsys):
     assert out.splitlines()[0] == "photos/a/0.jpeg   class 10  probability 1.000"
     assert "photos/a/bad.png" in err
     assert "'nowhere.png' does not exist" in err
-    assert "2 of 12 pictures could not be read" in err
+    assert "2 of 12 images could not be read" in err
     assert cli.main(["predict", "run", "photos/a/bad.png"]) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tlx_data.image_info import image_info
 
 from tlx.assemble import assemble
 from tlx.config import parse
 from tlx.errors import ConfigError, TlxError
 from tlx.planning import batch_sizes, refusals
-from tlx.types import DataInfo
 
 
 def words_of(*, outputs, domain_features):
@@ -203,7 +203,7 @@ def test_splits_in_which_there_is_nothing_to_compare():
     ("labels", "classes"), [(np.linspace(0, 1, 5), ()), (np.eye(3, dtype=int), ("a", "b", "c"))]
 )
 def test_classes_that_cannot_be_drawn_equally_often(labels, classes):
-    info = DataInfo("some", (8, 8, 3), classes, {"train": len(labels)}, "f")
+    info = image_info("some", (8, 8, 3), classes, {"train": len(labels)}, "f")
     with pytest.raises(ConfigError, match=r"balanced.* one class per example.*Remove sampling\.$"):
         refusals.sampling(labels, info)
 

@@ -1,6 +1,7 @@
 """A saved model predicts what evaluation computed, for pictures in whatever form they come."""
 
 import io
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -8,26 +9,29 @@ import numpy as np
 import pytest
 from PIL import Image
 from safetensors.numpy import load_file, save_file
+from tlx_image import ImageInput
+from tlx_image.decode import fit
+from tlx_image.model_images import saved_images
 
 import tlx
 from tlx import registry, trees
-from tlx.data.decode import fit
 from tlx.errors import DataError, WeightsError
 from tlx.files.manifest import digest
 from tlx.model import Model
 from tlx.run_folder.model_folder import save_model
-from tlx.types import InputSpec, unlabelled
+from tlx.types import unlabelled
 from tlx.weights.saved import BATCH, load
 
 TOYS = """
 from dataclasses import dataclass
 import jax, jax.numpy as jnp
-from tlx.types import FeatureSpec, InputSpec, LeafInfo, Variables
+from tlx.types import FeatureSpec, LeafInfo, Variables
+from tlx_image import ImageInput
 
 @dataclass(frozen=True)
 class Body:
     width: int = 4
-    inputs = InputSpec()
+    inputs = ImageInput()
     modes = frozenset({"train", "tune", "eval"})
     features = (FeatureSpec("pooled", "vector", 4),)
 
@@ -72,7 +76,7 @@ class Top:
         return {**found, "labels": (outputs >= 0).astype(int)}
 """
 CLASSES = ("ant", "bee", "wasp")
-INPUTS = InputSpec(mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4), crop=0.875)
+INPUTS = ImageInput(mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4), crop=0.875)
 CANVAS = (12, 10)
 
 
@@ -109,7 +113,7 @@ def run(tmp_path, parts, made):
 
 
 def write(run, parts, variables, **changes):
-    given = {"inputs": INPUTS, "canvas": CANVAS, "classes": CLASSES, "variables": variables}
+    given = {"classes": CLASSES, "variables": variables, **saved_images(INPUTS, CANVAS)}
     save_model(run / "model", backbone=parts[0], head=parts[1], **(given | changes))
 
 
@@ -121,8 +125,9 @@ def pictures():
 def test_it_predicts_what_evaluation_computes(run, made, pictures):
     model, variables = made
     saved = tlx.load(run)
-    assert (saved.classes, saved.canvas, saved.inputs) == (CLASSES, CANVAS, INPUTS)
-    assert saved.model == model
+    inputs = replace(INPUTS, canvas=CANVAS)
+    assert (saved.classes, saved.model.inputs) == (CLASSES, inputs)
+    assert saved.model == replace(model, inputs=inputs)
     same = jax.tree.map(lambda a, b: bool((a == b).all()), saved.variables, variables)
     assert all(jax.tree.leaves(same))
 
@@ -189,7 +194,7 @@ def test_it_compiles_once_for_any_number_of_pictures(run, pictures):
 @pytest.mark.parametrize(
     ("images", "words"),
     [
-        ([], "list of images is empty"),
+        ([], "list of values is empty"),
         (np.zeros((4, 4)), r"\(4, 4\) float64"),
         (np.zeros((4, 4, 4), np.uint8), r"\(4, 4, 4\) uint8"),
         (np.zeros((4, 4, 3), np.int64), "int64"),

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 from sklearn.model_selection import StratifiedShuffleSplit
+from tlx_data.image_info import image_info
 
 from tlx.data.splits import Subset, cut, shuffled
 from tlx.errors import ConfigError, DataError
-from tlx.types import DataInfo
 
 
 @dataclass(eq=False)
@@ -44,7 +44,7 @@ class Source:
     @property
     def info(self):
         sizes = {name: len(y) for name, y in self.splits.items()}
-        return DataInfo("toy", (2, 2, 3), self.classes, sizes, self.fingerprint)
+        return image_info("toy", (2, 2, 3), self.classes, sizes, self.fingerprint)
 
     def split(self, name):
         return self.made.setdefault(name, self.kind(self.splits[name]))

@@ -12,6 +12,7 @@ import pytest
 import torch
 from tlx_equinox.backbone import wrap_equinox
 from tlx_haiku.backbone import wrap_haiku
+from tlx_image import ImageInput
 
 from tlx import registry
 from tlx.errors import ConfigError, DataError
@@ -20,7 +21,7 @@ from tlx.testing.compiling import quick_jit
 from tlx.testing.toys import ToyBackbone
 from tlx.testing.world import world
 from tlx.trees import flat
-from tlx.types import InputSpec, Tensors, Variables, unlabelled
+from tlx.types import Tensors, Variables, unlabelled
 from tlx.weights.matching import match
 from tlx.weights.statistics import recomputed
 
@@ -50,7 +51,7 @@ def test_as_pytorch_updates_its_own(torch_resnet20):
     """ResNet-20 with random weights, three batches; PyTorch takes up unbiased variances."""
     network = torch_resnet20()
     backbone = registry.build("backbones", "resnet20")
-    model = Model(backbone, None, InputSpec())
+    model = Model(backbone, None, ImageInput())
     pictures = np.random.default_rng(1).random((24, 16, 16, 3), np.float32)
 
     def ours():
@@ -158,11 +159,11 @@ class EquinoxNorm(eqx.Module):
 
 def haiku():
     modes = {"train": {"is_training": True}, "eval": {"is_training": False}}
-    return wrap_haiku(HaikuNorm, ("map",), InputSpec(size=(8, 8)), modes=modes)
+    return wrap_haiku(HaikuNorm, ("map",), ImageInput(size=(8, 8)), modes=modes)
 
 
 def equinox(mode):
-    return wrap_equinox(EquinoxNorm, ("map",), InputSpec(size=(8, 8)), options={"mode": mode})
+    return wrap_equinox(EquinoxNorm, ("map",), ImageInput(size=(8, 8)), options={"mode": mode})
 
 
 @pytest.mark.parametrize(
@@ -172,7 +173,7 @@ def equinox(mode):
 def test_averages_that_correct_for_their_first_steps(make, steps):
     """Fresh or after two training passes, evaluation then normalises by the mean over batches,
     and a training pass goes on from there."""
-    model = Model(make(), None, InputSpec(size=(8, 8)))
+    model = Model(make(), None, ImageInput(size=(8, 8)))
     params, state = quick_jit(model.init)(KEY, batches()[0])
 
     @partial(quick_jit, static_argnames="mode")
@@ -222,7 +223,7 @@ class Leaning:
 
 
 def test_leaves_that_move_otherwise_stay():
-    model = Model(Leaning(leans=False), None, InputSpec())
+    model = Model(Leaning(leans=False), None, ImageInput())
     variables = model.init(KEY, batches()[0])
     seven = {**variables.state["backbone"], "odd": jnp.full(3, 7.0)}
     found = recomputed(model, Variables(variables.params, {"backbone": seven}), batches())
@@ -233,7 +234,7 @@ def test_leaves_that_move_otherwise_stay():
 
 
 def test_refusals(start):
-    model = Model(Leaning(), None, InputSpec())
+    model = Model(Leaning(), None, ImageInput())
     with pytest.raises(ConfigError, match="features depend on its running statistics"):
         recomputed(model, model.init(KEY, batches()[0]), batches())
     toy = Model(ToyBackbone(), None, ToyBackbone().inputs)
@@ -250,4 +251,4 @@ def test_refusals(start):
 
 def test_without_statistics_no_picture_is_looked_at():
     variables = Variables({"backbone": {}}, {"backbone": {}})
-    assert recomputed(Model(ToyBackbone(), None, InputSpec()), variables, []) is variables
+    assert recomputed(Model(ToyBackbone(), None, ImageInput()), variables, []) is variables

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from tlx_data.image_info import image_info
 
 import tlx
 from tlx import loop
@@ -17,7 +18,7 @@ from tlx.errors import CheckpointError, ContractError, Interrupted
 from tlx.files.stored_json import read_object
 from tlx.protocols import Brought, Phase
 from tlx.run_one import evaluate_run
-from tlx.types import DataInfo, Variables
+from tlx.types import Variables
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,9 @@ class TrainingAlone:
 
     @property
     def info(self):
-        return DataInfo("pictures", (8, 8, 3), ("a", "b"), {"train": 24, "val": 6, "test": 6}, "1")
+        return image_info(
+            "pictures", (8, 8, 3), ("a", "b"), {"train": 24, "val": 6, "test": 6}, "1"
+        )
 
     def split(self, name):
         return Pictures(name, {"train": 24}.get(name, 6))

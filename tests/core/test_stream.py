@@ -7,14 +7,15 @@ import time
 import jax
 import numpy as np
 import pytest
+from tlx_image import ImageInput
+from tlx_image.decode import fit
+from tlx_image.model_images import collate_images
 
-from tlx.data.decode import fit
-from tlx.data.image_encoder import collate_images
 from tlx.data.splits import Subset
 from tlx.errors import DataError
 from tlx.evaluate import evaluate
 from tlx.stream import evaluation, order, training
-from tlx.types import Batch, InputSpec, Variables
+from tlx.types import Batch, Variables
 
 SMALL = collate_images((4, 4))
 
@@ -125,7 +126,7 @@ def test_evaluation_sees_everything_once_and_pads_with_weight_zero(n, count):
 
 def test_pictures_are_fitted_to_the_canvas():
     data = subset(4, size=9)
-    (batch,) = evaluation(data, collate_images((6, 5), InputSpec(crop=0.875)), batch_size=4)
+    (batch,) = evaluation(data, collate_images((6, 5), ImageInput(crop=0.875)), batch_size=4)
     for number, image in zip(batch.index, batch.inputs["image"], strict=True):
         np.testing.assert_array_equal(image, fit(data.split.images[number], (6, 5), 0.875))
 

@@ -4,11 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
+from tlx_image import ImageInput
 
 from tlx.backbones.functions import wrap_functions
 from tlx.model import Model
 from tlx.selection.task_embedding import _by_filter, task_embedding
-from tlx.types import Batch, InputSpec, LeafInfo, Variables
+from tlx.types import Batch, LeafInfo, Variables
 
 RNG = np.random.default_rng(0)
 PICTURES = RNG.uniform(size=(6, 4, 4, 3)).astype(np.float32)
@@ -33,7 +34,7 @@ def answer(head, features, batch):
 
 
 def embedded(pictures, index, weight, seed=7):
-    backbone = wrap_functions(init, apply, ("pooled",), InputSpec(size=(4, 4)))
+    backbone = wrap_functions(init, apply, ("pooled",), ImageInput(size=(4, 4)))
     model = Model(backbone, None, backbone.inputs)
     params = {"conv": {"kernel": jnp.asarray(KERNEL), "bias": jnp.zeros(5)}}
     batch = Batch({"image": pictures}, {}, np.asarray(index), np.asarray(weight))
@@ -43,7 +44,7 @@ def embedded(pictures, index, weight, seed=7):
 
 def by_torch(pictures, index, seed=7):
     """Squared gradients for the same labels, mean over examples and each filter."""
-    mean, std = (torch.tensor(v) for v in (InputSpec().mean, InputSpec().std))
+    mean, std = (torch.tensor(v) for v in (ImageInput().mean, ImageInput().std))
     total = np.zeros(5)
     for picture, number in zip(pictures, index, strict=True):
         kernel = torch.tensor(KERNEL, requires_grad=True)

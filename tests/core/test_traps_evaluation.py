@@ -117,7 +117,7 @@ def test_the_same_picture_in_training_and_test(tmp_path):
     np.savez(path, x_train=image, y_train=label)
     source = registry.build("datasets", "npz", {"path": str(path)})
     parts = splits.cut(source, val=0.2, test=0.3, seed=0)
-    found = check(parts.parts, source.info.classes)
+    found = check(parts.parts, source.info)
     shared = [finding.text for finding in found.findings if "train" in finding.text]
     assert any("of 'test' are in 'train', too" in text for text in shared), found.findings
 

@@ -5,9 +5,10 @@ state, an option, and every optional part of their contract that fits into a few
 """
 
 FUNCTIONS = """
+from tlx_data.image_info import image_info
 import jax, jax.numpy as jnp
 from tlx.backbones.functions import wrap_functions
-from tlx.types import InputSpec
+from tlx_image import ImageInput
 
 def init(rng, x, width):
     kernel = jax.random.normal(rng, (x.shape[3], width))
@@ -24,13 +25,14 @@ def apply(params, state, x, rng, mode):
     return {"map": y, "pooled": y.mean((1, 2))}, state
 
 def net(width: int = 4):
-    inputs = InputSpec(size=(8, 8))
+    inputs = ImageInput(size=(8, 8))
     return wrap_functions(init, apply, ("map", "pooled"), inputs, options={"width": width})
 """
 BACKBONE = """
 import jax, jax.numpy as jnp
 from dataclasses import dataclass
-from tlx.types import FeatureSpec, InputSpec, LeafInfo, Variables
+from tlx.types import FeatureSpec, LeafInfo, Variables
+from tlx_image import ImageInput
 
 @dataclass(frozen=True)
 class Net:
@@ -38,7 +40,7 @@ class Net:
 
     @property
     def inputs(self):
-        return InputSpec(size=(8, 8), mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
+        return ImageInput(size=(8, 8), mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
 
     @property
     def features(self):
@@ -161,7 +163,7 @@ class Augmentation:
 DATA = """
 import numpy as np
 from dataclasses import dataclass
-from tlx.types import DataInfo
+from tlx_data.image_info import image_info
 
 class Split:
     def __init__(self, count):
@@ -188,7 +190,7 @@ class Data:
     @property
     def info(self):
         splits = {"train": self.count, "val": 9, "test": 9}
-        return DataInfo("made", (8, 8, 3), ("a", "b", "c"), splits, "v1")
+        return image_info("made", (8, 8, 3), ("a", "b", "c"), splits, "v1")
 
     def split(self, name):
         return Split(self.info.splits[name])
@@ -210,7 +212,8 @@ class Sink:
 WEIGHTS = """
 import numpy as np
 from dataclasses import dataclass
-from tlx.types import InputSpec, Tensors
+from tlx.types import Tensors
+from tlx_image import ImageInput
 
 @dataclass(frozen=True)
 class Source:
@@ -218,7 +221,7 @@ class Source:
 
     @property
     def input(self):
-        return InputSpec(size=(8, 8), mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
+        return ImageInput(size=(8, 8), mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
 
     @property
     def classes(self):

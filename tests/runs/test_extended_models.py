@@ -116,11 +116,10 @@ def plugins(tmp_path):
     }
 
 
-@pytest.fixture(scope="module")
-def source(tiny, tmp_path_factory):
-    out = tmp_path_factory.mktemp("source") / "run"
-    tlx.run(tiny(steps=8), out=out)
-    return f"run:{out}"
+@pytest.fixture
+def source(tiny, tmp_path):
+    tlx.run(tiny(steps=8), out=tmp_path / "source")
+    return f"run:{tmp_path / 'source'}"
 
 
 def right(out: Path, pictures: Path) -> float:
@@ -147,7 +146,7 @@ def test_tested_is_saved_is_predicted(tiny, tmp_path, plugins, source, pictures,
     for split in ("val", "test"):
         assert anew[split]["loss"] == pytest.approx(result[split]["loss"], rel=1e-4)
     ways = [load_file(tmp_path / way / "model/model.safetensors") for way in ("once", "anew")]
-    start = load_file(Path(source.removeprefix("run:"), "model/model.safetensors"))
+    start = load_file(tmp_path / "source/model/model.safetensors")
     for path, leaf in ways[0].items():
         np.testing.assert_allclose(leaf, ways[1][path], rtol=2e-4, atol=2e-5, err_msg=path)
         if "/backbone/" in path:
@@ -200,7 +199,7 @@ def test_a_prompt_moves_no_statistics_of_frozen_stages(tiny, tmp_path, source):
     """Behind one frozen stage, whose leaves and running statistics stay, the rest goes on."""
     strategy = f"{__file__}:HalfFrozen"
     tlx.run(tiny(weights=source, strategy=strategy), out=tmp_path / "half")
-    start = load_file(Path(source.removeprefix("run:"), "model/model.safetensors"))
+    start = load_file(tmp_path / "source/model/model.safetensors")
     for path, leaf in load_file(tmp_path / "half/model/model.safetensors").items():
         if "/backbone/stage1/" in path:
             np.testing.assert_array_equal(leaf, start[path], err_msg=path)
@@ -367,7 +366,7 @@ class Scaled:
 
 def test_a_small_change_to_weights_that_is_extended_too(tiny, tmp_path, source, pictures):
     out, base = tmp_path / "scaled", tmp_path / "base.safetensors"
-    base.write_bytes(Path(source.removeprefix("run:"), "model/model.safetensors").read_bytes())
+    base.write_bytes((tmp_path / "source/model/model.safetensors").read_bytes())
     table = tiny(weights=f"safetensors:{base}", strategy=f"{__file__}:Scaled")
     result = tlx.run(table, out=out)
     saved = load_file(out / "model/model.safetensors")

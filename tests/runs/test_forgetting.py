@@ -65,7 +65,7 @@ def test_the_sources_answers_are_those_of_its_own_head(tiny, begun, source, pict
     params = {**first.variables.params, "backbone": body[0]}
     state = {**first.variables.state, "backbone": body[1]}
     mixed = type(first)(
-        first.model, type(first.variables)(params, state), first.classes, first.canvas
+        first.model, type(first.variables)(params, state), first.classes, first.fields
     )
     now = mixed.predict(x)
     alike = np.mean([a["class"] == b["class"] for a, b in zip(then, now, strict=True)])

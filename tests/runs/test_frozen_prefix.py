@@ -23,11 +23,10 @@ def left(out):
     return load_file(out / "model" / "model.safetensors"), trained
 
 
-@pytest.fixture(scope="module")
-def source(tiny, tmp_path_factory):
-    out = tmp_path_factory.mktemp("source") / "run"
-    tlx.run(tiny(steps=8), out=out)
-    return {"weights": f"run:{out}"}
+@pytest.fixture
+def source(tiny, tmp_path):
+    tlx.run(tiny(steps=20), out=tmp_path / "source")
+    return {"weights": f"run:{tmp_path / 'source'}"}
 
 
 @pytest.mark.parametrize(
@@ -76,7 +75,7 @@ def test_neither_augmented_pictures_nor_what_does_not_fit(tiny, tmp_path, source
 
 def test_a_source_with_other_first_stages_sees_the_pictures(tiny, tmp_path, source):
     """The prefix of the model serves no stranger."""
-    tlx.run(tiny(steps=2, seed=9), out=tmp_path / "stranger")
+    tlx.run(tiny(steps=20, seed=9), out=tmp_path / "stranger")
     table = tiny(
         **source,
         strategy={"name": "finetune", "frozen": ["stage1"]},
@@ -127,7 +126,7 @@ def test_a_table_is_that_of_its_weights_data_and_preprocessing(tiny, tmp_path, s
         ).key
 
     mean = {"input": {"mean": [0.4] * 3, "std": [0.5] * 3}}
-    tlx.run(tiny(steps=2, seed=9), out=tmp_path / "stranger")
+    tlx.run(tiny(steps=20, seed=9), out=tmp_path / "stranger")
     with np.load(pictures) as file:
         arrays = dict(file)
     arrays["x_train"][-1, 0, 0, 0] ^= 1

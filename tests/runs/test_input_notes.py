@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+from tlx_image.model_images import saved_images
 
 from tlx import cli
 from tlx.assemble import assemble
@@ -22,7 +23,7 @@ def test_black_pictures_are_said_in_the_first_lines(tmp_path, monkeypatch, capsy
     model = Model(backbone, None, backbone.inputs)
     image = np.zeros((1, 8, 8, 3), np.uint8)
     save_model(
-        tmp_path / "old", backbone=Part(toy), head=None, inputs=backbone.inputs, canvas=(8, 8),
+        tmp_path / "old", backbone=Part(toy), head=None, **saved_images(backbone.inputs, (8, 8)),
         classes=(),
         variables=jax.jit(model.init)(jax.random.key(0), unlabelled({"image": image})),
     )  # fmt: skip

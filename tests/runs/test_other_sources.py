@@ -16,11 +16,10 @@ def trained(out):
     return [line for line in map(json.loads, lines) if line["kind"] == "train"]
 
 
-@pytest.fixture(scope="module")
-def teacher(tiny, tmp_path_factory):
-    out = tmp_path_factory.mktemp("teacher") / "run"
-    tlx.run(tiny(steps=20, seed=4), out=out)
-    return out
+@pytest.fixture
+def teacher(tiny, tmp_path):
+    tlx.run(tiny(steps=20, seed=4), out=tmp_path / "teacher")
+    return tmp_path / "teacher"
 
 
 def test_a_file_with_its_backbone_is_the_run_that_left_it(tiny, tmp_path, teacher):

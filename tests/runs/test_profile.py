@@ -11,13 +11,13 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from tlx_data.image_info import image_info
 
 import tlx
 from tlx import cli, loop
 from tlx.checkpoint import Checkpoints
 from tlx.errors import ContractError
 from tlx.training.profile import Clock
-from tlx.types import DataInfo
 
 
 @dataclass
@@ -48,9 +48,9 @@ class Slow:
     seconds: float
 
     @property
-    def info(self) -> DataInfo:
+    def info(self) -> Any:
         sizes = {"train": 60, "val": 12, "test": 12}
-        return DataInfo("slow", (8, 8, 3), ("a", "b", "c"), sizes, repr(self))
+        return image_info("slow", (8, 8, 3), ("a", "b", "c"), sizes, repr(self))
 
     def split(self, name: str) -> Pictures:
         return Pictures(self.info.splits[name], self.seconds if name == self.slow else 0.0)

@@ -1,16 +1,13 @@
 """A run that was interrupted and resumed ends bit-identical to one that was not."""
 
-import json
 import os
 import signal
 
 import jax
 import jax.numpy as jnp
 import pytest
-import tomli_w
 
 import tlx
-from tlx import cli
 from tlx.checkpoint import Checkpoints
 from tlx.errors import DataError, Interrupted
 from tlx.feeding import device_rows
@@ -92,31 +89,6 @@ def test_resumed_equals_uninterrupted(
     assert digests(out) == digests(tmp_path / "whole")
     assert result["steps"] == 12
     assert result.get("skipped") == (3 if "optimizer" in changes else None)
-
-
-def test_the_folder_of_a_run_says_where_it_goes_on(
-    tiny, tmp_path, monkeypatch, digests, stopping_after, capsys
-):
-    """By its folder or by the run file in it, from anywhere, and nothing new is begun."""
-    tlx.run(tiny(), out=tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        stopping_after(patch, 3)
-        with pytest.raises(Interrupted):
-            tlx.run(tiny(), out=tmp_path / "stopped")
-        patch.undo()
-        stopping_after(patch, 4)
-        monkeypatch.chdir(tmp_path)
-        assert cli.main(["run", "stopped", "--resume"]) == 130
-    assert cli.main(["run", "stopped/run.toml", "--resume"]) == 0
-    assert digests(tmp_path / "stopped") == digests(tmp_path / "whole")
-    capsys.readouterr()
-    assert cli.main(["eval", "stopped/run.toml", "--json"]) == 0
-    assert "the model in stopped" in json.loads(capsys.readouterr().out)["model"]
-    assert not (tmp_path / "runs").exists()
-    # A run file that somebody has written is in no run's folder, whatever it is called.
-    (tmp_path / "run.toml").write_text(tomli_w.dumps(tiny(steps=1)))
-    assert cli.main(["run", "run.toml", "--resume"]) == 0
-    assert (tmp_path / "runs/tiny/result.json").exists()
 
 
 def test_a_run_with_balanced_classes_goes_on_where_it_stopped(

@@ -79,11 +79,10 @@ class Gains:
         return (Phase(name="only", steps=steps, group=group, forward=forward, norm="frozen"),)
 
 
-@pytest.fixture(scope="module")
-def source(tiny, tmp_path_factory):
-    out = tmp_path_factory.mktemp("source") / "run"
-    tlx.run(tiny(steps=6), out=out)
-    return {"weights": f"run:{out}", "seed": 4}
+@pytest.fixture
+def source(tiny, tmp_path):
+    tlx.run(tiny(steps=6), out=tmp_path / "source")
+    return {"weights": f"run:{tmp_path / 'source'}", "seed": 4}
 
 
 @pytest.mark.parametrize(

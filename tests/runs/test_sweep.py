@@ -22,12 +22,11 @@ RATES, DECAYS, SEEDS = (0.01, 0.3), (0.0, 0.2), (0, 1)
 PROBE = {"strategy": "feature_transfer", "optimizer": {"name": "sgd", "learning_rate": 0.1}}
 
 
-@pytest.fixture(scope="module")
-def source(tiny, tmp_path_factory):
+@pytest.fixture
+def source(tiny, tmp_path):
     """A finished run, whose backbone is the source."""
-    out = tmp_path_factory.mktemp("source") / "run"
-    tlx.run(tiny(steps=3), out=out)
-    return {"name": "run", "path": str(out)}
+    tlx.run(tiny(steps=3), out=tmp_path / "source")
+    return {"name": "run", "path": str(tmp_path / "source")}
 
 
 @pytest.fixture
@@ -113,7 +112,7 @@ def test_one_after_another_is_each_run_by_itself(run_file, tiny, source, tmp_pat
     assert not list((tmp_path / "out").glob("tmp*"))
 
 
-def test_an_interrupted_sweep_trains_only_what_is_missing(run_file, tmp_path, monkeypatch, capsys):
+def test_an_interrupted_sweep_trains_only_what_is_missing(run_file, tmp_path, monkeypatch):
     path, over, out = run_file(steps=4), ["strategy=finetune,feature_transfer"], tmp_path / "out"
     whole = sweep(path, over, out=tmp_path / "whole")
     trained, train = [], sweeps.train
@@ -141,11 +140,6 @@ def test_an_interrupted_sweep_trains_only_what_is_missing(run_file, tmp_path, mo
     assert {k: resumed[k] for k in same} == {k: whole[k] for k in same}
     count = len(trained)
     assert sweep(path, over, out=out, resume=True) == json.loads((out / "result.json").read_text())
-    monkeypatch.chdir(tmp_path)
-    assert sweep(out, over, resume=True) == json.loads((out / "result.json").read_text())
-    assert cli.main(["run", str(out), "--resume"]) == 2
-    assert "is the folder of a 'tlx sweep'" in capsys.readouterr().err
-    assert not (tmp_path / "runs").exists()
     assert len(trained) == count
     with pytest.raises(ConfigError, match="of a sweep over something else"):
         sweep(path, ["strategy=finetune"], out=out, resume=True)

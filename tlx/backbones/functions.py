@@ -31,8 +31,9 @@ from tlx.backbones.wrapping import (
     unmeasured,
 )
 from tlx.contracts.dialect import Dialect
+from tlx.contracts.input import Inputs
 from tlx.errors import ContractError, did_you_mean, listed
-from tlx.types import Features, FeatureSpec, InputSpec, LeafInfo, Mode, Params, State, Variables
+from tlx.types import Features, FeatureSpec, LeafInfo, Mode, Params, State, Variables
 
 Function: TypeAlias = Callable[..., Any]
 
@@ -46,7 +47,7 @@ def wrap_functions(
     init: Function,
     apply: Function,
     features: tuple[str, ...],
-    inputs: InputSpec,
+    inputs: Inputs,
     *,
     options: Mapping[str, Any] = _NONE,
     modes: tuple[Mode, ...] = ALL,
@@ -94,7 +95,7 @@ class FunctionBackbone:
     make: Function
     run: Function
     features: tuple[FeatureSpec, ...]
-    inputs: InputSpec
+    inputs: Inputs
     options: tuple[tuple[str, Any], ...] = ()
     modes: frozenset[Mode] = frozenset(ALL)
     dialects: tuple[Dialect, ...] = ()

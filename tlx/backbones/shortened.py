@@ -19,11 +19,12 @@ from tlx import trees
 from tlx.backbones.leaves import leaf_of
 from tlx.backbones.wrapping import nested
 from tlx.contracts.dialect import Dialect
+from tlx.contracts.input import Inputs
 from tlx.protocols import Backbone, ForeignNames, Staged
+from tlx.trees import Abstract
 from tlx.types import (
     Features,
     FeatureSpec,
-    InputSpec,
     LeafInfo,
     Mode,
     Params,
@@ -74,7 +75,7 @@ class Shortened:
     state: Leaves
 
     @property
-    def inputs(self) -> InputSpec:
+    def inputs(self) -> Inputs:
         """Those of the whole."""
         return self.whole.inputs
 
@@ -155,10 +156,10 @@ def ends_at(backbone: Backbone) -> int | None:
 
 
 @lru_cache(maxsize=8)
-def features_by_stage(backbone: Backbone, shape: tuple[int, ...]) -> tuple[frozenset[str], ...]:
-    """Names of the features that arise in each stage, for inputs of a shape (B,H,W,C)."""
+def features_by_stage(backbone: Backbone, x: Abstract) -> tuple[frozenset[str], ...]:
+    """Names of the features that arise in each stage, for inputs of the shapes of one example."""
     assert isinstance(backbone, Staged)
-    like, carry = _begun(backbone, shape)
+    like, carry = _begun(backbone, x)
     found = []
     for number in range(len(backbone.stages)):
         carry, features, _ = jax.eval_shape(
@@ -171,12 +172,12 @@ def features_by_stage(backbone: Backbone, shape: tuple[int, ...]) -> tuple[froze
     return tuple(found)
 
 
-def shortened(backbone: Backbone, ends: int, shape: tuple[int, ...]) -> Shortened:
-    """The first `ends` stages of a Staged backbone, for inputs of a shape (B,H,W,C)."""
-    like, _ = _begun(backbone, shape)
+def shortened(backbone: Backbone, ends: int, x: Abstract) -> Shortened:
+    """The first `ends` stages of a Staged backbone, for inputs of the shapes of one example."""
+    like, _ = _begun(backbone, x)
     stages = stages_of(backbone)[:ends]
     stays = {path: leaf_of(backbone, path).stage in stages for path in trees.flat(like.params)}
-    arise = frozenset().union(*features_by_stage(backbone, shape)[:ends])
+    arise = frozenset().union(*features_by_stage(backbone, x)[:ends])
 
     def leaves(tree: PyTree, stays: dict[str, bool]) -> Leaves:
         entries = trees.flat(tree).items()
@@ -188,22 +189,21 @@ def shortened(backbone: Backbone, ends: int, shape: tuple[int, ...]) -> Shortene
         ends,
         tuple(spec for spec in backbone.features if spec.name in arise),
         leaves(like.params, stays),
-        leaves(like.state, _state_that_stays(backbone, ends, shape)),
+        leaves(like.state, _state_that_stays(backbone, ends, x)),
     )
 
 
 @lru_cache(maxsize=8)
-def _begun(backbone: Backbone, shape: tuple[int, ...]) -> tuple[Variables, Any]:
+def _begun(backbone: Backbone, x: Abstract) -> tuple[Variables, Any]:
     """(shapes of its numbers, of its input)."""
-    x = jax.ShapeDtypeStruct(shape, jnp.float32)
-    return jax.eval_shape(backbone.init, jax.random.key(0), x), x
+    return jax.eval_shape(backbone.init, jax.random.key(0), x.value), x.value
 
 
 @lru_cache(maxsize=8)
-def _state_that_stays(backbone: Backbone, ends: int, shape: tuple[int, ...]) -> dict[str, bool]:
+def _state_that_stays(backbone: Backbone, ends: int, x: Abstract) -> dict[str, bool]:
     """Path -> whether the stages before `ends` read or change it, in any mode."""
     assert isinstance(backbone, Staged)
-    like, x = _begun(backbone, shape)
+    like, given = _begun(backbone, x)
     paths = list(trees.flat(like.state))
     stays = {
         path: jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
@@ -217,7 +217,7 @@ def _state_that_stays(backbone: Backbone, ends: int, shape: tuple[int, ...]) -> 
                 params, state, carry, start=0, stop=ends, rng=jax.random.key(0), mode=mode
             )
 
-        traced = jax.make_jaxpr(run)(*like, x).jaxpr
+        traced = jax.make_jaxpr(run)(*like, given).jaxpr
         into = traced.invars[before : before + len(paths)]
         out = traced.outvars[len(traced.outvars) - len(paths) :]
         used = {id(v) for eqn in traced.eqns for v in eqn.invars}

@@ -22,7 +22,7 @@ from tlx import trees
 from tlx.backbones.wrapping import abstract_input
 from tlx.errors import ContractError, TlxError, listed
 from tlx.protocols import Backbone
-from tlx.types import FeatureKind, Features, FeatureSpec, Mode, Params, State
+from tlx.types import FeatureKind, Features, FeatureSpec, Mode, Params, PyTree, State
 
 BATCH = 24
 """Pictures of the abstract batch: a layer may halve it a few times."""
@@ -71,8 +71,8 @@ def measured(backbone: Backbone, whose: Subject) -> tuple[FeatureSpec, ...]:
     are the last axis. Raises ContractError where a mode does not run, where it returns other
     names, what is no feature, or a state of another form."""
     key, one = abstract_input(backbone)
-    x = jax.ShapeDtypeStruct((BATCH, *one.shape[1:]), one.dtype)
-    with _told(whose, None, x.shape):
+    x = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((BATCH, *leaf.shape[1:]), leaf.dtype), one)
+    with _told(whose, None, x):
         variables = jax.eval_shape(backbone.init, key, x)
     seen: dict[Mode, Features] = {}
     specs: tuple[FeatureSpec, ...] = ()
@@ -81,7 +81,7 @@ def measured(backbone: Backbone, whose: Subject) -> tuple[FeatureSpec, ...]:
         def run(params: Params, state: State, x: Array, rng: Array, mode: Mode = mode) -> Any:
             return backbone.apply(params, state, x, rng=rng, mode=mode)
 
-        with _told(whose, mode, x.shape):
+        with _told(whose, mode, x):
             seen[mode], state = jax.eval_shape(run, *variables, x, key)
             _check_state(variables.state, state, mode)
             specs = tuple(_spec(spec.name, seen[mode][spec.name], x) for spec in backbone.features)
@@ -92,7 +92,7 @@ def measured(backbone: Backbone, whose: Subject) -> tuple[FeatureSpec, ...]:
 
 
 @contextmanager
-def _told(whose: Subject, mode: Mode | None, shape: tuple[int, ...]) -> Any:
+def _told(whose: Subject, mode: Mode | None, x: PyTree) -> Any:
     """Whatever is raised as a ContractError that names the network."""
     doing = "cannot be made" if mode is None else f"cannot run in mode {mode!r}"
     try:
@@ -102,9 +102,16 @@ def _told(whose: Subject, mode: Mode | None, shape: tuple[int, ...]) -> Any:
     except Exception as error:
         advice = whose.advice(error, mode) or general_advice(error)
         raise ContractError(
-            f"{whose.named(error)} {doing} on pictures {shape}: {type(error).__name__}: "
+            f"{whose.named(error)} {doing} on {_given(x)}: {type(error).__name__}: "
             f"{first_words(error)}{advice and ' ' + advice}"
         ) from error
+
+
+def _given(x: PyTree) -> str:
+    """What a network is given, in words."""
+    if hasattr(x, "shape"):
+        return f"{'pictures' if x.ndim == 4 else 'values'} {x.shape}"
+    return f"values { ({path: leaf.shape for path, leaf in trees.flat(x).items()}) }"
 
 
 def first_words(error: BaseException) -> str:
@@ -169,9 +176,9 @@ def _spec(name: str, feature: Any, x: Any) -> FeatureSpec:
             f"The feature {name!r} is a {type(feature).__name__}. A feature is an array: a map "
             f"(B,h,w,C), tokens (B,T,C) or a vector (B,C). Return each under a name of its own."
         )
-    if len(shape) not in _KINDS or shape[0] != x.shape[0] or not min(shape):
+    if len(shape) not in _KINDS or shape[0] != BATCH or not min(shape):
         raise ContractError(
-            f"The feature {name!r} has shape {shape} for {x.shape[0]} pictures. A feature is a map "
+            f"The feature {name!r} has shape {shape} for {BATCH} examples. A feature is a map "
             "(B,h,w,C), tokens (B,T,C) or a vector (B,C)."
         )
     if not jnp.issubdtype(feature.dtype, jnp.floating):
@@ -181,7 +188,8 @@ def _spec(name: str, feature: Any, x: Any) -> FeatureSpec:
         )
     kind = _KINDS[len(shape)]
     # Padding makes a map a pixel larger or smaller than its stride says, hence the rounding.
-    stride = max(1, round(x.shape[1] / shape[1])) if kind == "map" else None
+    maps = [leaf for leaf in jax.tree.leaves(x) if leaf.ndim == 4]
+    stride = max(1, round(maps[0].shape[1] / shape[1])) if kind == "map" and maps else None
     return FeatureSpec(name, kind, shape[-1], stride)
 
 

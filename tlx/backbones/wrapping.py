@@ -11,9 +11,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, TypeAlias
 
 import jax
-import jax.numpy as jnp
 
 from tlx import trees
+from tlx.contracts.calls import has_said
+from tlx.contracts.declared import fault_of_inputs
+from tlx.contracts.input import ports_of
 from tlx.errors import ContractError, did_you_mean, listed
 from tlx.protocols import Backbone
 from tlx.types import (
@@ -36,11 +38,12 @@ def unmeasured(names: tuple[str, ...]) -> tuple[FeatureSpec, ...]:
     return tuple(FeatureSpec(name, "vector", 0) for name in names)
 
 
-def abstract_input(backbone: Backbone) -> tuple[Any, jax.ShapeDtypeStruct]:
-    """An abstract key, and an abstract picture (1,H,W,C) of the backbone's `inputs`, 224 x 224
-    where these name no size."""
-    height, width = backbone.inputs.size or (224, 224)
-    x = jax.ShapeDtypeStruct((1, height, width, backbone.inputs.channels), jnp.float32)
+def abstract_input(backbone: Backbone) -> tuple[Any, PyTree]:
+    """An abstract key, and what the backbone is given of one abstract example, (1,...)."""
+    has_said("`inputs` of the backbone", None, fault_of_inputs(backbone.inputs))
+    ports = ports_of(backbone.inputs)
+    found = {p.name: jax.eval_shape(p.input.prepare, p.input.example()) for p in ports}
+    x = next(iter(found.values())) if len(found) == 1 else found
     return jax.eval_shape(lambda: jax.random.key(0)), x
 
 

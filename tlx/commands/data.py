@@ -56,12 +56,9 @@ def check(args: argparse.Namespace) -> None:
     table = config.parse(written)
     source = targets.open_source(table.data, table.head if "head" in written else None)
     cut, classes = splitting.cut(source, table.data), source.info.classes
-    canvas, inputs = _expected(table, source.info) if args.backbone else (None, None)
-    parts = cut.parts
-    numbers = source.info.numbers
-    found = data_check.check(
-        parts, classes, canvas=canvas, inputs=inputs, limit=args.limit, numbers=numbers
-    )
+    info, parts = source.info, cut.parts
+    ports = _expected(table, info, cut.train) if args.backbone else ()
+    found = data_check.check(parts, info, ports=ports, limit=args.limit)
     if args.json:
         listed = {"findings": [f._asdict() for f in found.findings], "notes": cut.notes}
         print(as_json(found._asdict() | listed))
@@ -83,9 +80,7 @@ def check(args: argparse.Namespace) -> None:
         if not found.findings:
             print(f"Nothing is wrong with the {found.looked:,} pictures that were looked at.")
     if args.sheet:
-        from tlx.data.picture_sheet import sheet
-
-        sheet(cut.train, classes).save(args.sheet)
+        _draw_sheet(cut.train, info, args.sheet)
         print(f"sheet    {args.sheet}")
     if wrong := len(found.errors()):
         what = "1 error makes" if wrong == 1 else f"{wrong} errors make"
@@ -102,14 +97,32 @@ def _target_rows(targets: Any, splits: tuple[str, ...]) -> list[tuple[str, ...]]
     return rows
 
 
-def _expected(table: Any, info: Any) -> tuple[tuple[int, int], Any]:
-    """The size and the preprocessing of the network."""
+def _draw_sheet(part: Any, info: Any, file: str) -> None:
+    """Values of every class, of the first field that can be drawn."""
+    from tlx.contracts.field import DrawsSheet
+    from tlx.data.class_examples import spread_by_class
+    from tlx.errors import ConfigError, TlxError
+
+    drawn = [name for name in info.inputs if isinstance(info.fields[name], DrawsSheet)]
+    if not drawn:
+        raise ConfigError(f"--sheet: nothing of {info.name!r} can be drawn on one picture.")
+    rows: dict[str, list[Any]] = {}
+    for label, places in spread_by_class(part, info.classes):
+        for place in places:
+            try:
+                rows.setdefault(label, []).append(part[place][drawn[0]])
+            except (TlxError, OSError, ValueError):
+                continue
+    info.fields[drawn[0]].draw_sheet(rows, file)
+
+
+def _expected(table: Any, info: Any, train: Any) -> Any:
+    """The ports of the network, bound to the data."""
     from tlx import registry
-    from tlx.contracts.file_facts import input_of
-    from tlx.data.preprocessing import as_trained, canvas
+    from tlx.data.inputs import bind_inputs, fit_inputs, trained_inputs
     from tlx.weights import sources
 
     backbone = registry.build("backbones", table.backbone.name, table.backbone.options)
-    file = input_of(sources.open_weights(table.weights)) if table.weights else None
-    inputs = as_trained(file, backbone.inputs)
-    return canvas(info, inputs), inputs
+    file = sources.open_weights(table.weights) if table.weights else None
+    ports = bind_inputs(trained_inputs(backbone, file), info, table.model.inputs)
+    return fit_inputs(ports, info, train)

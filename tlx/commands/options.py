@@ -34,10 +34,7 @@ def add_sets(made: argparse.ArgumentParser) -> None:
 def add_training(made: argparse.ArgumentParser) -> None:
     """For a verb that trains into a folder."""
     add_sets(made)
-    made.add_argument(
-        "--out", metavar="DIR",
-        help="where to write; runs/<name> if absent, with --resume the folder of the run named",
-    )  # fmt: skip
+    made.add_argument("--out", metavar="DIR", help="where to write; runs/<name> if absent")
     again = made.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on with the run in DIR")
     again.add_argument("--overwrite", action="store_true", help="replace the run in DIR")

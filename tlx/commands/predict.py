@@ -1,7 +1,7 @@
-"""The verb that uses a model: what it sees in pictures.
+"""The verb that uses a model: what it says of examples.
 
-As in `tlx.cli`, it imports what it needs when it is called. A picture that cannot be read is named
-and the others are answered; only a batch of them is in memory at a time.
+As in `tlx.cli`, it imports what it needs when it is called. What cannot be read is named and the
+others are answered; only a batch of them is in memory at a time.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ def add(verb: Callable[..., argparse.ArgumentParser]) -> None:
     made = verb("predict", predict)
     made.add_argument("run_dir", metavar="RUN_DIR", help="the folder of a finished run")
     made.add_argument(
-        "image", nargs="+", metavar="IMAGE",
-        help="a picture, a folder of pictures, a pattern such as 'photos/*.jpg', a list of names "
-        "(@LIST or LIST.txt, one a line), or - for names on stdin",
+        "value", nargs="+", metavar="VALUE",
+        help="what the model is given: a file, a folder of files, a pattern such as "
+        "'photos/*.jpg', a list of names (@LIST or LIST.txt, one a line) or - for names on stdin; "
+        "a text as it is",
     )  # fmt: skip
     made.add_argument(
         "--top", type=int, metavar="K",
@@ -41,55 +42,67 @@ def add(verb: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def predict(args: argparse.Namespace) -> None:
-    """Say what a finished run's model sees in pictures."""
-    from tlx.commands.picture_names import picture_names
+    """Say what a finished run's model sees in files or texts."""
+    from tlx.commands.value_names import value_names
     from tlx.errors import ConfigError, DataError
 
     if args.top is not None and args.top < 1:
         raise ConfigError(f"--top is how many classes are shown, 1 or more, not {args.top}.")
-    names = picture_names(args.image, sys.stdin.buffer)
     from tlx.weights import saved
 
     model = saved.load(args.run_dir, trust_code=args.trust_code)
+    if len(model.fields) > 1:
+        raise ConfigError(
+            f"This model is given {', '.join(model.fields)} of each example, and the command line "
+            f"has one value of each. Use tlx.load(RUN_DIR).predict in Python."
+        )
+    ((field_name, field),) = model.fields.items()
+    names = value_names(args.value, sys.stdin.buffer, field)
     failed: list[DataError] = []
     answers = _answers(model, names, args.top, failed)
     if args.json:
-        _print_json(answers)
+        _print_json(answers, field_name)
     elif args.csv:
-        _print_csv(answers, args.top)
+        _print_csv(answers, args.top, field_name)
     else:
         _print_text(answers, args.top, max(map(len, names)))
     if len(names) == len(failed) == 1:
         raise failed[0]
     if failed:
-        raise DataError(f"{len(failed)} of {len(names)} pictures could not be read; see above.")
+        raise DataError(
+            f"{len(failed)} of {len(names)} {field_name}s could not be read; see above."
+        )
 
 
 def _answers(
     model: Saved, names: list[str], top: int | None, failed: list[Any]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(name, answer) of every picture that can be read; what is wrong with the others is printed
+    """(name, answer) of every value that can be read; what is wrong with the others is printed
     and put into `failed`."""
     from tlx.commands.prediction_rows import with_classes
+    from tlx.data.fields import each_value
     from tlx.errors import DataError
 
     read: list[str] = []
 
-    def pictures() -> Iterator[Any]:
+    ((key, field),) = model.fields.items()
+
+    def encoded() -> Iterator[Any]:
         for name in names:
             try:
-                picture = model.fitted(name)
+                ((called, value),) = each_value(field, name)
+                arrays = model.encode({key: value}, called)
             except DataError as error:
                 failed.append(error)
                 if len(names) > 1:
                     print(f"tlx: {error}", file=sys.stderr)
             else:
                 read.append(name)
-                yield picture
+                yield arrays
 
     number = 0
     try:
-        for number, answer in enumerate(model.predictions(pictures()), start=1):
+        for number, answer in enumerate(model.answer(encoded()), start=1):
             yield _printable(read[number - 1]), with_classes(answer, model.classes, top)
     except DataError:
         if read or not failed:
@@ -106,22 +119,22 @@ def _print_text(answers: Iterator[tuple[str, Any]], top: int | None, width: int)
         print(aligned((name.ljust(width), *as_text(answer, top)) for name, answer in chunk))
 
 
-def _print_csv(answers: Iterator[tuple[str, Any]], top: int | None) -> None:
+def _print_csv(answers: Iterator[tuple[str, Any]], top: int | None, field: str) -> None:
     from tlx.commands.prediction_rows import as_cells
 
     rows: Any = None
     for name, answer in answers:
-        cells = {"image": name, **as_cells(answer, top)}
+        cells = {field: name, **as_cells(answer, top)}
         if rows is None:
             rows = csv.DictWriter(sys.stdout, list(cells), lineterminator="\n")
             rows.writeheader()
         rows.writerow(cells)
 
 
-def _print_json(answers: Iterator[tuple[str, Any]]) -> None:
+def _print_json(answers: Iterator[tuple[str, Any]], field: str) -> None:
     from tlx.reporting.wording import as_json
 
-    print(as_json([{"image": name, **answer} for name, answer in answers]))
+    print(as_json([{field: name, **answer} for name, answer in answers]))
 
 
 def _printable(name: str) -> str:

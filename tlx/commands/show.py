@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from typing import Any
+from dataclasses import asdict, replace
+from typing import Any, cast
 
 import jax
 
@@ -46,8 +46,9 @@ def _shown(experiment: Experiment, timed: bool) -> dict[str, Any]:
         phase |= {"learning_rates": dict(planned.phase.lr), "cost": costs(experiment, planned)}
         if timed and planned.phase.solve is None:
             phase["seconds_a_step"] = measured(experiment, planned)
+    inputs = {port.name: asdict(cast("Any", port.input)) for port in experiment.model.ports}
     notes = preparations.notes(experiment.strategy, experiment.model)
-    return about | {"steps": experiment.steps, "canvas": experiment.canvas, "notes": notes}
+    return about | {"steps": experiment.steps, "inputs": inputs, "notes": notes}
 
 
 def costs(experiment: Experiment, planned: Planned) -> dict[str, float]:

@@ -12,35 +12,37 @@ from numbers import Integral, Real
 from typing import Any, get_args
 
 from tlx.contracts.calls import where
+from tlx.contracts.field import Field
+from tlx.contracts.input import Input
 from tlx.contracts.phase import Phase
 from tlx.types import (
     DataInfo,
     FeatureKind,
     FeatureSpec,
-    InputSpec,
-    Interpolation,
     NormPolicy,
     Tensors,
 )
 
 
 def fault_of_inputs(inputs: Any) -> str:
-    """Of how a network wants its pictures."""
-    if not isinstance(inputs, InputSpec):
-        return f"it has to be a tlx.types.InputSpec, not a {type(inputs).__name__}"
-    sides = () if inputs.size is None else inputs.size
-    if not (isinstance(sides, tuple | list) and len(sides) in (0, 2) and all(map(_counts, sides))):
-        return f"its size is {inputs.size!r}, and has to be (height, width) in pixels, or None"
-    if not _counts(inputs.channels):
-        return f"its channels are {inputs.channels!r}, and have to be a whole number from 1 on"
-    for name in ("mean", "std"):
-        values = getattr(inputs, name)
-        if not (isinstance(values, tuple | list) and all(map(_measures, values))):
-            return f"its {name} is {values!r}, and has to be a tuple of numbers, one a channel"
-    if not (_measures(inputs.scale) and _measures(inputs.crop) and inputs.crop > 0):
-        return f"its scale is {inputs.scale!r} and its crop {inputs.crop!r}: numbers, crop above 0"
-    if inputs.order not in ("rgb", "bgr") or inputs.interpolation not in get_args(Interpolation):
-        return f"its order is {inputs.order!r} and its interpolation {inputs.interpolation!r}"
+    """Of how a network wants its values: an input, or several by port."""
+    each = inputs if isinstance(inputs, Mapping) else {"": inputs}
+    if not each:
+        return "it has no port"
+    for name, one in each.items():
+        what = f"{name!r} of them" if name else "it"
+        if not isinstance(one, Input):
+            lacks = [m for m in ("kind", "encode", "prepare", "example") if not hasattr(one, m)]
+            return (
+                f"{what} has to be an input of tlx.protocols, such as tlx_image.ImageInput, not a "
+                f"{type(one).__name__}, which has no {', '.join(lacks)}"
+            )
+        if not isinstance(one.kind, str):
+            return f"the kind of {what} is {_shown(one.kind)}, and has to be text"
+        try:
+            hash(one)
+        except TypeError:
+            return f"{what} does not hash; an input is a frozen dataclass"
     return ""
 
 
@@ -109,15 +111,22 @@ def fault_of_info(info: Any) -> str:
     """Of what a data source is."""
     if not isinstance(info, DataInfo):
         return f"it has to be a tlx.types.DataInfo, not a {type(info).__name__}"
-    shape = info.shape
-    if shape is not None and not (
-        isinstance(shape, tuple | list) and len(shape) == 3 and all(map(_counts, shape))
-    ):
-        return f"its shape is {shape!r}, and has to be (height, width, channels), or None"
-    for name in ("classes", "numbers"):
-        words = getattr(info, name)
-        if not (isinstance(words, tuple | list) and all(isinstance(word, str) for word in words)):
-            return f"its {name} are {_shown(words)}, and have to be a tuple of names"
+    fields = info.fields
+    if not (isinstance(fields, Mapping) and all(isinstance(name, str) for name in fields)):
+        return f"its fields are {_shown(fields)}, and have to be fields by name"
+    for name, field in fields.items():
+        if not isinstance(field, Field):
+            lacks = [m for m in ("kind", "read", "encode") if not hasattr(field, m)]
+            return (
+                f"its field {name!r} is {_shown(field)}, which has no {', '.join(lacks)}: it has "
+                f"to be a field of tlx.protocols"
+            )
+        for words in (getattr(field, "classes", ()), getattr(field, "numbers", ())):
+            fine = isinstance(words, tuple | list) and all(isinstance(word, str) for word in words)
+            if not fine:
+                return f"{_shown(words)} of its field {name!r} have to be a tuple of names"
+    if unknown := [name for name in info.targets if name not in fields]:
+        return f"its target {unknown[0]!r} is none of its fields {tuple(fields)}"
     splits = info.splits
     if not (isinstance(splits, Mapping) and all(map(_counts_from_0, splits.values()))):
         return f"its splits are {_shown(splits)}, and have to say how many examples each has"

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tlx.contracts.input import Inputs
 from tlx.contracts.outside import Architected, KnowsClasses, KnowsHead, KnowsInput, WeightSource
-from tlx.types import InputSpec
 
 
-def input_of(source: WeightSource) -> InputSpec | None:
+def input_of(source: WeightSource) -> Inputs | None:
     """The preprocessing that the weights were trained with; None where nobody says."""
     return source.input if isinstance(source, KnowsInput) else None
 

@@ -10,7 +10,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, final, get_args
 
@@ -49,6 +49,16 @@ def schema(factory: Callable[..., Any]) -> tuple[Option, ...]:
         for p in inspect.signature(factory).parameters.values()
         if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
     )
+
+
+def plain_options(thing: Any) -> dict[str, Any]:
+    """The options that make a frozen dataclass again, where they are not its defaults."""
+    found = {}
+    for one in fields(thing):
+        value = getattr(thing, one.name)
+        if one.init and not (one.default is not MISSING and value == one.default):
+            found[one.name] = value
+    return found
 
 
 def locates(annotation: Any) -> bool:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from tlx.types import DataInfo, Event, InputSpec, Tensors
+from tlx.contracts.input import Inputs
+from tlx.types import DataInfo, Event, Tensors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Split(Protocol):
-    """Random access to raw examples, nothing else. An example is a mapping with `image` (H,W,3)
-    uint8 or float 0..1 RGB and `label`."""
+    """Random access to raw examples, nothing else. An example is a mapping of the fields that the
+    source's `info` names; each value is in any form that its field can read."""
 
     def __len__(self) -> int: ...
 
@@ -104,10 +105,10 @@ class WeightSource(Protocol):
 
 @runtime_checkable
 class KnowsInput(Protocol):
-    """Optional for a WeightSource: how pictures reached the network in training."""
+    """Optional for a WeightSource: how examples reached the network in training."""
 
     @property
-    def input(self) -> InputSpec | None:
+    def input(self) -> Inputs | None:
         """The preprocessing these weights were trained with; None where this file does not say."""
         ...
 

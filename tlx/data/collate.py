@@ -1,40 +1,43 @@
-"""From raw examples to a batch on the host: every field encoded in a fixed shape, then stacked.
+"""From raw examples to a batch on the host: every value encoded in a fixed shape, then stacked.
 
-An `Encoder` is how one field is brought to what a network takes, as arrays that can be stacked. The
-same encoder serves training, evaluation and prediction, so that a value takes one way everywhere.
+What networks are given is encoded as their inputs have it, what is compared with their outputs as
+its field has it. The same inputs serve training, evaluation and prediction, so that a value takes
+one way everywhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, final
+from typing import Any, NamedTuple, final
 
 import jax
 import numpy as np
 
+from tlx.contracts.calls import called
+from tlx.contracts.field import Field
+from tlx.contracts.input import Input, Ports
 from tlx.data.splits import Subset
 from tlx.errors import DataError
-from tlx.types import Batch, PyTree
+from tlx.types import Batch, DataInfo, PyTree
 
 
-class Encoder(Protocol):
-    """One field's way from a raw value to arrays of a fixed shape. A frozen dataclass: equal ones
-    give equal arrays."""
+class Entry(NamedTuple):
+    """An entry of a batch's inputs: the fields of an example that are encoded, and how."""
 
-    def encode(self, value: Any, name: str) -> PyTree:
-        """The arrays of one value; DataError, calling it `name`, for what is none."""
-        ...
+    name: str
+    fields: tuple[str, ...]
+    input: Input
 
 
 @final
 @dataclass(frozen=True)
 class Collate:
-    """Batches of examples: `inputs` are names of fields, each with its encoder; `targets` are names
-    of fields that are numbers as they are."""
+    """Batches of examples: `inputs` are entries, each of one or several fields; `targets` are
+    fields by name."""
 
-    inputs: tuple[tuple[str, Encoder], ...]
-    targets: tuple[str, ...] = ("label",)
+    inputs: tuple[Entry, ...]
+    targets: tuple[tuple[str, Field], ...] = ()
 
     def __call__(self, subset: Subset, positions: np.ndarray, weight: np.ndarray) -> Batch:
         """The batch of the examples at `positions` (B,) of a subset, with a `weight` (B,); `index`
@@ -42,40 +45,62 @@ class Collate:
 
         Raises DataError for what cannot be encoded and for examples that do not go together."""
         examples = [subset[int(position)] for position in positions]
-        index, of = subset.indices[positions], subset.name
-
-        def encode_field(field: str, encoder: Encoder) -> PyTree:
-            names = (f"The {field} of example {number} of {of!r}" for number in index)
-            values = (example[field] for example in examples)
-            return _stacked(
-                field, of, [encoder.encode(*one) for one in zip(values, names, strict=True)]
-            )
-
-        targets = {field: [np.asarray(one[field]) for one in examples] for field in self.targets}
+        index = subset.indices[positions]
+        names = [f"of example {number} of {subset.name!r}" for number in index]
         return Batch(
-            {field: encode_field(field, encoder) for field, encoder in self.inputs},
-            {field: _numbers(field, of, values) for field, values in targets.items()},
+            {e.name: _inputs(e, examples, names, subset.name) for e in self.inputs},
+            {n: _targets(n, f, examples, names, subset.name) for n, f in self.targets},
             index.astype(np.int32),
             weight.copy(),
         )
 
 
-def _stacked(field: str, of: str, values: Sequence[PyTree]) -> PyTree:
-    """(B,...) of every leaf."""
+def collate_ports(ports: Ports, info: DataInfo | None = None) -> Collate:
+    """Batches for a network's ports, with the targets of data."""
+    entries = {port.entry: Entry(port.entry, port.fields, port.input) for port in ports}
+    targets = tuple((name, info.fields[name]) for name in info.targets) if info else ()
+    return Collate(tuple(entries.values()), targets)
+
+
+def stack_values(values: Sequence[PyTree], what: str) -> PyTree:
+    """(B,...) of every leaf. Raises DataError, saying `what` they are, for values that do not go
+    together."""
 
     def stacked(*leaves: np.ndarray) -> np.ndarray:
         if len(kinds := {leaf.dtype for leaf in leaves}) > 1:
             one, other = sorted(map(str, kinds), reverse=True)[:2]
-            raise DataError(f"The {field}s of {of!r} are partly {one} and partly {other}.")
+            raise DataError(f"{what} are partly {one} and partly {other}.")
+        if len({leaf.shape for leaf in leaves}) > 1:
+            raise DataError(f"{what} have different shapes.")
         return np.stack(leaves)
 
     return jax.tree.map(stacked, *values)
 
 
-def _numbers(field: str, of: str, values: Sequence[np.ndarray]) -> np.ndarray:
-    """(B,...): whole numbers as int32, others as float32."""
-    try:
-        stacked = np.stack(values)
-    except ValueError as error:
-        raise DataError(f"The {field}s of {of!r} have different shapes.") from error
-    return stacked.astype(np.int32 if np.issubdtype(stacked.dtype, np.integer) else np.float32)
+def _inputs(
+    entry: Entry, examples: Sequence[Mapping[str, Any]], names: Sequence[str], of: str
+) -> PyTree:
+    with called(entry.input, "input", "encode"):
+        values = [
+            entry.input.encode(*(example[f] for f in entry.fields), name=f"The {entry.name} {name}")
+            for example, name in zip(examples, names, strict=True)
+        ]
+    return stack_values(values, f"The {entry.name}s of {of!r}")
+
+
+def _targets(
+    name: str, field: Field, examples: Sequence[Mapping[str, Any]], names: Sequence[str], of: str
+) -> PyTree:
+    """(B,...) of every leaf: whole numbers as int32, others as float32."""
+    with called(field, "field", "encode"):
+        values = [
+            field.encode(example[name], f"The {name} {of_one}")
+            for example, of_one in zip(examples, names, strict=True)
+        ]
+    return jax.tree.map(_numbers, stack_values(values, f"The {name}s of {of!r}"))
+
+
+def _numbers(leaf: np.ndarray) -> np.ndarray:
+    if leaf.dtype == bool:
+        return leaf
+    return leaf.astype(np.int32 if np.issubdtype(leaf.dtype, np.integer) else np.float32)

@@ -16,19 +16,19 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from tlx.data.input_check import oddities
-from tlx.data.look_alikes import Print, pairs, print_of
+from tlx.contracts.calls import called
+from tlx.contracts.field import Fingerprinted, Print
+from tlx.contracts.input import Ports
+from tlx.data.inputs import find_warnings
 from tlx.data.splits import Subset, are_classes
 from tlx.data.target_check import Target, are_targets, check_targets, summarise_targets
 from tlx.errors import TlxError, listed
-from tlx.types import InputSpec
+from tlx.types import DataInfo
 
 SPLITS = ("train", "val", "test")
 """Those of a run, which have to have no picture in common."""
 NAMES = 5
 """How many files a finding lists."""
-FLAT = 1
-"""A picture whose channels vary no more, of 255, shows nothing."""
 
 ONE_CLASS = (
     "All pictures are of one class, {}, and one class alone cannot be learnt. Put those of each "
@@ -76,25 +76,25 @@ class _Look(NamedTuple):
 
 def check(
     parts: Mapping[str, Subset],
-    classes: tuple[str, ...],
+    info: DataInfo,
     *,
-    canvas: tuple[int, int] | None = None,
-    inputs: InputSpec | None = None,
+    ports: Ports = (),
     limit: int | None = None,
-    numbers: tuple[str, ...] = (),
     labelled: bool = True,
 ) -> Checked:
-    """Look at the pictures of a run's splits, `train`, `val` and `test`, and at their labels, of
-    which targets are called `numbers`; of other parts only whether they can be read. At `limit` of
-    them at most, spread evenly; with `inputs` and the size (H,W) that they get, whether they look
-    as a network expects them. What labels say is left out where nobody reads them, who is not
-    `labelled`."""
+    """Look at the examples of a run's splits, `train`, `val` and `test`, and at their labels; of
+    other parts only whether they can be read. At `limit` of them at most, spread evenly; with the
+    `ports` of a network, whether they look as it expects them. What labels say is left out where
+    nobody reads them, who is not `labelled`."""
+    classes, numbers = info.classes, info.numbers
+    labelled = labelled and info.label is not None
+    look = _Looker(info)
     total = sum(map(len, parts.values()))
-    looks = [look for name, part in parts.items() for look in _looks(name, part, total, limit)]
+    looks = [one for name, part in parts.items() for one in _looks(look, name, part, total, limit)]
     counts = {name: counts_of(parts[name], classes) for name in SPLITS}
     found = [
         *_unreadable(looks),
-        *_shared(looks),
+        *_shared(looks, look),
         *(_contradictions(looks, classes) if labelled else ()),
         *_flat(looks),
         *(_one_sided(counts) if labelled else ()),
@@ -106,32 +106,69 @@ def check(
         targets = summarise_targets(own, numbers)
         found += [Finding(level, text, _few(files)) for level, text, files in
                   check_targets(own, numbers)]  # fmt: skip
-    if canvas is not None and inputs is not None and not any(look.fault for look in looks):
-        found += [Finding("warning", text) for text in oddities(parts["train"], canvas, inputs)]
+    if ports and not any(look.fault for look in looks):
+        texts = find_warnings(ports, parts["train"], pretrained=True)
+        found += [Finding("warning", text) for text in texts]
     found.sort(key=lambda finding: finding.level)
     return Checked(tuple(found), counts, len(looks), total, targets)
 
 
-def _looks(name: str, part: Subset, total: int, limit: int | None) -> Iterator[_Look]:
+def _looks(
+    look: _Looker, name: str, part: Subset, total: int, limit: int | None
+) -> Iterator[_Look]:
     share = 1.0 if limit is None else min(1.0, limit / total)
     places = np.linspace(0, len(part) - 1, max(1, round(share * len(part)))).astype(int)
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        yield from threads.map(_look(name, part), places)
+        yield from threads.map(look.at(name, part), places)
 
 
-def _look(name: str, part: Subset) -> Callable[[Any], _Look]:
-    def look(place: Any) -> _Look:
-        called = part.called(int(place))
-        try:
-            example = part[int(place)]
-            picture = np.asarray(example["image"])
-            spread = float(np.ptp(picture, axis=(0, 1)).max())
-            flat = spread <= (FLAT if picture.dtype == np.uint8 else FLAT / 255)
-            return _Look(name, called, example.get("label"), "", print_of(picture), flat)
-        except (TlxError, OSError, ValueError) as error:
-            return _Look(name, called, None, str(error), None, False)
+class _Looker(NamedTuple):
+    """Looks at examples of data."""
 
-    return look
+    info: DataInfo
+
+    @property
+    def told_apart(self) -> list[str]:
+        """The inputs whose values are told apart."""
+        fields = self.info.fields
+        return [name for name in self.info.inputs if isinstance(fields[name], Fingerprinted)]
+
+    def at(self, name: str, part: Subset) -> Callable[[Any], _Look]:
+        """A look at the example at a place of a split."""
+
+        def look(place: Any) -> _Look:
+            where = part.called(int(place))
+            try:
+                example = part[int(place)]
+                label = example.get(self.info.label) if self.info.label else None
+                return _Look(name, where, label, "", *self._print(example))
+            except (TlxError, OSError, ValueError) as error:
+                return _Look(name, where, None, str(error), None, False)
+
+        return look
+
+    def _print(self, example: Mapping[str, Any]) -> tuple[Print | None, bool]:
+        """What tells an example from others, of all its inputs, and whether they show nothing."""
+        prints = []
+        for name in self.told_apart:
+            field: Any = self.info.fields[name]
+            with called(field, "field", "fingerprint"):
+                prints.append(field.fingerprint(example[name]))
+        if len(prints) < 2:
+            return (prints[0], prints[0].flat) if prints else (None, False)
+        return Print(b"".join(one.digest for one in prints)), all(one.flat for one in prints)
+
+    def pairs(self, first: list[Print], second: list[Print]) -> tuple[list[Any], list[Any]]:
+        """(the same, nearly the same): positions in both, for each of the second at most one."""
+        known = {one.digest: place for place, one in enumerate(first)}
+        same = [(known[one.digest], p) for p, one in enumerate(second) if one.digest in known]
+        rest = [place for place, one in enumerate(second) if one.digest not in known]
+        if len(self.told_apart) != 1:
+            return same, []
+        field: Any = self.info.fields[self.told_apart[0]]
+        with called(field, "field", "nearly_same"):
+            near = field.nearly_same(first, [second[place] for place in rest])
+        return same, [(one, rest[other]) for one, other in near]
 
 
 def _unreadable(looks: Sequence[_Look]) -> Iterator[Finding]:
@@ -140,12 +177,14 @@ def _unreadable(looks: Sequence[_Look]) -> Iterator[Finding]:
         yield Finding("broken", f"{_many(bad, 'picture')} cannot be read.", _few(bad))
 
 
-def _shared(looks: Sequence[_Look]) -> Iterator[Finding]:
+def _shared(looks: Sequence[_Look], look: _Looker) -> Iterator[Finding]:
     """Pictures that are in two splits."""
-    seen = {name: [look for look in looks if look.split == name and look.print] for name in SPLITS}
+    seen = {name: [one for one in looks if one.split == name and one.print] for name in SPLITS}
     for one, other in combinations(seen, 2):
         first, second = seen[one], seen[other]
-        found = pairs([x.print for x in first if x.print], [x.print for x in second if x.print])
+        found = look.pairs(
+            [x.print for x in first if x.print], [x.print for x in second if x.print]
+        )
         for level, how, places in zip(("error", "warning"), ("", "nearly "), found, strict=True):
             if not places:
                 continue

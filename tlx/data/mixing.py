@@ -15,19 +15,22 @@ from jax import Array
 from tlx import returned
 from tlx.contracts.calls import called
 from tlx.protocols import Head, Mixes
-from tlx.types import Batch, Mixed, PyTree, with_image
+from tlx.types import Batch, Mixed, PyTree, with_entry
 
 
-def mixed(change: Mixes, batch: Batch, rng: Array) -> Batch:
-    """The batch, whose pictures are float 0..1, with every one mixed with its partner's."""
+def mixed(change: Mixes, batch: Batch, rng: Array, entries: tuple[str, ...]) -> Batch:
+    """The batch with every value of some entries mixed with its partner's, by one share."""
     for_partners, for_pictures = jax.random.split(rng)
     partner = partners(for_partners, batch.weight)
     keys = jax.random.split(for_pictures, len(partner))
-    with called(change, "augmentation", "mix"):
-        image = batch.inputs["image"]
-        image, share = jax.vmap(change.mix)(keys, image, image[partner])
+    share = jnp.ones(len(partner), jnp.float32)
+    for entry in entries:
+        with called(change, "augmentation", "mix"):
+            values = batch.inputs[entry]
+            values, share = jax.vmap(change.mix)(keys, values, values[partner])
+        batch = with_entry(batch, entry, values)
     others = jax.tree.map(lambda leaf: leaf[partner], batch.targets)
-    return with_image(batch, image)._replace(mixed=Mixed(others, share))
+    return batch._replace(mixed=Mixed(others, share))
 
 
 def partners(rng: Array, weight: Array) -> Array:

@@ -9,63 +9,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, NamedTuple, final
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
-from tlx.contracts.calls import calling, has_returned, has_said
+from tlx.contracts.calls import has_said
 from tlx.contracts.declared import fault_of_info
+from tlx.data.subset import Subset as Subset
+from tlx.data.subset import whole_split as whole_split
 from tlx.errors import ConfigError, DataError, listed
-from tlx.protocols import DataSource, Labelled, Named, Noted, Split
+from tlx.protocols import DataSource, Noted
 
 NAMES = 5
 """How many files are listed."""
 VAL, TEST = 0.1, 0.2
 """The shares of `train` that become validation and test where neither is there nor asked for."""
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Subset:
-    """Some examples of a split, in order: `indices` (N,) are their numbers in the split, which is
-    called `name` in its source. Itself a Split, Labelled, and Named."""
-
-    split: Split
-    indices: np.ndarray
-    name: str = "train"
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: int) -> Mapping[str, Any]:
-        return _example(self.split, int(self.indices[index]), self.name)
-
-    def called(self, index: int) -> str:
-        """The file of an example, where the split knows it, or its place in the source."""
-        number = int(self.indices[index])
-        if not isinstance(self.split, Named):
-            return f"{self.name}[{number}]"
-        with calling(f"`called` of the split {self.name!r}", self.split.called):
-            return str(self.split.called(number))
-
-    @cached_property
-    def labels(self) -> np.ndarray:
-        """(N,) or (N,C); from the split at once where it is Labelled, else example by example."""
-        if isinstance(self.split, Labelled):
-            with calling(f"`labels` of the split {self.name!r}", self.split):
-                labels, count = np.asarray(self.split.labels), len(self.split)
-            has_returned(
-                f"`labels` of the split {self.name!r}",
-                self.split,
-                labels,
-                labels.shape[:1] == (count,),
-                f"an array with a label for each of {count} examples",
-            )
-            return labels[self.indices]
-        examples = (_example(self.split, int(i), self.name, "label") for i in self.indices)
-        return np.asarray([np.asarray(example["label"]) for example in examples])
 
 
 class Splits(NamedTuple):
@@ -125,7 +84,8 @@ def cut(
         for name in ("train", "val", "test")
         if name in info.splits
     }
-    left_out = {name: Subset(source.split(name), bad, name) for name, bad in without.items()}
+    left_out = {name: Subset(source.split(name), bad, name, info.fields, info.label)
+                for name, bad in without.items()}  # fmt: skip
     notes += [_left_out(name, bad) for name, bad in left_out.items()]
     if "train" not in found:
         raise DataError(
@@ -160,14 +120,14 @@ def cut(
         )
     else:
         chosen, rest = take(TEST if test is None else test, "test", rest)
-        testing = Subset(pool, chosen)
+        testing = pool.at(chosen)
 
     validation = found.get("val")
     if validation is not None:
         _refuse(val, "val", info.name, len(validation))
     elif shots is None or val is not None:
         chosen, rest = take(VAL if val is None else val, "validation", rest)
-        validation = Subset(pool, chosen)
+        validation = pool.at(chosen)
     for name, asked in (("shots", shots), ("limit", limit)):
         if asked is not None and not classed:
             raise ConfigError(
@@ -193,7 +153,7 @@ def cut(
         )
         rest = few
         if validation is None:
-            validation = Subset(pool, more)
+            validation = pool.at(more)
             notes.append(
                 f"The validation split is {len(more)} examples, at most {shots} a class, cut from "
                 f"the rest of 'train'."
@@ -202,7 +162,7 @@ def cut(
     for name, subset in (("training", rest), ("validation", validation), ("test", testing)):
         if len(subset) == 0:
             raise DataError(f"The data source {info.name!r} leaves no example for {name}.")
-    return Splits(Subset(pool, rest), validation, testing, tuple(notes), left_out)
+    return Splits(pool.at(rest), validation, testing, tuple(notes), left_out)
 
 
 def _left_out(name: str, bad: Subset) -> str:
@@ -217,22 +177,11 @@ def _left_out(name: str, bad: Subset) -> str:
 def whole(source: DataSource, name: str, without: np.ndarray | None = None) -> Subset:
     """All examples of a split, but for the numbers `without`. Raises DataError for labels that are
     no class or no number."""
-    with calling(f"The split {name!r} of the data", source):
-        split = source.split(name)
-        numbers = np.arange(len(split))
-    subset = Subset(split, numbers if without is None else np.setdiff1d(numbers, without), name)
+    subset = whole_split(source, name)
+    if without is not None:
+        subset = replace(subset, indices=np.setdiff1d(subset.indices, without))
     _check_labels(subset, source.info.classes)
     return subset
-
-
-def _example(split: Split, number: int, name: str, field: str = "image") -> Mapping[str, Any]:
-    """An example that is one, with that field in it."""
-    who = f"Example {number} of the split {name!r}"
-    with calling(who, split):
-        example = split[number]
-    fine = isinstance(example, Mapping) and field in example
-    has_returned(who, split, example, fine, f"a mapping with {field!r} in it")
-    return example
 
 
 def are_classes(labels: np.ndarray, classes: tuple[str, ...]) -> bool:

@@ -14,9 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from tlx.data.splits import Subset, whole_split
 from tlx.errors import TlxError
 from tlx.files.cache_folder import cache_folder
-from tlx.protocols import DataSource, Split
+from tlx.protocols import DataSource
 
 FORM = 1
 """Of what is kept; another one is looked at anew."""
@@ -33,7 +34,7 @@ def unreadable(source: DataSource) -> dict[str, np.ndarray]:
         suspects = None
     found = {}
     for name in source.info.splits:
-        split = source.split(name)
+        split = whole_split(source, name)
         some = range(len(split)) if suspects is None else suspects.get(name, [])
         found[name] = _unreadable(split, [number for number in some if number < len(split)])
     if suspects is None:
@@ -45,10 +46,10 @@ def unreadable(source: DataSource) -> dict[str, np.ndarray]:
     return {name: np.asarray(numbers, np.int64) for name, numbers in found.items() if numbers}
 
 
-def _unreadable(split: Split, numbers: Iterable[int]) -> list[int]:
+def _unreadable(split: Subset, numbers: Iterable[int]) -> list[int]:
     def broken(number: int) -> bool:
         try:
-            np.asarray(split[number]["image"])
+            _ = split[number]
             return False
         except (TlxError, OSError, ValueError):
             return True

@@ -8,6 +8,8 @@ convolution training in a loop 28 times slower there (`benchmarks/conv_scan.py`)
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 
@@ -40,7 +42,7 @@ def tables(experiment: Experiment, planned: Planned, most: int) -> dict[str, Tab
 
 def _nbytes(experiment: Experiment, subset: Subset) -> int:
     """Bytes of all pictures of a split, by those of its first."""
-    few = Subset(subset.split, subset.indices[:1], subset.name)
+    few = replace(subset, indices=subset.indices[:1])
     batches = host_batches(experiment, few, 1)
     return len(subset) * sum(leaf.nbytes for leaf in jax.tree.leaves([b.inputs for b in batches]))
 

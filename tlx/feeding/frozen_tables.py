@@ -8,6 +8,7 @@ step: of those, only as many views as the run file asks for.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -186,7 +187,7 @@ def _pictures_are_read(experiment: Experiment, planned: Planned, objective: Obje
 def _one(experiment: Experiment) -> Batch:
     """A batch of the first training example."""
     few = experiment.splits.train
-    (batch,) = host_batches(experiment, Subset(few.split, few.indices[:1], few.name), 1)
+    (batch,) = host_batches(experiment, replace(few, indices=few.indices[:1]), 1)
     return batch
 
 

@@ -46,11 +46,11 @@ def refuse(experiment: Experiment, sample: Batch) -> None:
             f"source. An augmentation that leaves every pixel in its place says so by "
             f"`keeps_places = True`; a label that lies on no plane is to be given as one axis."
         )
-    if experiment.info.shape is None:
+    named = [field for port in experiment.model.ports for field in port.fields]
+    if any(getattr(experiment.info.fields[name], "shape", ()) is None for name in named):
         raise ConfigError(
-            f"{what}. Pictures of different shapes are brought to {experiment.canvas[0]} x "
-            f"{experiment.canvas[1]} and cropped, and labels are not. Give pictures and labels of "
-            f"one size, and say it in the data source's `info.shape`."
+            f"{what}. Pictures of different shapes are brought to one and cropped, and labels are "
+            f"not. Give pictures and labels of one size, and say it in the `shape` of their field."
         )
     for planned in experiment.phases:
         if planned.phase.solve is None and not _feeds_the_batch(experiment, planned, sample):

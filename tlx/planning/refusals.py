@@ -10,7 +10,6 @@ from collections.abc import Mapping, Set
 
 import jax
 import numpy as np
-from jax import Array
 
 from tlx import trees
 from tlx.contracts.calls import has_returned, has_said
@@ -27,7 +26,7 @@ from tlx.errors import (
     listed,
 )
 from tlx.extension import added_features
-from tlx.model import MOVING, Model, pictures
+from tlx.model import MOVING, Model
 from tlx.objective import Term
 from tlx.planning.plan import Planned
 from tlx.protocols import (
@@ -93,17 +92,15 @@ def precision(phases: tuple[Planned, ...], variables: Variables, batch: Batch) -
         return
     mode: Mode = "train" if "train" in model.backbone.modes else "eval"
 
-    def passed(params: Params, state: State, image: Array) -> tuple[Features, State]:
-        own, x = lowered((params, pictures(model.inputs, image)), model.precision)
+    def passed(params: Params, state: State, batch: Batch) -> tuple[Features, State]:
+        own, x = lowered((params, model.preprocess(batch)), model.precision)
         return model.backbone.apply(own, state, x, rng=jax.random.key(0), mode=mode)
 
     asks = f"precision = {model.precision!r} is nothing that this backbone can do"
     instead = 'Leave precision at "float32".'
     stats = variables.state["backbone"]
     try:
-        features, after = jax.eval_shape(
-            passed, variables.params["backbone"], stats, batch.inputs["image"]
-        )
+        features, after = jax.eval_shape(passed, variables.params["backbone"], stats, batch)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{asks}: {str(error).splitlines()[0]} {instead}") from error
     for name in (spec.name for spec in model.backbone.features):

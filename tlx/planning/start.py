@@ -18,17 +18,16 @@ from jax.sharding import Mesh
 from tlx import registry
 from tlx.backbones.shortened import root, stages_of
 from tlx.config import RunConfig
-from tlx.contracts.file_facts import input_of
+from tlx.contracts.input import Ports
 from tlx.data import targets
-from tlx.data.collate import Collate
+from tlx.data.collate import Collate, collate_ports
 from tlx.data.domain import Domain, second
-from tlx.data.image_encoder import collate_images
-from tlx.data.preprocessing import as_trained, canvas
+from tlx.data.inputs import as_inputs, bind_inputs, fit_inputs, shared_inputs, trained_inputs
 from tlx.data.splits import Splits
 from tlx.devices import mesh as meshes
 from tlx.errors import ConfigError
 from tlx.extension import extension_of
-from tlx.model import Model, input_shape
+from tlx.model import Model
 from tlx.objective import Term
 from tlx.planning import batch_sizes, label_refusals, preparations, records, refusals, splitting
 from tlx.protocols import (
@@ -63,7 +62,7 @@ class Ends(NamedTuple):
 class Start(NamedTuple):
     """Parts, data and numbers of a run. `terms` are its divergences, `words` what each asks for,
     `weighted` their weights, `things` what there is to name in an error; `key` is what it draws
-    from, `sample` a batch of two, `canvas` (H,W) the size of pictures in it."""
+    from, `sample` a batch of two."""
 
     config: RunConfig
     mesh: Mesh | None
@@ -80,7 +79,6 @@ class Start(NamedTuple):
     domain: Domain | None
     head: Part | None
     head_of: sources.HeadOf
-    canvas: tuple[int, int]
     sample: Batch
     key: Array
     model: Model
@@ -98,7 +96,7 @@ class Start(NamedTuple):
     @property
     def collate(self) -> Collate:
         """How examples become a batch."""
-        return collate_images(self.canvas, self.model.inputs)
+        return collate_ports(self.model.ports, self.info)
 
     def training_batches(self) -> Iterator[Batch]:
         """The training split's batches on the device, every example once and un-augmented."""
@@ -114,7 +112,7 @@ class Start(NamedTuple):
     @property
     def least(self) -> int:
         """How many of them the head needs."""
-        return needed(self.model, self._shape)
+        return needed(self.model)
 
     @property
     def lacking(self) -> bool:
@@ -142,21 +140,17 @@ class Start(NamedTuple):
         theirs = {name for head in heads if head and self._beforehand for name in head.needs}
         names = read.get("", frozenset()) | declared | theirs
         names |= set(self.model.head.needs if self.model.head else ())
-        own = stages_with(self.model, self._shape, names) if self.depth else 0
+        own = stages_with(self.model, names) if self.depth else 0
         own = self.depth if self.least == self.depth else own
         others = dict(self.whole.sources)
         for name, one in self.sources.items():
             if one.lacks and name in read and not self._beforehand:
-                others[name] = stages_with(one.model, sources.shape(one.model), read[name])
+                others[name] = stages_with(one.model, read[name])
         return Ends(own, others)
 
     @property
     def _beforehand(self) -> bool:
         return any(map(works_beforehand, self.terms))
-
-    @property
-    def _shape(self) -> tuple[int, ...]:
-        return input_shape(self.model.inputs, self.sample)
 
     def _alike(self, name: str) -> bool:
         """Whether a source ends where the network does: it is where that starts from, or compared
@@ -172,11 +166,12 @@ class Start(NamedTuple):
         left."""
         if ends == self.whole and not self.lacking:
             return self
-        end = ending(self.model, ends.own, self._shape)
+        end = ending(self.model, ends.own)
         stages = {
             name: ends.own if self._alike(name) else ends.sources[name] for name in self.sources
         }
-        named = _others(self.config, self.strategy, self.head_of, stages) if self.lacking else {}
+        given = self.config, self.strategy, self.head_of, stages, self.model.ports
+        named = _others(*given) if self.lacking else {}
         named = {**self.sources, **named}
         variables, report = self.variables, self.report
         if self.lacks:
@@ -232,23 +227,23 @@ def opened(config: RunConfig, then: Begun | None) -> Start:
     if then is None:  # of a run that goes on, what has changed is named instead
         refusals.classes(parts, info, config.head)
     stated = config.weights.input if config.weights else None
-    inputs = as_trained(input_of(file) if file else None, backbone.inputs, stated)
+    ports = bind_inputs(trained_inputs(backbone, file, stated), info, config.model.inputs)
+    ports = fit_inputs(ports, info, parts.train)
     over = targets.head_over(head, len(info.classes)) if head else None
-    model = Model(backbone, over, inputs, extension=extension_of(strategy))
+    model = Model(backbone, over, as_inputs(ports), extension=extension_of(strategy))
     refusals.features(model)
-    size = canvas(info, inputs)
     sample = meshes.shared(next(iter(evaluation(
-        parts.train, collate_images(size, inputs), batch_size=min(2, len(parts.train))
+        parts.train, collate_ports(ports, info), batch_size=min(2, len(parts.train))
     ))), None)  # fmt: skip
     root_key = jax.random.key(config.seed)
     initial = Initial(model, jax.random.fold_in(root_key, 0), sample)
     shown = batch_sizes.shapes(step, config.batch_size, sample, False)
     label_refusals.refuse_shapes(strategy, model, initial.shapes, shown)
     head_of = partial(targets.head_over, config.head)
-    named = _others(config, strategy, head_of, None)
+    named = _others(config, strategy, head_of, None, ports)
     start = Start(
         config, mesh, strategy, step, terms, words, weighted, things, augmentations, file, info,
-        parts, None, head, head_of, size, sample, root_key, model, initial.shapes, None, named,
+        parts, None, head, head_of, sample, root_key, model, initial.shapes, None, named,
         initial, False,
     )  # fmt: skip
     return _begun(start)
@@ -259,7 +254,7 @@ def _begun(start: Start) -> Start:
     the second stream."""
     config, variables, report, lacks = start.config, None, None, False
     if config.weights:
-        end = ending(start.model, start.least, start._shape)
+        end = ending(start.model, start.least)
         loaded = _loaded(start, end.unread)
         variables, report, lacks = loaded.variables, loaded.report, lacking(end, loaded.report)
         start = start._replace(sources={**start.sources, "source": loaded.source})
@@ -280,9 +275,20 @@ def _loaded(start: Start, unread: frozenset[str]) -> sources.Loaded:
 
 
 def _others(
-    config: RunConfig, strategy: Strategy, head_of: sources.HeadOf, stages: Mapping[str, int] | None
+    config: RunConfig,
+    strategy: Strategy,
+    head_of: sources.HeadOf,
+    stages: Mapping[str, int] | None,
+    ports: Ports,
 ) -> dict[str, Source]:
-    return sources.others({**config.sources, **brought(strategy).sources}, head_of, stages)
+    """The source models, which are given the entries of the batch that the network is."""
+    found = sources.others({**config.sources, **brought(strategy).sources}, head_of, stages)
+
+    def shared(source: Source) -> Source:
+        inputs = shared_inputs(source.model.inputs, ports)
+        return source._replace(model=replace(source.model, inputs=inputs))
+
+    return {name: shared(source) for name, source in found.items()}
 
 
 def brought(strategy: Strategy) -> Brought:

@@ -73,7 +73,10 @@ def check(phases: Sequence[tuple[Planned, Objective]], given: Passes) -> list[Tr
     found: list[Trained] = []
     hooked: set[str] = set()
     key = jax.eval_shape(lambda: jax.random.key(0))
-    fed = jax.eval_shape(partial(augmented, phases[0][1].augmentations), given.batch, key)
+    first = phases[0][1]
+    fed = jax.eval_shape(
+        partial(augmented, first.augmentations, ports=first.model.ports), given.batch, key
+    )
     for planned, objective in phases:
         forward = planned.phase.forward
         if any(forward == trained.forward for trained in found):

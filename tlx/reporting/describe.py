@@ -17,7 +17,7 @@ from tlx import config as configs
 from tlx.assemble import Experiment
 from tlx.backbones.shortened import left_out
 from tlx.data.data_check import counts_of
-from tlx.data.input_check import lost_detail, oddities
+from tlx.data.inputs import find_warnings
 from tlx.devices import mesh
 from tlx.errors import listed
 from tlx.planning.records import needs
@@ -96,9 +96,9 @@ def described(experiment: Experiment) -> dict[str, Any]:
 
 
 def _odd(experiment: Experiment) -> tuple[str, ...]:
-    """What about the pictures does not look like what the network wants."""
-    look = lost_detail if experiment.report is None else oddities
-    return look(experiment.splits.train, experiment.canvas, experiment.model.inputs)
+    """What about the examples does not look like what the network wants."""
+    loaded = experiment.report is not None
+    return find_warnings(experiment.model.ports, experiment.splits.train, pretrained=loaded)
 
 
 def _standardised(experiment: Experiment) -> tuple[str, ...]:

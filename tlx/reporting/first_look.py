@@ -1,4 +1,4 @@
-"""A run's own look at its pictures, before the first step and once for the same data.
+"""A run's own look at its examples, before the first step and once for the same data.
 
 A picture that cannot be read would end the run when its turn comes, hours in; one that is in two
 splits would never be noticed. What was found is kept in the user's cache folder.
@@ -14,7 +14,7 @@ from tlx.data.data_check import Finding, check
 from tlx.errors import DataError
 from tlx.files.cache_folder import cache_folder
 
-FORM = 2
+FORM = 3
 """Of what is kept; another one is looked at anew."""
 
 
@@ -36,8 +36,7 @@ def first_look(experiment: Experiment) -> tuple[str, ...]:
     try:
         said = [str(text) for text in json.loads(kept.read_text(encoding="utf-8"))]
     except (OSError, ValueError, TypeError, RecursionError):
-        info = experiment.info
-        found = check(parts, info.classes, limit=limit, numbers=info.numbers, labelled=labelled)
+        found = check(parts, experiment.info, limit=limit, labelled=labelled)
         broken = [finding for finding in found.findings if finding.level == "broken"]
         if broken:
             raise DataError(_refusal(broken)) from None

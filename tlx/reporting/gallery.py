@@ -52,8 +52,8 @@ def _neighbours(watch: Watch, variables: Variables) -> dict[str, Any]:
     _, rows = nearest(there.features, here.features[:ASKED], NEAREST)
     rows = np.asarray(rows)
     known = there.labels is not None and here.labels is not None
-    one = watch.pictures(watch.val, np.arange(min(ASKED, len(watch.val))))
-    other = watch.pictures(watch.train, rows.ravel())
+    one = np.asarray(watch.shown(watch.val, np.arange(min(ASKED, len(watch.val)))))
+    other = np.asarray(watch.shown(watch.train, rows.ravel()))
     return {
         "neighbours": {
             "pictures": one,

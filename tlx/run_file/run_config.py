@@ -58,17 +58,11 @@ class DataConfig:
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class InputConfig:
-    """The preprocessing that weights were trained with, where their file does not say it; see
-    `tlx.types.InputSpec`. `size` is (H,W), or the side of a square."""
+class ModelConfig:
+    """How the network is bound to the data: `inputs` names for a port the field, or the fields,
+    that it is given, where that is not clear."""
 
-    size: _Count | tuple[_Count, _Count] | None = None
-    mean: Annotated[tuple[_Number, ...], Field(min_length=1)] | None = None
-    std: Annotated[tuple[_Positive, ...], Field(min_length=1)] | None = None
-    scale: _Positive | None = None
-    order: Literal["rgb", "bgr"] | None = None
-    crop: Annotated[float, Field(strict=True, gt=0, le=1)] | None = None
-    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] | None = None
+    inputs: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
 
 
 @final
@@ -86,7 +80,7 @@ class WeightsConfig:
     allow: tuple[str, ...] = ()
     prefix: str = ""
     architecture: str = ""
-    input: InputConfig | None = None
+    input: Mapping[str, Any] | None = None
 
 
 @final
@@ -235,6 +229,7 @@ class RunConfig:
     data: DataConfig
     domain: DataConfig | None = None
     backbone: Part
+    model: ModelConfig = field(default_factory=ModelConfig)
     weights: WeightsConfig | None = None
     head: Part | None = field(default_factory=lambda: Part("softmax"))
     strategy: Part = field(default_factory=lambda: Part("finetune"))

@@ -19,9 +19,9 @@ from tlx.run_file.packaged_weights import SOME
 from tlx.run_file.run_config import (
     DataConfig,
     HealthConfig,
-    InputConfig,
     MeshConfig,
     MetricConfig,
+    ModelConfig,
     OptimizerConfig,
     RunConfig,
     SelectionConfig,
@@ -49,15 +49,9 @@ def unknown_keys(long: Mapping[str, Any]) -> list[str]:
     places.append(("health", long.get("health"), HealthConfig))
     places.append(("selection", long.get("selection"), SelectionConfig))
     places.append(("mesh", long.get("mesh"), MeshConfig))
+    places.append(("model", long.get("model"), ModelConfig))
     if isinstance(sources := long.get("sources"), Mapping):
         places += [(f"sources.{name}", source, SourceConfig) for name, source in sources.items()]
-        places += [
-            (f"sources.{name}.weights.input", source["weights"].get("input"), InputConfig)
-            for name, source in sources.items()
-            if isinstance(source, Mapping) and isinstance(source.get("weights"), Mapping)
-        ]
-    if isinstance(weights := long.get("weights"), Mapping):
-        places.append(("weights.input", weights.get("input"), InputConfig))
     problems = []
     for where, found, kind in places:
         allowed = [f.name for f in fields(kind)]

@@ -133,4 +133,5 @@ def _subset(
     now = np.full(max(numbers) + 1, -1)
     now[numbers] = [files.get(row.file, -1) for row in rows]
     kept = [number for number, row in zip(numbers, rows, strict=True) if row not in lost]
-    return Subset(Renumbered(split, now), np.asarray(kept, np.int64), name)
+    kept = np.asarray(kept, np.int64)
+    return Subset(Renumbered(split, now), kept, name, source.info.fields, source.info.label)

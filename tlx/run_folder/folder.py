@@ -30,8 +30,6 @@ MODEL = "model"
 RESULT = "result.json"
 ANSWERS = "answers.npz"
 PROFILE = "profile"
-SWEEP, AUDIT = "sweep.json", "audit.json"
-"""What was asked of a study that reads one run file and trains many runs."""
 LENGTH = ("epochs", "steps", "patience")
 """What says how long a run goes on; a resumed one may have another."""
 HARMLESS = (
@@ -158,37 +156,6 @@ def release(out: Path) -> None:
 def of(config: RunConfig) -> Path:
     """Where a run writes unless it is told otherwise: its `out`, else `runs/<name>`."""
     return Path(config.out or Path("runs") / config.name)
-
-
-def begun(run: str | Path, config: RunConfig) -> Path | None:
-    """The folder that `run`, or the run file in it, names, if its run was begun there; None of a
-    run file that lies elsewhere."""
-    out = _around(run)
-    there = out and any((into / SPLIT).is_file() for *_, into in runs(config, out))
-    return out if there else None
-
-
-def begun_study(run: str | Path, file: str, resume: bool = True) -> Path | None:
-    """As `begun`, of the study that leaves a `file` that says what was asked of it; None of one
-    that nobody wants to go on with."""
-    out = _around(run)
-    return out if resume and out and (out / file).is_file() else None
-
-
-def resumed(run: str | Path, config: RunConfig) -> Path | None:
-    """`begun`, to go on with that run. Raises ConfigError where a study of it lies there."""
-    for verb, file in (("sweep", SWEEP), ("audit", AUDIT)):
-        if out := begun_study(run, file):
-            raise ConfigError(
-                f"{out} is the folder of a 'tlx {verb}' and no run: go on with it by that command, "
-                f"or name a run in it, or say --out to train its run file elsewhere."
-            )
-    return begun(run, config)
-
-
-def _around(run: str | Path) -> Path | None:
-    path = Path(run)
-    return path if path.is_dir() else path.parent if path.name == RUN_FILE else None
 
 
 def _lengthens(path: str, config: RunConfig) -> bool:

@@ -1,7 +1,7 @@
 """The folder of a model: numbers, and what it takes to use them.
 
 `model.safetensors` holds the numbers under their leaf paths; `model.json` says which backbone
-and head they belong to, how pictures reach them, what the classes are called, and the digest of
+and head they belong to, how examples reach them, what the classes are called, and the digest of
 the numbers. A model that is a small change to other weights names these and holds the change; one
 that a strategy extends (`tlx.contracts.extension`) names the strategy and holds its leaves.
 Nothing is pickled, and a file that it names (`FILE.py:Object`) is not run unless it is trusted
@@ -11,9 +11,7 @@ Nothing is pickled, and a file that it names (`FILE.py:Object`) is not run unles
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -22,22 +20,26 @@ import jax.numpy as jnp
 import numpy as np
 
 import tlx
+from tlx import registry
+from tlx.contracts.field import Fields
+from tlx.contracts.input import Input, Inputs, Port, Ports
+from tlx.contracts.options import plain_options
 from tlx.contracts.validation import fitted
 from tlx.errors import WeightsError, did_you_mean, listed
 from tlx.files import manifest
 from tlx.run_file import folder_code
 from tlx.run_file.portable import portable, resolved
+from tlx.run_folder import old_inputs
+from tlx.run_folder.plugin_reference import reference_of
 from tlx.trees import flat
-from tlx.types import InputSpec, Variables
+from tlx.types import Variables
 
-WHOLE, CHANGE, EXTENDED = 1, 2, 3
+WHOLE, CHANGE, EXTENDED, PORTS = 1, 2, 3, 4
 """Formats: all numbers; those in which a model differs from its base; either, with the leaves of a
-strategy that extends it."""
-PLUGINS = ("backbone", "head", "base", "extension")
+strategy that extends it; any of these, with the inputs of ports in place of an image's alone."""
+PLUGINS = ("backbone", "head", "base", "extension", "inputs", "fields")
 """Keys of the description in which files may be named."""
 TENSORS, ABOUT = "model.safetensors", "model.json"
-MOST_PIXELS = 2**26
-"""Of a canvas, whatever a file says: memory is taken for it."""
 
 
 class Named(Protocol):
@@ -67,17 +69,25 @@ class Base(NamedTuple):
 
 class Description(NamedTuple):
     """`model.json`, checked against the tensors beside it. `backbone` and `head` are the name and
-    the options of a plugin, `canvas` the (H,W) of the pictures in a batch."""
+    the options of a plugin; `ports` are the inputs of the network, each with the entry and the
+    fields that it is bound to, and `fields` those fields by name."""
 
     folder: Path
     backbone: tuple[str, dict[str, Any]]
     head: tuple[str, dict[str, Any]] | None
-    inputs: InputSpec
-    canvas: tuple[int, int]
+    ports: Ports
+    fields: Fields
     classes: tuple[str, ...]
     base: Base | None = None
     stages: int | None = None
     extension: tuple[str, dict[str, Any]] | None = None
+
+    @property
+    def inputs(self) -> Inputs:
+        """The input of its one port, or those of several by port."""
+        if len(self.ports) == 1:
+            return self.ports[0].input
+        return {port.name: port.input for port in self.ports}
 
     @property
     def plugins(self) -> tuple[Any, ...]:
@@ -90,8 +100,8 @@ def save_model(
     *,
     backbone: Named,
     head: Named | None,
-    inputs: InputSpec,
-    canvas: tuple[int, int],
+    ports: Ports,
+    fields: Fields,
     classes: tuple[str, ...],
     variables: Variables,
     base: Base | None = None,
@@ -121,12 +131,12 @@ def save_model(
     partial.write_bytes(save(tensors))  # `save_file` lets only its owner read the file
     manifest.flush(partial)
     about = {
-        "format": EXTENDED if extension is not None else WHOLE if base is None else CHANGE,
+        "format": PORTS,
         "tlx": tlx.__version__,
         "backbone": {"name": backbone.name, "options": dict(backbone.options)},
         "head": head and {"name": head.name, "options": dict(head.options)},
-        "inputs": asdict(inputs),
-        "canvas": canvas,
+        "inputs": {port.name: _port(port) for port in ports},
+        "fields": {name: _part("fields", field) for name, field in fields.items()},
         "classes": classes,
         "sha256": manifest.digest(partial),
     }
@@ -176,11 +186,11 @@ def describe(path: Path | str) -> Description:
         about |= resolved({key: about[key] for key in PLUGINS if key in about}, folder)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise WeightsError(f"{folder / ABOUT} is damaged or no description of a model.") from error
-    if form not in (WHOLE, CHANGE, EXTENDED):
+    if form not in (WHOLE, CHANGE, EXTENDED, PORTS):
         raise WeightsError(
             f"{folder / ABOUT} has format {form}; tlx {tlx.__version__} reads formats up to "
-            f"{EXTENDED}. "
-            f"It was written by tlx {about.get('tlx')}: install that version or a later one."
+            f"{PORTS}. It was written by tlx {about.get('tlx')}: install that version or a later "
+            f"one."
         )
     if not (folder / TENSORS).is_file():
         raise WeightsError(f"{folder / TENSORS} is missing. Copy the model folder again.")
@@ -220,12 +230,21 @@ def _description(folder: Path, about: Mapping[str, Any]) -> Description:
         return _as(str, value["name"], where), _as(dict[str, Any], value["options"], where)
 
     base = about.get("base")
+    if about["format"] == PORTS:
+        ports = tuple(_read_port(name, one, part) for name, one in about["inputs"].items())
+        fields = {
+            n: registry.build("fields", *part(f, "fields")) for n, f in about["fields"].items()
+        }
+    else:
+        ports, fields = old_inputs.of_images(about["inputs"], about["canvas"])
+    if not ports:
+        raise ValueError("inputs: there is no port")
     return Description(
         folder=folder,
         backbone=part(about["backbone"], "backbone"),
         head=about["head"] and part(about["head"], "head"),
-        inputs=_inputs(about["inputs"]),
-        canvas=_sides(about["canvas"], "canvas"),
+        ports=ports,
+        fields=fields,
         classes=_as(tuple[str, ...], about["classes"], "classes"),
         stages=_as(int | None, about.get("stages"), "stages"),
         extension=about.get("extension") and part(about["extension"], "extension"),
@@ -245,25 +264,16 @@ def _as(kind: Any, value: Any, where: str) -> Any:
     return found
 
 
-def _inputs(value: Any) -> InputSpec:
-    if unknown := value.keys() - {field.name for field in fields(InputSpec)}:
-        raise ValueError(f"inputs: nobody knows {sorted(unknown)[0]!r}")
-    found: InputSpec = _as(InputSpec, value, "inputs")
-    if found.size is not None:
-        _sides(found.size, "inputs.size")
-    numbers = (*found.mean, *found.std, found.scale, found.crop)
-    if not (
-        len(found.mean) == len(found.std) == found.channels > 0
-        and all(map(math.isfinite, numbers))
-        and min(*found.std, found.scale) > 0
-        and 0 < found.crop <= 1
-    ):
-        raise ValueError(f"inputs: {found} is no preprocessing of a picture")
-    return found
+def _port(port: Port) -> dict[str, Any]:
+    return {**_part("inputs", port.input), "entry": port.entry, "fields": list(port.fields)}
 
 
-def _sides(value: Any, where: str) -> tuple[int, int]:
-    height, width = _as(tuple[int, int], value, where)
-    if min(height, width) < 1 or height * width > MOST_PIXELS:
-        raise ValueError(f"{where}: {height}x{width} is no size of a picture")
-    return height, width
+def _part(kind: str, thing: Any) -> dict[str, Any]:
+    """The name and the options of a plugin that a run file does not name."""
+    return {"name": reference_of(kind, thing), "options": plain_options(thing)}
+
+
+def _read_port(name: str, about: Any, part: Any) -> Port:
+    input_: Input = registry.build("inputs", *part(about, "inputs"))
+    fields = _as(tuple[str, ...], about["fields"], "inputs.fields")
+    return Port(name, input_, _as(str, about["entry"], "inputs.entry"), fields)

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tlx import trees
+from tlx.contracts.input import Ports
 from tlx.data.splits import Splits
 from tlx.errors import CheckpointError
 from tlx.files import manifest
@@ -38,8 +39,15 @@ Facts: TypeAlias = Mapping[str, Mapping[str, Any]]
 
 def of_data(info: DataInfo) -> dict[str, Any]:
     """What identifies data, in the order in which it is compared."""
-    fields = ("classes", "shape", "splits", "fingerprint")
-    return {field: getattr(info, field) for field in fields}
+    fields = {name: [field.kind, repr(field)] for name, field in info.fields.items()}
+    found = {"classes": info.classes, "splits": dict(info.splits)}
+    return {**found, "fields": fields, "fingerprint": info.fingerprint}
+
+
+def of_inputs(ports: Ports) -> dict[str, Any]:
+    """What identifies the inputs of a network, with what they learnt of the training rows."""
+    about = {port.name: repr((port.input, port.fields)) for port in ports}
+    return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in about.items()}
 
 
 def of_content(splits: Mapping[str, Classed]) -> dict[str, str]:
@@ -100,7 +108,8 @@ def verify(out: Path, facts: Facts, splits: Mapping[str, Classed], occasion: Occ
     needed = KEPT if occasion is RESUMING else (*KEPT, "test")
     same = all(name in before and before[name] == after.get(name) for name in needed)
     mended = False
-    both = ((n, f, value) for n in then if n in now for f, value in then[n].items())
+    # A format may have known other fields than this one does.
+    both = ((n, f, value) for n in then if n in now for f, value in then[n].items() if f in now[n])
     for name, field, was in both:
         if was != (came := now[name].get(field)):
             if same and name == "data" and field in ("splits", "fingerprint"):

@@ -26,6 +26,8 @@ USE = {
     "weights": '[weights]\nname = "$name"\npath = "weights.npz"',
     "sinks": '[[sink]]\nname = "$name"',
     "metrics": '[[metric]]\nname = "$name"',
+    "inputs": '[backbone]\nname = "mine.py:Mine"  # whose `inputs` are a $name',
+    "fields": '[data]\nname = "mine.py:Mine"  # whose `info.fields` have a $name',
     "scores": "tlx rank photos --score $name",
 }
 """What a run file, or for a score the command line, says to use a plugin. Its keys are the kinds

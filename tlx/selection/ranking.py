@@ -18,7 +18,6 @@ from tlx import registry
 from tlx.contracts.calls import calling
 from tlx.contracts.scoring import OF_EXAMPLES, asked
 from tlx.data import splits
-from tlx.data.splits import Subset
 from tlx.errors import ConfigError, DataError, ScoreError, did_you_mean, listed
 from tlx.numerics.half_samples import half_width, halves
 from tlx.numerics.shares import within
@@ -133,7 +132,7 @@ def pictures_of(target: str | DataSource, images: int, sets: Sequence[str] = ())
         )
     if len(part) > images:
         key = f"{source.info.fingerprint}/rank"
-        part = Subset(part, splits.stratified(part.labels, images, key))
+        part = part.at(splits.stratified(part.labels, images, key))
     return Target(source.info, part)
 
 

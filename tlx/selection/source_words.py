@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from tlx.data.image_encoder import collate_images
-from tlx.data.preprocessing import canvas
+from tlx.data.collate import collate_ports
+from tlx.data.inputs import bind_inputs, fit_inputs
 from tlx.data.splits import Subset
 from tlx.devices.compiled import compiled
 from tlx.errors import ScoreError
@@ -126,12 +126,13 @@ class SourceWords:
 
     def batches(self, most: int | None = None) -> Any:
         """Batches of the pictures on this source's canvas; of `most` of them, spread evenly."""
-        part, inputs = self.target.part, self.candidate.source.model.inputs
+        part, info = self.target.part, self.target.info
+        ports = {p.name: p.input for p in self.candidate.source.model.ports}
+        bound = fit_inputs(bind_inputs(ports, info), info, part)
         if most is not None and len(part) > most:
             spread = np.linspace(0, len(part) - 1, most).astype(int)
-            part = Subset(part, spread, part.name)
-        collate = collate_images(canvas(self.target.info, inputs), inputs)
-        return evaluation(part, collate, batch_size=min(BATCH, len(part)))
+            part = part.at(spread)
+        return evaluation(part, collate_ports(bound, info), batch_size=min(BATCH, len(part)))
 
     @property
     def _outputs(self) -> np.ndarray | None:

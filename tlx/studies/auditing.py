@@ -37,6 +37,7 @@ from tlx.studies.sweep import UNKNOWN, Sweep, searched
 from tlx.studies.sweep_space import Axis
 from tlx.types import Event
 
+ASKED = "audit.json"
 RATE = "optimizer.learning_rate"
 QUIET = Sinks([])
 
@@ -69,8 +70,7 @@ def audit(
     `rates`: learning rates that each arm tries, a factor of √10 apart around the run's own;
     `labels`: do it for each of these counts of labelled examples a class ('all' for every one);
     `resplit`: every seed draws its own labelled examples; `quiet`: print nothing; `trust_code` as
-    for `tlx.run`. Writes to `out`, else `runs/<name>-audit` (with `resume` and an
-    audit's folder, there); returns what its `result.json` holds.
+    for `tlx.run`. Writes to `out`, else `runs/<name>-audit`; returns what its `result.json` holds.
     Raises ConfigError."""
     asked = Asked(seeds, rates, tuple(labels), resplit)
     audit_arms.check_counts(*asked[:3])
@@ -83,7 +83,7 @@ def audit(
     for _, setting in settings:
         for config in audit_arms.arms(setting).values():
             configs.check(config)
-    to = Path(out or folder.begun_study(run, folder.AUDIT, resume) or f"{folder.of(base)}-audit")
+    to = Path(out) if out else Path(f"{folder.of(base)}-audit")
     with lock.held(to) as unlocked:
         resume = folder.claim(to, base, resume=resume, overwrite=overwrite)
         console = QUIET if quiet else Console()
@@ -105,7 +105,7 @@ def _audited(
     console: Sink,
 ) -> dict[str, Any]:
     started = time.perf_counter()
-    _check_asked(to / folder.AUDIT, asked, resume)
+    _check_asked(to / ASKED, asked, resume)
     done = folder.read_result(to) if resume else None
     if done is not None and "failed" not in done:
         text = f"The audit in {to} is finished: its result is in {to / folder.RESULT}."
@@ -113,7 +113,7 @@ def _audited(
         return done
     for config in audit_arms.arms(settings[0][1]).values():
         assemble(config)  # what cannot work is refused before an hour of what can
-    folder.write_json(to / folder.AUDIT, asked._asdict())
+    folder.write_json(to / ASKED, asked._asdict())
     sinks = listening(base, console)
     try:
         names = list(audit_arms.arms(base))

@@ -42,6 +42,7 @@ from tlx.training.split_metrics import evaluated
 from tlx.types import Event
 
 LINES = "points.jsonl"
+SPACE = "sweep.json"
 CHOSEN = "chosen.toml"
 UNKNOWN = ", so that nobody knows what was asked for. Use --overwrite to start anew."
 TRACED = ("optimizer.learning_rate", "optimizer.weight_decay", "divergence.{}.weight")
@@ -94,8 +95,7 @@ def sweep(
     `tlx.studies.sweep_space`) with `seeds` seeds, choose on validation, and test what was chosen.
 
     Where an axis has ends and no count, a sampler (optuna) draws `trials` points. Writes to `out`,
-    else `runs/<name>-sweep`, or the sweep's folder `run` with `resume`; returns its `result.json`.
-    `trust_code` as for `tlx.run`."""
+    else `runs/<name>-sweep`; returns its `result.json`. `trust_code` as for `tlx.run`."""
     spaces = axes(over)
     base = configs.read(run, sets, trust_code=trust_code)
     if base.stage or base.variant:
@@ -115,7 +115,7 @@ def sweep(
     asked = Sweep(locations.absolute(base), spaces, numbers, read)
     if trials is None:
         asked.points()
-    to = Path(out or folder.begun_study(run, folder.SWEEP, resume) or f"{folder.of(base)}-sweep")
+    to = Path(out) if out else Path(f"{folder.of(base)}-sweep")
     with lock.held(to) as unlocked:
         resume = folder.claim(to, asked.base, resume=resume, overwrite=overwrite)
         console = Console()
@@ -142,7 +142,7 @@ def searched(
     `store` holds what other runs computed of the same pictures."""
     started = time.perf_counter()
     space = {"over": list(over), "seeds": list(asked.seeds), "trials": trials}
-    _check_space(to / folder.SWEEP, space, resume)
+    _check_space(to / SPACE, space, resume)
     done = folder.read_result(to) if resume else None
     if done is not None and "failed" not in done:
         chosen = {axis.key: object for axis in asked.axes}
@@ -153,7 +153,7 @@ def searched(
     sinks = listening(asked.base, console)
     try:
         experiment = assemble(asked.base)
-        folder.write_json(to / folder.SWEEP, space)
+        folder.write_json(to / SPACE, space)
         found = Found(to / LINES, *experiment.selection)
         kept: dict[str, list[Outcome]] = {}
         failed: dict[str, Failure] = {}

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tlx import trees
+from tlx.contracts.input import ports_of
 from tlx.errors import TlxError
 from tlx.protocols import Backbone, Staged
 from tlx.testing.claims import (
@@ -33,7 +34,7 @@ from tlx.testing.claims import (
     fail,
 )
 from tlx.testing.compiling import quick_jit
-from tlx.testing.spec_claims import claim_feature, claim_input_spec
+from tlx.testing.spec_claims import claim_feature, claim_inputs, small_input
 from tlx.testing.stages import in_turn
 from tlx.testing.visible import check_hidden_changes_nothing as check_hidden_changes_nothing
 from tlx.testing.visible import check_visible_equals_apply as check_visible_equals_apply
@@ -59,10 +60,13 @@ class Subject:
 
     @cached_property
     def x(self) -> Any:
-        """Pictures (4,H,W,C) of the size it wants, or 32 by 32."""
-        spec = self.thing.inputs
-        shape = (BATCH, *(spec.size or (32, 32)), spec.channels)
-        return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+        """What it is given of 4 examples: random numbers of the shapes that its inputs prepare, of
+        maps without a size of their own 32 by 32."""
+        rng = np.random.default_rng(0)
+        ports = ports_of(self.thing.inputs)
+        x = {p.name: jax.eval_shape(p.input.prepare, small_input(p.input).example()) for p in ports}
+        made = jax.tree.map(partial(_random, rng), x)
+        return next(iter(made.values())) if len(made) == 1 else made
 
     @cached_property
     def shapes(self) -> Variables:
@@ -116,6 +120,13 @@ class Subject:
         return self.thing
 
 
+def _random(rng: np.random.Generator, leaf: Any) -> np.ndarray:
+    shape = (BATCH, *leaf.shape[1:])
+    if np.issubdtype(leaf.dtype, np.floating):
+        return rng.normal(size=shape).astype(leaf.dtype)
+    return rng.integers(0, 2, shape).astype(leaf.dtype)
+
+
 def check_value(subject: Subject) -> None:
     """Equal configuration, equal backbone."""
     claim_value(subject.make, "A backbone")
@@ -123,7 +134,7 @@ def check_value(subject: Subject) -> None:
 
 def check_inputs(subject: Subject) -> None:
     """`inputs` describes a preprocessing that can be applied."""
-    claim_input_spec(subject.thing.inputs)
+    claim_inputs(subject.thing.inputs)
 
 
 def check_modes(subject: Subject) -> None:

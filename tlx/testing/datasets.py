@@ -12,8 +12,13 @@ from typing import Any, final
 
 import numpy as np
 
+from tlx import registry
+from tlx.contracts.declared import fault_of_info
+from tlx.contracts.field import Field
+from tlx.contracts.input import FitsInput
+from tlx.errors import DataError, TlxError
 from tlx.protocols import DataSource, Labelled, Split
-from tlx.testing.claims import NotApplicable, claim, claim_value
+from tlx.testing.claims import NotApplicable, claim, claim_value, fail
 from tlx.types import DataInfo
 
 SPLITS = ("train", "val", "test")
@@ -77,26 +82,43 @@ def check_lengths(subject: Subject) -> None:
         )
 
 
-def check_pictures(subject: Subject) -> None:
-    """A picture is (H,W,3), uint8 or float 0..1, and of the shape that `info` gives, if any."""
-    shape = subject.thing.info.shape
+def check_fields(subject: Subject) -> None:
+    """Every example has the fields that `info` names, each field reads its values, and what is read
+    reads the same again."""
+    info = subject.thing.info
+    claim(not (fault := fault_of_info(info)), f"`info`: {fault}.")
     for name, split, index in subject.places():
-        image = np.asarray(split[index]["image"])
-        where = f"Example {index} of {name!r}"
-        claim(
-            image.ndim == 3 and image.shape[2] == 3,
-            f"{where}: the picture has shape {image.shape}, not (H,W,3).",
-        )
-        claim(
-            shape is None or image.shape == shape,
-            f"{where}: the picture has shape {image.shape}, but `info` says all are {shape}.",
-        )
-        floating = np.issubdtype(image.dtype, np.floating)
-        claim(
-            image.dtype == np.uint8 or (floating and image.min() >= 0 and image.max() <= 1),
-            f"{where}: a picture is uint8 or float within 0..1; this one is {image.dtype} from "
-            f"{image.min()} to {image.max()}.",
-        )
+        example, where = split[index], f"Example {index} of {name!r}"
+        for key, field in info.fields.items():
+            claim(key in example, f"{where} has no {key!r}, which `info.fields` names.")
+            value = field.read(example[key], f"The {key} of {where}")
+            again = field.read(value, f"The {key} of {where}, read again,")
+            claim(
+                _bytes(value) == _bytes(again), f"{where}: {key!r} reads otherwise a second time."
+            )
+            shape = getattr(field, "shape", None)
+            claim(
+                shape is None or np.shape(value) == tuple(shape),
+                f"{where}: {key!r} has shape {np.shape(value)}, but its field says {shape}.",
+            )
+        claim_encoded(info, example, where)
+
+
+def claim_encoded(info: DataInfo, example: Mapping[str, Any], where: str) -> None:
+    """Each value can be encoded: a target by its field, an input by one of the name of its kind."""
+    known = {plugin.name for plugin in registry.find("inputs")}
+    for key, field in info.fields.items():
+        value, name = field.read(example[key], where), f"{where}: {key!r}"
+        try:
+            if key in info.targets:
+                field.encode(value, name)
+            elif field.kind in known:
+                input_: Any = registry.build("inputs", field.kind)
+                if isinstance(input_, FitsInput):
+                    input_ = _fitted(input_, field, value)
+                input_.encode(value, name=name)
+        except DataError as error:
+            fail(str(error))
 
 
 def check_labels(subject: Subject) -> None:
@@ -163,6 +185,18 @@ def check_labels_at_once(subject: Subject) -> None:
         raise NotApplicable("Its splits have no `labels`.")
 
 
+def _bytes(value: Any) -> Any:
+    return value if isinstance(value, str) else repr(np.asarray(value).tolist())
+
+
 def _frozen(example: Mapping[str, Any]) -> list[tuple[str, str, bytes]]:
     arrays = {name: np.asarray(value) for name, value in sorted(example.items())}
     return [(name, f"{a.dtype}{a.shape}", a.tobytes()) for name, a in arrays.items()]
+
+
+def _fitted(input_: Any, field: Field, value: Any) -> Any:
+    """The input with what it learns of a value, where that says enough."""
+    try:
+        return input_.fitted([field], lambda: [(value,)])
+    except TlxError:
+        return input_

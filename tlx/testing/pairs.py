@@ -22,6 +22,7 @@ import numpy as np
 
 from tlx import registry, trees
 from tlx.data.domain import Domain
+from tlx.data.fields import ClassLabel
 from tlx.errors import TlxError
 from tlx.objective import Objective, Term
 from tlx.planning import refusals
@@ -83,7 +84,8 @@ def setting(pair: Pair) -> Setting | str:
     strategy, divergence = _strategy(pair.strategy), _divergence(pair.divergence)
     here, model, term = world(), strategy.model, Term(NAME, divergence.thing)
     other = Source(here.model, here.source, None)
-    labels = DataInfo("toys", None, tuple(f"class {n}" for n in range(CLASSES)), {}, "")
+    classes = ClassLabel(tuple(f"class {n}" for n in range(CLASSES)))
+    labels = DataInfo("toys", {"label": classes}, {}, "")
     nothing: Any = ()
     words = {NAME: needs(term)}
     try:

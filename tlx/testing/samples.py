@@ -125,16 +125,19 @@ def _arrays(path: Path) -> Path:
 
 def _run(folder: Path, leaves: Mapping[str, np.ndarray]) -> Path:
     """What a run leaves of its model."""
+
+    from tlx import registry
+    from tlx.contracts.input import ports_of
     from tlx.run_folder.model_folder import save_model
-    from tlx.types import InputSpec, Variables
+    from tlx.types import Variables
 
     tree = nested({name: leaf for name, leaf in leaves.items() if name != FOREIGN})
     save_model(
         folder / "model",
         backbone=_Named("sample"),
         head=_Named("sample"),
-        inputs=InputSpec(),
-        canvas=(32, 32),
+        ports=ports_of(registry.build("inputs", "image", {"canvas": (32, 32)})),
+        fields={"image": registry.build("fields", "image")},
         classes=CLASSES,
         variables=Variables(tree["params"], {"head": {}, **tree["state"]}),
     )

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from dataclasses import replace
+from typing import Any, cast, get_args
 
-from tlx.testing.claims import claim
-from tlx.types import FeatureKind, FeatureSpec, InputSpec
+import jax
+
+from tlx.contracts.declared import fault_of_inputs
+from tlx.contracts.input import Input, ports_of
+from tlx.testing.claims import claim, fail
+from tlx.types import FeatureKind, FeatureSpec
 
 RANKS: dict[str, int] = {"map": 4, "tokens": 3, "vector": 2}
 
 
-def claim_input_spec(spec: InputSpec) -> None:
-    """A preprocessing that can be applied."""
-    claim(isinstance(spec, InputSpec), f"`inputs` is a {type(spec).__name__}, not an InputSpec.")
-    for name in ("mean", "std"):
-        width = len(getattr(spec, name))
-        claim(
-            width in (1, spec.channels),
-            f"`inputs.{name}` has {width} numbers for {spec.channels} channels.",
-        )
-    claim(all(s > 0 for s in spec.std), f"`inputs.std` must be positive; it is {spec.std}.")
-    claim(spec.scale > 0, f"`inputs.scale` must be positive; it is {spec.scale}.")
-    claim(0 < spec.crop <= 1, f"`inputs.crop` must be in 0..1; it is {spec.crop}.")
-    claim(min(spec.size or (1, 1)) > 0, f"`inputs.size` must be positive; it is {spec.size}.")
+def claim_inputs(inputs: Any) -> None:
+    """Inputs that can be applied: what they encode of an example, `prepare` takes."""
+    claim(not (fault := fault_of_inputs(inputs)), f"`inputs`: {fault}.")
+    for port in ports_of(inputs):
+        try:
+            jax.eval_shape(port.input.prepare, port.input.example())
+        except Exception as error:
+            fail(f"`prepare` of the port {port.name!r} does not take its own `example`: {error}")
+
+
+def small_input(input_: Input) -> Any:
+    """The input with a small canvas, where nobody says how large its images are."""
+    if getattr(input_, "canvas", 0) is None and getattr(input_, "size", 0) is None:
+        return replace(cast("Any", input_), canvas=(32, 32))
+    return input_
 
 
 def claim_feature(spec: FeatureSpec, shape: tuple[int, ...], height: int) -> None:

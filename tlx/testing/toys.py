@@ -7,15 +7,26 @@ the state, dropout, stages, maps and a vector, and all modes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, final
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from tlx.types import Features, FeatureSpec, InputSpec, LeafInfo, Mode, Params, State, Variables
+from tlx import registry
+from tlx.protocols import Input
+from tlx.types import Features, FeatureSpec, LeafInfo, Mode, Params, State, Variables
 
 STAGES = ("stage1", "stage2")
+
+
+@lru_cache(maxsize=8)
+def _image_input(size: tuple[int, int] | None, channels: int) -> Input:
+    """The input of the plugin `image`, which the kit for images needs."""
+    half = (0.5,) * channels
+    options = {"size": size, "channels": channels, "mean": half, "std": half}
+    return registry.build("inputs", "image", options)
 
 
 @final
@@ -34,10 +45,9 @@ class ToyBackbone:
     momentum: float = 0.9
 
     @property
-    def inputs(self) -> InputSpec:
+    def inputs(self) -> Input:
         """Pictures in 0..1, shifted to -1..1."""
-        half = (0.5,) * self.channels
-        return InputSpec(size=self.size, channels=self.channels, mean=half, std=half)
+        return _image_input(self.size, self.channels)
 
     @property
     def features(self) -> tuple[FeatureSpec, ...]:

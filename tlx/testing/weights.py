@@ -14,11 +14,12 @@ from typing import final
 
 import numpy as np
 
+from tlx.contracts.declared import fault_of_inputs
 from tlx.contracts.file_facts import classes_of, input_of
 from tlx.protocols import WeightSource, Writes
 from tlx.testing.claims import NotApplicable, claim, claim_close, claim_same, claim_value
 from tlx.testing.samples import FOREIGN, weights
-from tlx.types import InputSpec, Tensors
+from tlx.types import Tensors
 
 
 @final
@@ -47,7 +48,8 @@ def check_value(subject: Subject) -> None:
 def check_about(subject: Subject) -> None:
     """`input` and `classes`, where it has them, say how the weights were trained, or None."""
     spec, classes = input_of(subject.thing), classes_of(subject.thing)
-    claim(spec is None or isinstance(spec, InputSpec), f"`input` is {spec!r}, not an InputSpec.")
+    fault = "" if spec is None else fault_of_inputs(spec)
+    claim(not fault, f"`input`: {fault}.")
     claim(
         classes is None
         or (isinstance(classes, tuple) and all(isinstance(name, str) for name in classes)),

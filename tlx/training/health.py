@@ -19,11 +19,11 @@ from jax import Array
 
 from tlx.assemble import Experiment
 from tlx.contracts.calls import called
+from tlx.data.shown import show_examples
 from tlx.data.splits import Subset, shuffled
 from tlx.devices import hosts
 from tlx.devices.compiled import compiled
 from tlx.devices.mesh import fetched
-from tlx.evaluate import as_uint8
 from tlx.feeding.feed import eval_batches
 from tlx.model import Model
 from tlx.numerics.knn import knn_classes
@@ -69,12 +69,9 @@ class Watch:
         classes = known.ndim == 1 and np.issubdtype(known.dtype, np.integer)
         return Seen(jnp.concatenate(found), known if classes and experiment.info.classes else None)
 
-    def pictures(self, split: Subset, rows: np.ndarray) -> np.ndarray:
-        """The pictures (n,H,W,C) of some examples of a split, as they are fed."""
-        few = replace(split, indices=split.indices[rows])
-        images = [as_uint8(batch.inputs["image"])[np.asarray(batch.weight) > 0]
-                  for batch in map(fetched, eval_batches(self.experiment, few))]  # fmt: skip
-        return np.concatenate(images)
+    def shown(self, split: Subset, rows: np.ndarray) -> list[np.ndarray | str]:
+        """How some examples of a split look."""
+        return show_examples(split, rows, self.experiment.model.ports, self.experiment.info)
 
     def measure(self, variables: Variables) -> dict[str, float]:
         """`feature_std` and `rankme` of validation pictures; `knn_accuracy` and `probe_accuracy`

@@ -7,6 +7,7 @@ run file that keeps the head of its weights and trains nothing reproduces it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +19,19 @@ from tlx import registry
 from tlx.config import RunConfig
 from tlx.contracts.file_facts import classes_of, input_of
 from tlx.data import splits
-from tlx.data.image_encoder import collate_images
-from tlx.data.preprocessing import as_trained, canvas
+from tlx.data.collate import collate_ports
+from tlx.data.inputs import as_inputs, bind_inputs, fit_inputs, trained_inputs
 from tlx.data.splits import Subset
 from tlx.data.targets import fitted_head, head_over, kept_options, open_source
 from tlx.errors import ConfigError, DataError, listed
 from tlx.evaluate import counted, evaluate, evaluator
-from tlx.model import Model, input_shape
+from tlx.model import Model
 from tlx.protocols import DataSource
 from tlx.run_file.toml_file import read_table
 from tlx.stream import closing_batches, evaluation
-from tlx.types import Batch, Constants, Forward, Variables, unlabelled
+from tlx.types import Batch, Constants, Forward, Variables
 from tlx.weights import sources
 from tlx.weights.ending import ending, needed
-from tlx.weights.initial import Initial
 
 BATCH = 64
 """Pictures at a time, at least; a run file may ask for more."""
@@ -66,13 +66,12 @@ def measure(config: RunConfig) -> dict[str, Any]:
     parts = _measured(data, config)
     labels, kept = next(iter(parts.values())).labels, kept_options(config.weights, weights)
     head = head_over(fitted_head(config.head, data.info, labels, kept), len(classes))
-    inputs = as_trained(input_of(weights), backbone.inputs, config.weights.input)
-    model = Model(backbone, head, inputs)
-    size = canvas(data.info, inputs)
-    picture = unlabelled({"image": jnp.zeros((1, *size, 3), jnp.uint8)})
-    initial = Initial(model, jax.random.key(config.seed), picture)
-    shape = input_shape(inputs, picture)
-    end = ending(model, needed(model, shape), shape)  # the rest may be lacking
+    inputs = trained_inputs(backbone, weights, config.weights.input)
+    ports = bind_inputs(inputs, data.info, config.model.inputs)
+    ports = fit_inputs(ports, data.info, splits.whole(data, "train"))
+    model = Model(backbone, head, as_inputs(ports))
+    initial = replace(sources.begun(model), rng=jax.random.key(config.seed))
+    end = ending(model, needed(model))  # the rest may be lacking
     loaded = sources.load(config.weights, weights, initial, None, end.unread)
     totals = evaluator(model, supervised)
     said = input_of(weights) or config.weights.input
@@ -84,7 +83,7 @@ def measure(config: RunConfig) -> dict[str, Any]:
     for name, subset in parts.items():
         batches = evaluation(
             subset,
-            collate_images(size, model.inputs),
+            collate_ports(ports, data.info),
             batch_size=min(max(config.batch_size, BATCH), len(subset)),
         )
         nothing = Constants({}, {}, {}, {})

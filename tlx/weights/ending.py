@@ -71,11 +71,11 @@ class Ending(NamedTuple):
         )
 
 
-def ending(model: Model, stages: int, shape: tuple[int, ...]) -> Ending:
-    """The end of a model after so many stages, for inputs of a shape (B,H,W,C)."""
+def ending(model: Model, stages: int) -> Ending:
+    """The end of a model after so many stages."""
     if stages == len(stages_of(model.backbone)):
         return Ending(None)
-    return Ending(shortened(root(model.backbone), stages, shape))
+    return Ending(shortened(root(model.backbone), stages, model.abstract_x()))
 
 
 def lengthened(source: Source) -> Source:
@@ -96,8 +96,8 @@ def lacking(end: Ending, report: LoadReport | None) -> bool:
     return report is not None and any(leaf.path in unread for leaf in report.initialised)
 
 
-def needed(model: Model, shape: tuple[int, ...]) -> int:
-    """How many stages the head of a model needs, for inputs of a shape (B,H,W,C); one where there
+def needed(model: Model) -> int:
+    """How many stages the head of a model needs; one where there
     is no head, none where there are no stages, all where a strategy changes the features: who
     knows which it looks at."""
     depth, features = len(stages_of(model.backbone)), model.backbone.features
@@ -107,11 +107,11 @@ def needed(model: Model, shape: tuple[int, ...]) -> int:
         return min(depth, 1)
     if not depth or features[-1].name in model.head.needs:
         return depth
-    return stages_with(model, shape, model.head.needs)
+    return stages_with(model, model.head.needs)
 
 
-def stages_with(model: Model, shape: tuple[int, ...], names: Iterable[str]) -> int:
+def stages_with(model: Model, names: Iterable[str]) -> int:
     """How many stages there are up to the last in which one of these features arises."""
     wanted = set(names)
-    arise = features_by_stage(model.backbone, shape)
+    arise = features_by_stage(model.backbone, model.abstract_x())
     return max((n for n, some in enumerate(arise, start=1) if wanted & some), default=len(arise))

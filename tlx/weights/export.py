@@ -18,11 +18,12 @@ import tlx
 from tlx import registry
 from tlx.contracts.calls import called
 from tlx.contracts.dialect import Dialect
+from tlx.contracts.input import DescribesInput
 from tlx.errors import ConfigError, WeightsError, did_you_mean, listed
 from tlx.files import manifest
 from tlx.protocols import ForeignNames, Standardises, Writes
 from tlx.run_folder.model_folder import Description, describe
-from tlx.types import InputSpec, Variables
+from tlx.types import Variables
 from tlx.weights.matching import state_dict
 from tlx.weights.saved import Saved, load
 
@@ -102,36 +103,23 @@ def with_counters(tensors: Mapping[str, np.ndarray], dialect: Dialect) -> dict[s
 
 
 def config(described: Description) -> dict[str, Any]:
-    """timm's `config.json`: how pictures reach the network, and what its classes are called."""
-    inputs = described.inputs
-    height, width = inputs.size or described.canvas
+    """timm's `config.json`: how values reach the network, and what its classes are called."""
     classes = list(described.classes) if described.head else []
+    cfg: dict[str, Any] = {"num_classes": len(classes)}
     about: dict[str, Any] = {
         "architecture": described.backbone[0],
         "num_classes": len(classes),
-        "pretrained_cfg": {
-            "input_size": [inputs.channels, height, width],
-            # timm's networks take pictures of 0 to 1.
-            "mean": [value / inputs.scale for value in inputs.mean],
-            "std": [value / inputs.scale for value in inputs.std],
-            "crop_pct": crop_pct(height, inputs),
-            "crop_mode": "center",
-            "interpolation": inputs.interpolation,
-            "num_classes": len(classes),
-        },
+        "pretrained_cfg": cfg,
     }
+    for port in described.ports:
+        if isinstance(port.input, DescribesInput):
+            with called(port.input, "input", "describe"):
+                cfg |= (said := dict(port.input.describe()))
+            if "channel_order" in said:
+                about["channel_order"] = cfg.pop("channel_order")
     if classes:
         about["label_names"] = classes
-    if inputs.order != "rgb":
-        about["channel_order"] = inputs.order
     return about
-
-
-def crop_pct(side: int, inputs: InputSpec) -> float:
-    """The share that gives as many pixels where `side / share` is cut down to a whole number as
-    it does here, where it is rounded."""
-    whole = round(side / inputs.crop)
-    return inputs.crop if int(side / inputs.crop) == whole else side / (whole + 0.01)
 
 
 def _chosen(backbone: Any, name: str, wanted: str | None) -> Dialect:

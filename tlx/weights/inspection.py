@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from tlx import registry
 from tlx.config import WeightsConfig
 from tlx.contracts.dialect import Dialect
 from tlx.contracts.file_facts import architecture_of, classes_of, input_of
+from tlx.contracts.input import Inputs
 from tlx.errors import TlxError
 from tlx.protocols import Backbone
 from tlx.run_file.weight_reference import reference
@@ -66,7 +67,7 @@ def inspect(text: str, *, key: str = "", trust_code: bool = False) -> dict[str, 
         "sha256": found.sha256,
         "parameters": sum(int(tensor.size) for tensor in found.values.values()),
         "bytes": sum(int(tensor.nbytes) for tensor in found.values.values()),
-        "input": asdict(spec) if (spec := input_of(source)) else None,
+        "input": _about_input(input_of(source)),
         "classes": classes_of(source),
         "architecture": architecture_of(source),
         "fits": [fit._asdict() for fit in fits(found.values)],
@@ -75,6 +76,13 @@ def inspect(text: str, *, key: str = "", trust_code: bool = False) -> dict[str, 
             for name, tensor in found.values.items()
         ],
     }
+
+
+def _about_input(inputs: Inputs | None) -> Any:
+    """The options of an input, or of several by port; None where nobody says."""
+    if isinstance(inputs, Mapping):
+        return {name: _about_input(one) for name, one in inputs.items()}
+    return None if inputs is None else asdict(cast("Any", inputs))
 
 
 def fits(tensors: Mapping[str, np.ndarray]) -> list[Fit]:

@@ -19,16 +19,17 @@ from tlx import registry
 from tlx.backbones.wrapping import abstract_input
 from tlx.config import WeightsConfig
 from tlx.contracts.calls import called
-from tlx.contracts.file_facts import input_of
+from tlx.contracts.input import ports_of
+from tlx.data.inputs import as_inputs, trained_inputs
 from tlx.errors import Refused, WeightsError, listed
 from tlx.files import plain_arrays
 from tlx.model import Model
 from tlx.protocols import Backbone, Traced
 from tlx.run_file.weight_reference import reference
 from tlx.trees import flat
-from tlx.types import LoadReport, Tensors, Variables, unlabelled
+from tlx.types import LoadReport, Tensors, Variables
 from tlx.weights import sources
-from tlx.weights.initial import Initial, backbone_leaves
+from tlx.weights.initial import backbone_leaves
 from tlx.weights.places import find_place
 from tlx.weights.reference_layers import HEAD, Place, homes, translated
 from tlx.weights.refusals import tensors_of
@@ -80,13 +81,11 @@ def load(
     source = sources.open_weights(config, trust_code=trust_code)
     body: Backbone = registry.build("backbones", backbone, options)
     tensors = tensors_of(config.name, source)
-    inputs = input_of(source) or body.inputs
+    inputs = as_inputs(ports_of(trained_inputs(body, source)))
     classes = _classes(tensors, body, prefix)
     head = registry.build("heads", "softmax", given={"classes": classes}) if classes else None
     model = Model(body, head, inputs)
-    picture = np.zeros(abstract_input(body)[1].shape, np.float32)
-    initial = Initial(model, jax.random.key(0), unlabelled({"image": picture}))
-    found = sources.load(config, source, initial)
+    found = sources.load(config, source, sources.begun(model))
     loaded = found.source  # without the head where that is of another kind
     return Network(loaded.model, loaded.variables, tensors, found.report)
 
@@ -178,7 +177,7 @@ def _tracer(model: Model) -> tuple[Callable[..., list[jax.Array]], list[str]]:
             features, _ = body.apply(own, stats, x, rng=key, mode="eval")
         found = {**found, **features}
         if model.head is not None:
-            inputs = {"image": x}
+            inputs = {port.entry: x for port in model.ports}
             found[HEAD], _ = model.apply_head(
                 variables, features, inputs=inputs, rng=key, mode="eval"
             )
@@ -248,13 +247,14 @@ def _classes(tensors: Tensors, backbone: Backbone, prefix: str) -> int:
 
 
 def _input(arrays: Mapping[str, np.ndarray], network: Network, file: Path) -> np.ndarray:
-    x, channels = arrays[INPUT], network.model.backbone.inputs.channels
+    x, (_, like) = arrays[INPUT], abstract_input(network.model.backbone)
+    channels = like.shape[-1]
     if x.ndim == 4 and x.shape[-1] != channels and x.shape[1] == channels:
         x = np.moveaxis(x, 1, -1)
-    if x.ndim != 4 or x.shape[-1] != channels or not np.issubdtype(x.dtype, np.floating):
+    if x.ndim != like.ndim or x.shape[-1] != channels or not np.issubdtype(x.dtype, np.floating):
         raise WeightsError(
             f"The input in {file} is {x.shape} {x.dtype}; this network takes floats of shape "
-            f"(B,H,W,{channels}), normalised as it wants them."
+            f"(B,{'H,W,' if like.ndim == 4 else ''}{channels}), prepared as it wants them."
         )
     return np.ascontiguousarray(x, np.float32)
 

@@ -1,12 +1,12 @@
-"""A saved model, ready to be used: what it predicts for pictures, and its features.
+"""A saved model, ready to be used: what it predicts for examples, and its features.
 
-A model folder is all that this needs. Pictures take the way that they took when the model was
-evaluated: the same reading, the same canvas, the same normalisation, the same forward pass.
+A model folder is all that this needs. Examples take the way that they took when the model was
+evaluated: the same reading, the same encoding, the same preparation, the same forward pass.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import islice
@@ -21,13 +21,14 @@ from tlx import registry, returned
 from tlx.backbones.shortened import shortened
 from tlx.contracts.calls import called, calling
 from tlx.contracts.extension import Extension
-from tlx.data.collate import Collate
-from tlx.data.given_pictures import Given, Pictures, each_picture, read_pixels
-from tlx.data.image_encoder import collate_images, image_encoder
+from tlx.contracts.field import Fields
+from tlx.data.collate import Collate, collate_ports
+from tlx.data.fields import each_value
+from tlx.data.inputs import as_inputs
 from tlx.devices.compiled import compiled
-from tlx.errors import DataError, TlxError, TrustError, WeightsError, did_you_mean
+from tlx.errors import DataError, TlxError, TrustError, WeightsError, did_you_mean, listed
 from tlx.extension import OWN, begun, extension_of
-from tlx.model import Model, input_shape
+from tlx.model import Model
 from tlx.protocols import Averages, ForeignNames
 from tlx.run_file import folder_code
 from tlx.run_folder.model_folder import ABOUT, TENSORS, Description, describe, tensors
@@ -36,7 +37,6 @@ from tlx.types import (
     Batch,
     Features,
     Forward,
-    InputSpec,
     Precision,
     PyTree,
     Variables,
@@ -47,7 +47,7 @@ from tlx.weights.matching import match
 from tlx.weights.refusals import tensors_of
 
 BATCH = 64
-"""Pictures that go through the network at a time; a lone picture goes alone."""
+"""Examples that go through the network at a time; a lone one goes alone."""
 
 
 def load(path: Path | str, *, precision: Precision = "float32", trust_code: bool = False) -> Saved:
@@ -63,12 +63,12 @@ def load(path: Path | str, *, precision: Precision = "float32", trust_code: bool
     given = {"classes": len(about.classes)}
     backbone = registry.build("backbones", *about.backbone)
     head = about.head and registry.build("heads", *about.head, given=given)
-    model = Model(backbone, head, about.inputs, precision=precision, extension=_extension(about))
-    image = jax.ShapeDtypeStruct((1, *about.canvas, 3), jnp.uint8)
-    batch = unlabelled({"image": image})
+    inputs, extension = as_inputs(about.ports), _extension(about)
+    model = Model(backbone, head, inputs, precision=precision, extension=extension)
     try:
+        batch = model.example()
         if about.stages is not None:
-            body = shortened(backbone, about.stages, input_shape(model.inputs, batch))
+            body = shortened(backbone, about.stages, model.abstract_x())
             model = replace(model, backbone=body)
         like = jax.eval_shape(partial(_begun, model), jax.random.key(0), batch)
     except TlxError:
@@ -79,54 +79,53 @@ def load(path: Path | str, *, precision: Precision = "float32", trust_code: bool
         ) from error
     found, file = tensors(about.folder), about.folder / TENSORS
     if about.base is None:
-        return Saved(model, _filled(like, found, file), about.classes, about.canvas)
+        return Saved(model, _filled(like, found, file), about.classes, about.fields)
     strategy = registry.build("strategies", *about.base.strategy)
     factors: dict[str, Any] = {}
     if model.extension is None:  # else the leaves are the model's own
         factors = {path: jnp.asarray(found.pop(path)) for path in list(found) if _of_strategy(path)}
     variables = _filled(like, {**_base(about, model, like, trust_code), **found}, file)
-    own = _own(strategy, model, image, factors, file) if factors else {}
+    own = _own(strategy, model, batch, factors, file) if factors else {}
     with called(strategy, "strategy", "effective"):
         effective = strategy.effective({"strategy": own, **variables.params})
     params = {part: effective[part] for part in variables.params}
-    return Saved(model, Variables(params, variables.state), about.classes, about.canvas)
+    return Saved(model, Variables(params, variables.state), about.classes, about.fields)
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class Saved:
-    """A model ready to be used: pictures go in as they are, and are read, fitted to `canvas`
-    (H,W) and normalised as they were when the model was evaluated."""
+    """A model ready to be used: values go in as they are, and are read and encoded as they were
+    when the model was evaluated. `fields` are those that its ports are bound to."""
 
     model: Model
     variables: Variables
     classes: tuple[str, ...]
-    canvas: tuple[int, int]
+    fields: Fields
 
-    @property
-    def inputs(self) -> InputSpec:
-        """How the network wants its pictures."""
-        return self.model.inputs
-
-    def predict(self, images: Pictures) -> list[dict[str, Any]]:
-        """What the head says of each picture; where classes have names, `class` is one and
+    def predict(self, values: Any) -> list[dict[str, Any]]:
+        """What the head says of each example; where classes have names, `class` is one and
         `labels` are those that apply.
 
-        `images`: the name of a file, its bytes, an open file, a PIL image or an array, or several
-        in a list or whatever else can be iterated; an array is (H,W,3) or (N,H,W,3), uint8 or
-        float 0..1. Raises DataError for what cannot be read as a picture."""
-        return list(self.predictions(images))
+        `values`: of one field a value, or several in a list or whatever else its kind takes (of
+        images the names of files, bytes, open files, PIL images, arrays (H,W,3) or (N,H,W,3)); of
+        several fields a mapping of these by name. Raises DataError for what cannot be read."""
+        return list(self.predictions(values))
 
-    def predictions(self, images: Pictures) -> Iterator[dict[str, Any]]:
-        """As `predict`, one by one: only a batch of pictures is in memory at a time."""
+    def predictions(self, values: Any) -> Iterator[dict[str, Any]]:
+        """As `predict`, one by one: only a batch of examples is in memory at a time."""
         if self.model.head is None:
             raise WeightsError("This model has no head, so it predicts nothing; use features().")
-        for answer in self._run(self._predict, images):
+        yield from self.answer(self._encoded(values))
+
+    def answer(self, encoded: Iterator[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+        """As `predictions`, of examples that are encoded already (`encode`)."""
+        for answer in self._run(self._predict, encoded):
             yield {name: self._said(name, value) for name, value in answer.items()}
 
-    def features(self, images: Pictures) -> dict[str, np.ndarray]:
-        """Every feature of the backbone by name, (N,...); `images` as for `predict`."""
-        each = list(self._run(self._features, images))
+    def features(self, values: Any) -> dict[str, np.ndarray]:
+        """Every feature of the backbone by name, (N,...); `values` as for `predict`."""
+        each = list(self._run(self._features, self._encoded(values)))
         return {name: np.stack([features[name] for features in each]) for name in each[0]}
 
     @cached_property
@@ -144,33 +143,53 @@ class Saved:
         return self.model.apply(variables, batch, rng=jax.random.key(0), mode="eval")
 
     def _run(
-        self, function: Callable[..., Mapping[str, Any]], images: Pictures
+        self, function: Callable[..., Mapping[str, Any]], encoded: Iterator[Mapping[str, Any]]
     ) -> Iterator[dict[str, Any]]:
-        """What `function` says of each picture. In batches of one size, so that it compiles once;
+        """What `function` says of each example. In batches of one size, so that it compiles once;
         the last is filled up with zeros."""
-        pictures = (self.fitted(picture, name) for name, picture in each_picture(images))
-        first = list(islice(pictures, BATCH))
+        first = list(islice(encoded, BATCH))
         if not first:
-            raise DataError("There is no picture to look at: the list of images is empty.")
+            raise DataError("There is nothing to look at: the list of values is empty.")
         size = 1 if len(first) == 1 else BATCH
         while first:
-            batch = _stacked(first)
-            filled = np.zeros((size, *batch.shape[1:]), batch.dtype)
-            filled[: len(batch)] = batch
-            answer = jax.device_get(function(self.variables, unlabelled({"image": filled})))
-            for number in range(len(batch)):
+            batch = unlabelled(jax.tree.map(partial(_filled_up, size), *first))
+            answer = jax.device_get(function(self.variables, batch))
+            for number in range(len(first)):
                 yield {name: values[number] for name, values in answer.items()}
-            first = list(islice(pictures, size))
+            first = list(islice(encoded, size))
+
+    def _encoded(self, values: Any) -> Iterator[Mapping[str, Any]]:
+        """Entry -> arrays of each example."""
+        if len(self.fields) == 1:
+            ((name, field),) = self.fields.items()
+            if isinstance(values, Mapping) and set(values) == {name}:
+                values = values[name]
+            for called_, value in each_value(field, values):
+                yield self.encode({name: value}, called_)
+            return
+        if not isinstance(values, Mapping) or set(values) != set(self.fields):
+            raise DataError(
+                f"This model is given {listed(self.fields)}: hand over a mapping with a list of "
+                f"values for each of them."
+            )
+        columns = (each_value(field, values[name]) for name, field in self.fields.items())
+        for row in zip(*columns, strict=True):
+            given = {n: value for n, (_, value) in zip(self.fields, row, strict=True)}
+            yield self.encode(given, row[0][0])
+
+    def encode(self, values: Mapping[str, Any], name: str = "The example") -> dict[str, Any]:
+        """Entry -> what the network is given of one example, whose `values` are read. Raises
+        DataError, calling it `name`, for what is none."""
+        found = {}
+        for port in self.model.ports:
+            with called(port.input, "input", "encode"):
+                found[port.entry] = port.input.encode(*(values[f] for f in port.fields), name=name)
+        return found
 
     @property
     def collate(self) -> Collate:
         """How examples become a batch, as when the model was evaluated."""
-        return collate_images(self.canvas, self.model.inputs)
-
-    def fitted(self, picture: Given, name: str = "The picture") -> np.ndarray:
-        """The picture as the network is given it, read and on the canvas: (H,W,3), uint8 or float
-        0..1. Raises DataError, calling it by its own name or `name`, for what is no picture."""
-        return image_encoder(self.canvas, self.inputs).encode(read_pixels(picture, name), name)
+        return collate_ports(self.model.ports)
 
     def _said(self, name: str, value: Any) -> Any:
         """A head's number as a user wants it: classes by their names, a scalar as Python's."""
@@ -207,20 +226,18 @@ def _begun(model: Model, rng: jax.Array, batch: Batch) -> Variables:
     return whole
 
 
-def _own(strategy: Any, model: Model, image: Any, found: Mapping[str, Any], file: Path) -> PyTree:
+def _own(strategy: Any, model: Model, batch: Batch, found: Mapping[str, Any], file: Path) -> PyTree:
     """The strategy's own parameters, in the containers in which its `init` has them."""
     key, who = jax.random.key(0), f"`init` of the strategy {type(strategy).__name__}"
 
-    def begin(image: Any) -> Variables:
-        return returned.variables(
-            strategy.init(key, model.bare, unlabelled({"image": image})), who, strategy.init
-        )
+    def begin(batch: Batch) -> Variables:
+        return returned.variables(strategy.init(key, model.bare, batch), who, strategy.init)
 
     with calling(who, strategy.init):
         try:
-            like = jax.eval_shape(begin, image)
+            like = jax.eval_shape(begin, batch)
         except jax.errors.JAXTypeError:  # it looks at values, of which only the shapes matter here
-            like = begin(jnp.zeros(image.shape, image.dtype))
+            like = begin(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), batch))
     return _filled(Variables({OWN: like.params}, {}), found, file).params[OWN]
 
 
@@ -256,11 +273,13 @@ def _base(about: Description, model: Model, like: Variables, trust_code: bool) -
     return {leaf.path: np.asarray(leaves[leaf.path]) for leaf in report.loaded}
 
 
-def _stacked(pictures: Sequence[np.ndarray]) -> np.ndarray:
-    """A batch (B,H,W,3), uint8 where all pictures are."""
-    if len({picture.dtype for picture in pictures}) > 1:
-        pictures = [p / np.float32(255) if p.dtype == np.uint8 else p for p in pictures]
-    return np.stack(pictures)
+def _filled_up(size: int, *leaves: np.ndarray) -> np.ndarray:
+    """(size,...), of the leaves of so many examples or fewer; bytes beside floats are floats."""
+    if len({leaf.dtype for leaf in leaves}) > 1:
+        leaves = tuple(x / np.float32(255) if x.dtype == np.uint8 else x for x in leaves)
+    filled = np.zeros((size, *leaves[0].shape), leaves[0].dtype)
+    filled[: len(leaves)] = np.stack(leaves)
+    return filled
 
 
 def _filled(like: Variables, found: Mapping[str, np.ndarray], file: Path) -> Variables:

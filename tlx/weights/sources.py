@@ -18,11 +18,12 @@ from tlx.config import SourceConfig, WeightsConfig
 from tlx.contracts.calls import calling
 from tlx.contracts.dialect import Dialect
 from tlx.contracts.file_facts import classes_of, input_of
-from tlx.data.preprocessing import as_trained
-from tlx.model import Model, input_shape
+from tlx.contracts.input import ports_of
+from tlx.data.inputs import as_inputs, trained_inputs
+from tlx.model import Model
 from tlx.protocols import Backbone, ForeignNames, Head, Noted, WeightSource
 from tlx.run_file import folder_code
-from tlx.types import FreshLeaf, LoadReport, Tensors, Variables, unlabelled
+from tlx.types import FreshLeaf, LoadReport, Tensors, Variables
 from tlx.weights.ending import ending, lacking, lengthened, needed
 from tlx.weights.initial import Initial
 from tlx.weights.matching import match
@@ -114,9 +115,9 @@ def _other(config: SourceConfig, own_head: HeadOf, stages: int | None) -> Source
         return lengthened(there) if stages is None else there
     backbone = registry.build("backbones", config.backbone.name, config.backbone.options)
     source = open_weights(config.weights, trust_code=config.trust_code)
-    inputs = as_trained(input_of(source), backbone.inputs, config.weights.input)
-    model = Model(backbone, None, inputs)
-    end = ending(model, needed(model, shape(model)) if stages is None else stages, shape(model))
+    inputs = trained_inputs(backbone, source, config.weights.input)
+    model = Model(backbone, None, as_inputs(ports_of(inputs)))
+    end = ending(model, needed(model) if stages is None else stages)
     loaded = load(config.weights, source, begun(model), own_head, end.unread)
     if not lacking(end, loaded.report):
         return loaded.source
@@ -131,15 +132,9 @@ def headed(config: WeightsConfig, model: Model, own_head: HeadOf) -> Source | No
 
 
 def begun(model: Model) -> Initial:
-    """What a source begins with, on a picture of any content."""
-    size = model.inputs.size or (32, 32)
-    picture = {"image": jnp.zeros((1, *size, 3), jnp.uint8)}
-    return Initial(model, jax.random.key(0), unlabelled(picture))
-
-
-def shape(model: Model) -> tuple[int, ...]:
-    """(1,H,W,C) of what a source is begun with."""
-    return input_shape(model.inputs, begun(model).batch)
+    """What a source begins with, on an example of any content."""
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), model.example())
+    return Initial(model, jax.random.key(0), zeros)
 
 
 def _own_head(

@@ -204,7 +204,7 @@ def checked(path):
     if head:
         label_refusals.fitted(Part(head), info, cut.train.labels)
     refusals.classes(cut, info, Part(head) if head else None)
-    found = data_check.check(cut.parts, info.classes, numbers=info.numbers)
+    found = data_check.check(cut.parts, info)
     assert all(finding.said().encode() for finding in found.findings)
     assert np.isfinite(np.asarray(cut.train.labels, np.float64)).all()
 

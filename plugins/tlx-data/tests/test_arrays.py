@@ -6,8 +6,8 @@ from sklearn.datasets import load_digits
 from tlx_data.arrays import Arrays, fingerprint
 from tlx_data.digits import Digits
 from tlx_data.npz import Npz
+from tlx_image.model_images import collate_images
 
-from tlx.data.image_encoder import collate_images
 from tlx.data.splits import cut
 from tlx.errors import DataError
 from tlx.protocols import DataSource, Labelled, Split

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 from tlx_data.folder import Folder
+from tlx_image import ImageInput
+from tlx_image.model_images import collate_images
 
 from tlx.cli import main
-from tlx.data.image_encoder import collate_images
 from tlx.data.splits import cut
 from tlx.errors import DataError
 from tlx.protocols import DataSource
 from tlx.stream import evaluation
-from tlx.types import InputSpec
 
 
 def picture(path, shade=100, size=(6, 5)):
@@ -186,7 +186,7 @@ def test_ants_and_bees(tmp_path):
     splits = cut(Folder(str(tmp_path)), seed=0)
     assert (len(splits.train), len(splits.val), len(splits.test)) == (220, 24, 153)
     batch = next(
-        evaluation(splits.test, collate_images((64, 64), InputSpec(crop=0.875)), batch_size=16)
+        evaluation(splits.test, collate_images((64, 64), ImageInput(crop=0.875)), batch_size=16)
     )
     assert batch.inputs["image"].shape == (16, 64, 64, 3)
     assert 60 < batch.inputs["image"].mean() < 200

@@ -12,9 +12,9 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, List, Va
 from PIL import Image as Pillow
 from pyarrow import parquet
 from tlx_data.hfds import Hfds
+from tlx_image.model_images import collate_images
 
 import tlx
-from tlx.data.image_encoder import collate_images
 from tlx.data.splits import cut
 from tlx.errors import DataError
 from tlx.protocols import DataSource, Labelled, Noted

@@ -9,8 +9,8 @@ import textwrap
 import numpy as np
 import pytest
 from tlx_data.tfds import Tfds
+from tlx_image.model_images import collate_images
 
-from tlx.data.image_encoder import collate_images
 from tlx.data.splits import cut
 from tlx.errors import DataError
 from tlx.protocols import DataSource, Labelled

@@ -14,6 +14,7 @@ import numpy as np
 
 from tlx.types import DataInfo
 from tlx_data.arrays import Arrays, fingerprint
+from tlx_data.image_info import image_info
 
 
 @final
@@ -25,7 +26,7 @@ class Digits:
     def info(self) -> DataInfo:
         """Shape, classes, sizes and fingerprint."""
         classes = tuple("0123456789")
-        return DataInfo(
+        return image_info(
             name="digits",
             shape=(8, 8, 3),
             classes=classes,

@@ -17,14 +17,15 @@ from pathlib import Path
 from typing import Any, NamedTuple, final
 
 import numpy as np
+from tlx_image.decode import read
+from tlx_image.image_formats import unread_hint
 
-from tlx.data.decode import read
-from tlx.data.picture_formats import unread_hint
 from tlx.errors import DataError, did_you_mean, listed
 from tlx.types import DataInfo, Location
 from tlx_data.folder_layout import Kind, Layout, Meaning, layout_of
 from tlx_data.folder_notes import notes_of
 from tlx_data.folder_scan import Listing, Scan, above, identity, joined, listing, scan
+from tlx_data.image_info import image_info
 
 HEAD = 4096
 """Bytes of each file that go into the fingerprint, beside its name and size."""
@@ -75,7 +76,7 @@ class Folder:
     def info(self) -> DataInfo:
         """Classes, sizes and fingerprint; pictures may differ in shape."""
         splits, classes, _ = self._found
-        return DataInfo(
+        return image_info(
             name=Path(self.path).resolve().name,
             shape=None,
             classes=classes,

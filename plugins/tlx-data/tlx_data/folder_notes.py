@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tlx.data.picture_formats import unread_hint
+from tlx_image.image_formats import unread_hint
+
 from tlx.errors import listed
 from tlx_data.folder_scan import Listing, Scan
 

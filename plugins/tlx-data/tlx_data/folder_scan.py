@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from tlx.data.picture_formats import endings
+from tlx_image.image_formats import endings
+
 from tlx.errors import DataError
 
 SYSTEM_FOLDERS = frozenset(

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, final
 
 import numpy as np
+from tlx_image.decode import read
 
-from tlx.data.decode import read
 from tlx.errors import DataError, did_you_mean, listed
 from tlx.types import DataInfo, LabelKind, Location
 from tlx_data.folder import HEAD
 from tlx_data.hfds_labels import class_names, is_list, is_unlabelled, labels_of, written_cells
+from tlx_data.image_info import image_info
 from tlx_data.label_rules import Labels
 from tlx_data.split_names import MEANINGS
 
@@ -112,7 +113,7 @@ class Hfds:
     def info(self) -> DataInfo:
         """Classes, sizes and fingerprint; pictures may differ in shape."""
         splits, labels, _ = self._read
-        return DataInfo(
+        return image_info(
             name=Path(self.dataset).name,
             shape=None,
             classes=labels.classes,

@@ -20,6 +20,7 @@ from tlx.errors import DataError, Refused, did_you_mean, listed
 from tlx.files.plain_arrays import arrays
 from tlx.types import DataInfo, LabelKind, Location
 from tlx_data.arrays import Arrays, fingerprint
+from tlx_data.image_info import image_info
 from tlx_data.number_labels import single_precision
 
 
@@ -41,7 +42,7 @@ class Npz:
         """Shape, classes, sizes and fingerprint."""
         splits, classes = self._read
         shapes = {split.images.shape[1:3] for split in splits.values()}
-        return DataInfo(
+        return image_info(
             name=Path(self.path).stem,
             shape=(*shapes.pop(), 3) if len(shapes) == 1 else None,
             classes=classes,

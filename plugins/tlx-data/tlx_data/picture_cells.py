@@ -16,9 +16,9 @@ from typing import Any, NamedTuple, TypeAlias, final
 from urllib.parse import unquote
 
 import numpy as np
+from tlx_image.decode import read
+from tlx_image.image_formats import endings
 
-from tlx.data.decode import read
-from tlx.data.picture_formats import endings
 from tlx.errors import DataError, did_you_mean
 from tlx_data.folder import HEAD
 from tlx_data.label_cells import quoted

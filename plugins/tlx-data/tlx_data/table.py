@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, final
 
 from tlx.errors import DataError
 from tlx.types import DataInfo, LabelKind, Location
+from tlx_data.image_info import image_info
 from tlx_data.label_cells import as_name, is_missing, quoted
 from tlx_data.label_rules import Labels, class_list
 from tlx_data.labels import read_labels
@@ -82,7 +83,7 @@ class Table:
     def info(self) -> DataInfo:
         """Classes, sizes and fingerprint; pictures may differ in shape."""
         splits, labels, _ = self._read
-        return DataInfo(
+        return image_info(
             name=Path(self.path).stem,
             shape=None,
             classes=labels.classes,

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tlx.data.picture_formats import endings
+from tlx_image.image_formats import endings
+
 from tlx.errors import DataError, did_you_mean, listed
 from tlx.types import LabelKind
 from tlx_data.split_cells import NAMED, YES

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
+from tlx_image.decode import read
 
-from tlx.data.decode import read
 from tlx.errors import DataError, did_you_mean, listed
 from tlx.types import DataInfo, Location
 from tlx_data import tfds_classes
+from tlx_data.image_info import image_info
 
 SPLITS = {"train": "train", "val": "validation", "test": "test"}
 """tlx's names of the splits and those of TFDS."""
@@ -81,7 +82,7 @@ class Tfds:
         """Shape, classes, sizes and fingerprint, from the set's own description."""
         about = self._builder.info
         shape = about.features[self.image].shape
-        return DataInfo(
+        return image_info(
             name=about.name,
             shape=None if None in shape[:2] else (shape[0], shape[1], 3),
             classes=tuple(getattr(about.features[self.label], "names", None) or ()),

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
+from tlx_image.decode import read
 
-from tlx.data.decode import read
 from tlx.errors import DataError, listed
 from tlx.types import DataInfo, LabelKind, Location
+from tlx_data.image_info import image_info
 from tlx_data.label_rules import Labels, class_list
 from tlx_data.labels import read_labels
 from tlx_data.shard_contents import PICTURES, contents, place
@@ -93,7 +94,7 @@ class WebDataset:
     def info(self) -> DataInfo:
         """Classes, sizes and fingerprint; pictures may differ in shape."""
         splits, labels, digest, _ = self._read
-        return DataInfo(
+        return image_info(
             name=Path(self.path).resolve().parent.name,
             shape=None,
             classes=labels.classes,

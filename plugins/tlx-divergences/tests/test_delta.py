@@ -175,7 +175,7 @@ def test_no_more_examples_than_asked_for_are_measured_on(source):
 
 @pytest.mark.parametrize("at_once", [1, 2, 100])
 def test_how_many_channels_go_at_once_does_not_matter(source, at_once):
-    places = sites(MODEL, source.variables, BATCHES[0].inputs["image"]).values()
+    places = sites(MODEL, source.variables, BATCHES[0]).values()
 
     def losses(variables, batch, at_once):
         return losses_without(MODEL, variables, batch, places, at_once=at_once)
@@ -187,7 +187,7 @@ def test_how_many_channels_go_at_once_does_not_matter(source, at_once):
 
 
 def test_a_feature_is_reached_between_stages_or_where_the_head_reads_it(source):
-    found = sites(MODEL, source.variables, BATCHES[0].inputs["image"])
+    found = sites(MODEL, source.variables, BATCHES[0])
     assert {name: (site.start, site.copies) for name, site in found.items()} == {
         "stage1": (1, ()),
         "stage2": (2, ("pooled",)),
@@ -289,7 +289,7 @@ class Idle:
 
 def test_stages_that_do_nothing_yet_are_not_taken_for_each_other():
     model = Model(Idle(), ToyHead(), BACKBONE.inputs)
-    found = sites(model, Variables({"backbone": {}}, {"backbone": {}}), BATCHES[0].inputs["image"])
+    found = sites(model, Variables({"backbone": {}}, {"backbone": {}}), BATCHES[0])
     assert {name: site.start for name, site in found.items()} == {"one": 1}
 
 

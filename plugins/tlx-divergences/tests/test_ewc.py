@@ -11,6 +11,7 @@ from tlx_divergences.ewc import EWC
 from tlx_divergences.fisher import Fisher
 from tlx_divergences.l2_sp import L2SP
 from tlx_divergences.l2_sp_fisher import L2SPFisher
+from tlx_image import ImageInput
 
 from tlx import trees
 from tlx.config import OptimizerConfig
@@ -28,7 +29,6 @@ from tlx.types import (
     Constants,
     FeatureSpec,
     Forward,
-    InputSpec,
     LeafInfo,
     Network,
     TrainState,
@@ -96,7 +96,7 @@ def test_refusals():
 class Linear:
     """The pixels of a (1,2,3) picture times `beta`."""
 
-    inputs: InputSpec = field(default_factory=InputSpec)
+    inputs: ImageInput = field(default_factory=ImageInput)
     features: tuple[FeatureSpec, ...] = (FeatureSpec("y", "vector", 1),)
     modes: frozenset[str] = frozenset({"train", "tune", "eval"})
 

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 from tlx_divergences.fisher import Fisher
+from tlx_image import ImageInput
 
 from tlx.errors import ConfigError, DataError
 from tlx.model import Model
 from tlx.testing.toys import ToyBackbone
 from tlx.testing.world import ToyHead
-from tlx.types import Batch, FeatureSpec, InputSpec, Network, Variables
+from tlx.types import Batch, FeatureSpec, Network, Variables
 
 RNG = np.random.default_rng(0)
 CLASSES = 4
@@ -25,7 +26,7 @@ KEY = jax.random.key(0)
 class Convolution:
     """3x3 convolution, tanh, mean over positions: smooth, and small enough for torch in a loop."""
 
-    inputs: InputSpec = field(default_factory=InputSpec)
+    inputs: ImageInput = field(default_factory=ImageInput)
     features: tuple[FeatureSpec, ...] = (FeatureSpec("pooled", "vector", 5),)
 
     def apply(self, params, state, x, *, rng, mode):
@@ -40,7 +41,7 @@ class Convolution:
 class Line:
     """Pixels times a matrix plus a bias: with a head that passes it on, logistic regression."""
 
-    inputs: InputSpec = field(default_factory=InputSpec)
+    inputs: ImageInput = field(default_factory=ImageInput)
     features: tuple[FeatureSpec, ...] = (FeatureSpec("pooled", "vector", CLASSES),)
 
     def apply(self, params, state, x, *, rng, mode):

@@ -20,7 +20,7 @@ from jax import Array
 from tlx.contracts.phase import Examples
 from tlx.devices.compiled import compiled
 from tlx.errors import ConfigError
-from tlx.model import Model, pictures, pooled
+from tlx.model import Model, pooled
 from tlx.numerics.newton_cg import minimise
 from tlx.protocols import Head, Staged
 from tlx.types import Batch, Features, Params, Variables
@@ -55,16 +55,16 @@ def attention(losses: Array) -> Array:
     return jax.nn.softmax(score / TEMPERATURE)
 
 
-def sites(model: Model, variables: Variables, image: Array) -> dict[str, Site]:
+def sites(model: Model, variables: Variables, batch: Batch) -> dict[str, Site]:
     """The features that can be set to zero, shallow to deep, found by looking at the values that
-    a few pictures (B,H,W,C) give: what passes between stages, or what the head reads of the last.
+    a few examples give: what passes between stages, or what the head reads of the last.
     """
     backbone, key = model.backbone, jax.random.key(0)
     last = model.depth if isinstance(backbone, Staged) else 0
 
-    def run(variables: Variables, image: Array) -> list[tuple[Any, Features]]:
+    def run(variables: Variables, batch: Batch) -> list[tuple[Any, Features]]:
         params, state = variables.params["backbone"], variables.state["backbone"]
-        carry = pictures(model.inputs, image)
+        carry = model.preprocess(batch)
         if not isinstance(backbone, Staged):
             return [(None, backbone.apply(params, state, carry, rng=key, mode="eval")[0])]
         stages = []
@@ -75,7 +75,7 @@ def sites(model: Model, variables: Variables, image: Array) -> dict[str, Site]:
             stages.append((carry, features))
         return stages
 
-    found, stages = {}, compiled(run)(variables, image)
+    found, stages = {}, compiled(run)(variables, batch)
     # Only within its stage: a layer that does nothing yet passes on what the one before it gave.
     for number, (carry, features) in enumerate(stages, 1):
         read = [name for name in (model.head.needs if model.head else ()) if name in features]

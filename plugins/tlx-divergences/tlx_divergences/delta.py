@@ -91,8 +91,7 @@ class Delta:
         assert source is not None  # it asks for `source_features`
         model, numbers = replace(source.model, head=model.head, frozen=0), source.variables
         if not self.attention:
-            image = next(iter(batches)).inputs["image"]
-            places = self._places(model, numbers, image)
+            places = self._places(model, numbers, next(iter(batches)))
             return {site.name: jnp.full(site.channels, 1 / site.channels) for site in places}
         if model.head is None:
             raise ConfigError(
@@ -100,7 +99,7 @@ class Delta:
                 "Set attention = false."
             )
         seen, drawn = observed(model, numbers, batches, self.examples, rng)
-        places = self._places(model, numbers, drawn[0].inputs["image"])
+        places = self._places(model, numbers, drawn[0])
         top = fitted_head(model.head, seen, self.penalty, rng)
         numbers = Variables(
             {"backbone": numbers.params["backbone"], "head": top.params},
@@ -116,12 +115,13 @@ class Delta:
         total = jax.tree.map(lambda *parts: sum(parts) / count, *losses)
         return {name: attention(each) for name, each in total.items()}
 
-    def _places(self, model: Model, numbers: Variables, image: Array) -> tuple[Site, ...]:
+    def _places(self, model: Model, numbers: Variables, batch: Batch) -> tuple[Site, ...]:
         """The features to hold. Two pictures tell what can be set to zero."""
         named = {name: channels(model, name, "delta", " of the source") for name in self.features}
         if named and not self.attention:
             return tuple(Site(name, count, 0, ()) for name, count in named.items())
-        found = sites(model, numbers, image[:2])
+        few = jax.tree.map(lambda leaf: leaf[:2], batch)
+        found = sites(model, numbers, few)
         vectors = {spec.name for spec in model.backbone.features if spec.kind == "vector"}
         names = tuple(named) or tuple(name for name in found if name not in vectors)
         refused = [name for name in names if name not in found]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 from tlx_equinox.backbone import wrap_equinox
+from tlx_image import ImageInput
 
 from tlx import registry, trees
 from tlx.errors import ContractError
@@ -21,11 +22,11 @@ from tlx.testing.descent import descends
 from tlx.testing.dropping import separates_modes
 from tlx.testing.stages import same_in_turn
 from tlx.testing.transfers import transfers
-from tlx.types import FeatureSpec, InputSpec, Variables
+from tlx.types import FeatureSpec, Variables
 from tlx.weights.matching import match
 
 KEY = jax.random.key(0)
-INPUTS = InputSpec(size=(8, 8))
+INPUTS = ImageInput(size=(8, 8))
 CHECKS = {"check_gradient", "check_stages_equal_apply", "check_eval_keeps_state"}
 
 

@@ -34,10 +34,10 @@ from tlx.backbones.wrapping import (
     unmeasured,
 )
 from tlx.contracts.dialect import Dialect
+from tlx.contracts.input import Inputs
 from tlx.types import (
     Features,
     FeatureSpec,
-    InputSpec,
     LeafInfo,
     LeafKind,
     Mode,
@@ -60,7 +60,7 @@ _NONE: Mapping[str, Any] = {}
 def wrap_equinox(
     build: Callable[..., Any],
     features: tuple[str, ...],
-    inputs: InputSpec,
+    inputs: Inputs,
     *,
     options: Mapping[str, Any] = _NONE,
     stages: tuple[str, ...] = (),
@@ -151,7 +151,7 @@ class EquinoxBackbone:
 
     build: Callable[..., Any]
     features: tuple[FeatureSpec, ...]
-    inputs: InputSpec
+    inputs: Inputs
     options: tuple[tuple[str, Any], ...] = ()
     stage_names: tuple[str, ...] = ()
     channels: Literal["first", "last"] = "first"

@@ -13,11 +13,11 @@ from tlx_flax.resnet_imagenet import resnet18, resnet50
 from tlx_flax.squeezenet import squeezenet
 from tlx_flax.visible import Visible, positions, visible_tokens
 from tlx_flax.vit import vit_tiny_patch16
+from tlx_image import ImageInput
 
 from tlx.errors import ContractError, DataError
 from tlx.protocols import Maskable
 from tlx.testing.compiling import quick_jit
-from tlx.types import InputSpec
 
 KEY = jax.random.key(0)
 
@@ -61,7 +61,7 @@ def build(rngs):
 
 
 def test_a_wrapped_module_can_be_given_a_cell():
-    inputs = InputSpec(size=(8, 8))
+    inputs = ImageInput(size=(8, 8))
     assert wrap_nnx(build, ("map",), inputs).cell is None
     backbone = wrap_nnx(build, ("map",), inputs, cell=4)
     params, state = quick_jit(backbone.init)(KEY, None)

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import torch
 from tlx_flax.resnet8 import resnet8
+from tlx_image.pixels import normalize
 from torch.nn import functional as F
 
 from tlx import registry
-from tlx.model import Model, pictures
+from tlx.model import Model
 from tlx.testing.compiling import quick_jit
 from tlx.types import Tensors, unlabelled
 from tlx.weights.matching import match, state_dict
@@ -110,7 +111,7 @@ def test_statistics_of_one_step_are_keras(named, cifar10_test):
     @quick_jit
     def run(image):
         parts = (variables.params["backbone"], variables.state["backbone"])
-        x = pictures(model.inputs, image)
+        x = normalize(model.inputs, image)
         return model.backbone.apply(*parts, x, rng=KEY, mode="train")
 
     features, state = run(images)

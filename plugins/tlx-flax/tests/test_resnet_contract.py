@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from tlx_flax import resnet_cifar, resnet_imagenet, resnet_variants
 from tlx_flax.nnx_backbone import NnxBackbone
+from tlx_image.pixels import normalize
 
 from tlx import trees
 from tlx.errors import ConfigError, ContractError
-from tlx.model import pictures
 from tlx.protocols import Backbone, ForeignNames, Staged
 from tlx.testing.compiling import quick_jit
 
@@ -192,9 +192,9 @@ def test_pictures_with_other_channels():
         (pytest.approx(np.mean(resnet_cifar.resnet20().inputs.mean)),),
         (pytest.approx(np.mean(resnet_cifar.resnet20().inputs.std)),),
     )
-    assert pictures(grey, jnp.zeros((2, 8, 8, 3), jnp.uint8)).shape == (2, 32, 32, 1)
-    assert pictures(grey, jnp.zeros((2, 8, 8, 1), jnp.uint8)).shape == (2, 32, 32, 1)
+    assert normalize(grey, jnp.zeros((2, 8, 8, 3), jnp.uint8)).shape == (2, 32, 32, 1)
+    assert normalize(grey, jnp.zeros((2, 8, 8, 1), jnp.uint8)).shape == (2, 32, 32, 1)
     four = resnet_cifar.resnet20(channels=4).inputs
-    assert pictures(four, jnp.zeros((2, 32, 32, 4))).shape == (2, 32, 32, 4)
+    assert normalize(four, jnp.zeros((2, 32, 32, 4))).shape == (2, 32, 32, 4)
     with pytest.raises(ConfigError, match="at least one channel"):
         resnet_cifar.resnet20(channels=0)

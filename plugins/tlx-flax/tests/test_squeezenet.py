@@ -10,11 +10,12 @@ import pytest
 import torch
 from tlx_flax.squeezenet import squeezenet
 from tlx_flax.squeezenet_head import SqueezeNetHead
+from tlx_image import normalize
+from tlx_image.decode import fit, read
 from torch.nn import functional as F
 
-from tlx.data.decode import fit, read
 from tlx.errors import ConfigError
-from tlx.model import Model, pictures
+from tlx.model import Model
 from tlx.testing.compiling import quick_jit
 from tlx.types import Tensors, unlabelled
 from tlx.weights.matching import match, state_dict
@@ -94,7 +95,7 @@ def test_real_weights_on_real_pictures(named, insects):
     # Preprocessing by hand: RGB to BGR, then the means of blue, green and red.
     x = insects[..., ::-1].astype(np.float32) - np.float32([104, 117, 123])
     run = jax.jit(partial(everything, network))
-    got = run(variables, pictures(network.inputs, insects))
+    got = run(variables, normalize(network.inputs, insects))
     with torch.no_grad():
         wanted = by_hand(named, torch.tensor(np.moveaxis(x, -1, 1).copy()))
     assert set(got) == set(wanted)

@@ -6,11 +6,11 @@ import numpy as np
 from flax import linen, nnx
 from tlx_flax.linen_backbone import wrap_linen
 from tlx_flax.nnx_backbone import wrap_nnx
+from tlx_image import ImageInput
 
 from tlx.protocols import Traced
-from tlx.types import InputSpec
 
-INPUTS = InputSpec(size=(8, 8))
+INPUTS = ImageInput(size=(8, 8))
 KEY = jax.random.key(0)
 X = jax.random.normal(KEY, (2, 8, 8, 3))
 

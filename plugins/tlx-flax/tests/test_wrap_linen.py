@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 from tlx_flax.linen_backbone import wrap_linen
+from tlx_image import ImageInput
 
 from tlx import trees
 from tlx.errors import ContractError
@@ -12,10 +13,10 @@ from tlx.testing.claims import claim_same
 from tlx.testing.compiling import quick_jit
 from tlx.testing.descent import descends
 from tlx.testing.stages import same_in_turn
-from tlx.types import FeatureSpec, InputSpec
+from tlx.types import FeatureSpec
 
 KEY = jax.random.key(0)
-INPUTS = InputSpec(size=(8, 8))
+INPUTS = ImageInput(size=(8, 8))
 SEPARATE = {
     "train": {"deterministic": False, "use_running_average": False},
     "tune": {"deterministic": False, "use_running_average": True},

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 from tlx_flax.nnx_backbone import wrap_nnx
+from tlx_image import ImageInput
 
 from tlx import trees
 from tlx.errors import ContractError
@@ -12,10 +13,10 @@ from tlx.testing.compiling import quick_jit
 from tlx.testing.descent import descends
 from tlx.testing.dropping import separates_modes
 from tlx.testing.stages import same_in_turn
-from tlx.types import FeatureSpec, InputSpec
+from tlx.types import FeatureSpec
 
 KEY = jax.random.key(0)
-INPUTS = InputSpec(size=(8, 8))
+INPUTS = ImageInput(size=(8, 8))
 
 
 class Net(nnx.Module):

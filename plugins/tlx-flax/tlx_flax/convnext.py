@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
+from tlx_image.image_input import with_channels
 
-from tlx.data.preprocessing import with_channels
 from tlx.errors import ConfigError
 from tlx.protocols import Backbone
 from tlx.types import FeatureSpec

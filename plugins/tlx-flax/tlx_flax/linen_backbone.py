@@ -35,7 +35,8 @@ from tlx.backbones.wrapping import (
     unmeasured,
 )
 from tlx.contracts.dialect import Dialect
-from tlx.types import Features, FeatureSpec, InputSpec, LeafInfo, Mode, Params, State, Variables
+from tlx.contracts.input import Inputs
+from tlx.types import Features, FeatureSpec, LeafInfo, Mode, Params, State, Variables
 
 MODES: Mapping[Mode, Mapping[str, Any]] = {"train": {"train": True}, "eval": {"train": False}}
 """The usual single argument `train`, which cannot say 'dropout, but running statistics'."""
@@ -45,7 +46,7 @@ _FLAX = switches(MODES)
 def wrap_linen(
     module: nn.Module,
     features: tuple[str, ...],
-    inputs: InputSpec,
+    inputs: Inputs,
     *,
     stages: tuple[str, ...] = (),
     modes: Mapping[Mode, Mapping[str, Any]] = MODES,
@@ -98,7 +99,7 @@ class LinenBackbone:
 
     module: nn.Module
     features: tuple[FeatureSpec, ...]
-    inputs: InputSpec
+    inputs: Inputs
     stage_names: tuple[str, ...] = ()
     arguments: Switches = _FLAX
     streams: tuple[str, ...] = ("dropout",)

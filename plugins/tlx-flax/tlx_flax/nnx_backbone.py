@@ -35,8 +35,9 @@ from tlx.backbones.wrapping import (
     unmeasured,
 )
 from tlx.contracts.dialect import Dialect
+from tlx.contracts.input import Inputs
 from tlx.errors import ContractError
-from tlx.types import Features, FeatureSpec, InputSpec, LeafInfo, Mode, Params, State, Variables
+from tlx.types import Features, FeatureSpec, LeafInfo, Mode, Params, State, Variables
 from tlx_flax.visible import Visible, fitting, hidden_as_zero
 
 MODES: Mapping[Mode, Mapping[str, Any]] = {
@@ -54,7 +55,7 @@ Path: TypeAlias = tuple[Any, ...]
 def wrap_nnx(
     build: Callable[..., nnx.Module],
     features: tuple[str, ...],
-    inputs: InputSpec,
+    inputs: Inputs,
     *,
     options: Mapping[str, Any] = _NONE,
     stages: tuple[str, ...] = (),
@@ -108,7 +109,7 @@ class NnxBackbone:
 
     build: Callable[..., nnx.Module]
     features: tuple[FeatureSpec, ...]
-    inputs: InputSpec
+    inputs: Inputs
     options: tuple[tuple[str, Any], ...] = ()
     stage_names: tuple[str, ...] = ()
     attributes: Switches = _FLAX

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from flax import nnx
 from jax import Array
+from tlx_image import ImageInput
 
 from tlx.contracts.dialect import Conventions, Dialect, Row
 from tlx.protocols import Backbone
-from tlx.types import FeatureSpec, InputSpec
+from tlx.types import FeatureSpec
 from tlx_flax.nnx_backbone import NnxBackbone
 
-INPUTS = InputSpec(size=(32, 32), scale=255.0)
+INPUTS = ImageInput(size=(32, 32), scale=255.0)
 """Red, green and blue from 0 to 255."""
 STAGES = ("stem", "stage1", "stage2", "stage3")
 FEATURES = (

@@ -10,8 +10,8 @@ from typing import Literal, TypeAlias
 
 from flax import nnx
 from jax import Array
+from tlx_image.image_input import with_channels
 
-from tlx.data.preprocessing import with_channels
 from tlx.protocols import Backbone
 from tlx.types import FeatureSpec
 from tlx_flax.batch_norm import NORM_MODES

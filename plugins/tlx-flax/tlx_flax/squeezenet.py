@@ -10,15 +10,16 @@ from __future__ import annotations
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
+from tlx_image import ImageInput
 
 from tlx.contracts.dialect import Dialect
 from tlx.protocols import Backbone
-from tlx.types import FeatureSpec, InputSpec
+from tlx.types import FeatureSpec
 from tlx_flax.max_pool import max_pool
 from tlx_flax.nnx_backbone import NnxBackbone
 from tlx_flax.rows import conv
 
-INPUTS = InputSpec(
+INPUTS = ImageInput(
     size=(227, 227), scale=255.0, order="bgr", mean=(104.0, 117.0, 123.0), crop=227 / 256
 )
 """Blue, green and red from 0 to 255 less their means; resized to 256, the middle 227 kept."""

@@ -13,11 +13,12 @@ from typing import Literal, TypeAlias
 
 from flax import nnx
 from jax import Array
+from tlx_image import ImageInput
+from tlx_image.image_input import with_channels
 
-from tlx.data.preprocessing import with_channels
 from tlx.errors import ConfigError
 from tlx.protocols import Backbone
-from tlx.types import FeatureSpec, InputSpec
+from tlx.types import FeatureSpec
 from tlx_flax.nnx_backbone import NnxBackbone
 from tlx_flax.visible import Visible
 from tlx_flax.vit_names import dialects
@@ -25,7 +26,7 @@ from tlx_flax.vit_parts import Block, Embed, layer_norm
 
 Pool: TypeAlias = Literal["token", "mean"]
 
-INPUTS = InputSpec(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), crop=0.9, interpolation="bicubic")
+INPUTS = ImageInput(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), crop=0.9, interpolation="bicubic")
 """Of the paper's own networks and of timm's `vit_*`. DeiT and DINO take mean and standard
 deviation of ImageNet, which has to come with their weights."""
 

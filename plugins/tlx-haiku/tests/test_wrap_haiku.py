@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 from tlx_haiku.backbone import wrap_haiku
+from tlx_image import ImageInput
 
 from tlx import registry, trees
 from tlx.errors import ContractError
@@ -20,10 +21,10 @@ from tlx.testing.descent import descends
 from tlx.testing.dropping import separates_modes
 from tlx.testing.stages import same_in_turn
 from tlx.testing.transfers import transfers
-from tlx.types import FeatureSpec, InputSpec, Variables
+from tlx.types import FeatureSpec, Variables
 
 KEY = jax.random.key(0)
-INPUTS = InputSpec(size=(8, 8))
+INPUTS = ImageInput(size=(8, 8))
 NAMES = ("shallow", "pooled")
 SEPARATE = {
     "train": {"is_training": True, "drop": True},

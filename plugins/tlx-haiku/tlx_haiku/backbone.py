@@ -33,7 +33,8 @@ from tlx.backbones.wrapping import (
     unmeasured,
 )
 from tlx.contracts.dialect import Dialect
-from tlx.types import Features, FeatureSpec, InputSpec, LeafInfo, Mode, Params, State, Variables
+from tlx.contracts.input import Inputs
+from tlx.types import Features, FeatureSpec, LeafInfo, Mode, Params, State, Variables
 
 MODES: Mapping[Mode, Mapping[str, Any]] = {
     "train": {"is_training": True},
@@ -47,7 +48,7 @@ _NONE: Mapping[str, Any] = {}
 def wrap_haiku(
     build: Callable[..., Any],
     features: tuple[str, ...],
-    inputs: InputSpec,
+    inputs: Inputs,
     *,
     options: Mapping[str, Any] = _NONE,
     stages: tuple[str, ...] = (),
@@ -97,7 +98,7 @@ class HaikuBackbone:
 
     build: Callable[..., Any]
     features: tuple[FeatureSpec, ...]
-    inputs: InputSpec
+    inputs: Inputs
     options: tuple[tuple[str, Any], ...] = ()
     stage_names: tuple[str, ...] = ()
     arguments: Switches = _HAIKU

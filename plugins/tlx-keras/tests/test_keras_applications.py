@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from tlx_image.pixels import normalize
 from tlx_keras.applications import application, network
 from tlx_keras.on_jax import keras
 from tlx_keras.preprocessing import input_spec
@@ -10,7 +11,6 @@ from tlx_keras.structure import apart
 
 from tlx import registry, trees
 from tlx.errors import ConfigError, TlxError
-from tlx.model import pictures
 from tlx.testing.compiling import quick_jit
 
 KEY = jax.random.key(0)
@@ -107,7 +107,7 @@ def test_pictures_arrive_as_preprocess_input_makes_them(family):
     ramp = np.linspace(0, 255, 24)[:, None, None] * [1.0, 0.6, 0.3]
     image = (ramp + rng.normal(0, 30, (2, 24, 24, 3))).clip(0, 255).round().astype(np.uint8)
     spec = input_spec(preprocess, (24, 24))
-    found = np.asarray(pictures(spec, jax.numpy.asarray(image)))
+    found = np.asarray(normalize(spec, jax.numpy.asarray(image)))
     np.testing.assert_allclose(found, preprocess(image.astype(np.float32)), rtol=1e-5, atol=1e-4)
 
 

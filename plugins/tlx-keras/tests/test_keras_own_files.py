@@ -4,6 +4,7 @@ as Keras does."""
 import jax
 import numpy as np
 import pytest
+from tlx_image import ImageInput
 from tlx_keras.applications import application, network
 from tlx_keras.keras_backbone import wrap_keras
 from tlx_keras.on_jax import keras
@@ -11,7 +12,7 @@ from tlx_keras.structure import apart
 
 from tlx import registry, trees
 from tlx.testing.compiling import quick_jit
-from tlx.types import InputSpec, Variables
+from tlx.types import Variables
 from tlx.weights.matching import match
 
 KEY = jax.random.key(0)
@@ -101,7 +102,7 @@ def test_variables_without_names_go_by_their_number(tmp_path, sequential, file):
     path = tmp_path / file
     model.save_weights(path) if ".weights." in file else model.save(path)
     options = {"sequential": sequential}
-    backbone = wrap_keras(reduced, ("group",), InputSpec(size=(8, 8)), options=options)
+    backbone = wrap_keras(reduced, ("group",), ImageInput(size=(8, 8)), options=options)
     params, state = jax.eval_shape(backbone.init, KEY, np.zeros((1, 8, 8, 3), np.float32))
     like = Variables({"backbone": params}, {"backbone": state})
     found, report = match(

@@ -6,13 +6,13 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from tlx_image import ImageInput
 from tlx_keras.keras_backbone import wrap_keras
 from tlx_keras.on_jax import keras
 
 import tlx
 from tlx import loop
 from tlx.errors import Interrupted
-from tlx.types import InputSpec
 
 layers = keras.layers
 
@@ -35,7 +35,7 @@ def model(width):
 
 def net(width: int = 16):
     """The backbone that the runs name."""
-    inputs = InputSpec(size=(8, 8), channels=1, mean=(0.5,), std=(0.5,))
+    inputs = ImageInput(size=(8, 8), channels=1, mean=(0.5,), std=(0.5,))
     names = ("low", "high", "pooled")
     return wrap_keras(model, names, inputs, options={"width": width}, stages=("low", "high"))
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tlx_image import ImageInput
 from tlx_keras import on_jax
 from tlx_keras.keras_backbone import wrap_keras
 from tlx_keras.on_jax import keras
@@ -20,10 +21,10 @@ from tlx.testing.compiling import quick_jit
 from tlx.testing.descent import descends
 from tlx.testing.dropping import separates_modes
 from tlx.testing.stages import same_in_turn
-from tlx.types import FeatureSpec, InputSpec
+from tlx.types import FeatureSpec
 
 KEY = jax.random.key(0)
-INPUTS = InputSpec(size=(8, 8))
+INPUTS = ImageInput(size=(8, 8))
 FEATURES = ("low", "norm", "high", "pooled")
 layers = keras.layers
 

@@ -15,6 +15,7 @@ from typing import Any, final
 
 import jax
 from jax import Array
+from tlx_image import ImageInput
 
 from tlx import trees
 from tlx.backbones.leaves import NONE, Words, leaf_words, leaves_in_use
@@ -30,7 +31,7 @@ from tlx.backbones.wrapping import (
     unmeasured,
 )
 from tlx.contracts.dialect import Dialect
-from tlx.types import Features, FeatureSpec, InputSpec, LeafInfo, Mode, Params, State, Variables
+from tlx.types import Features, FeatureSpec, LeafInfo, Mode, Params, State, Variables
 from tlx_keras.names import keras_names
 from tlx_keras.on_jax import keras
 from tlx_keras.structure import Structure, structure
@@ -41,7 +42,7 @@ _NONE: Mapping[str, Any] = {}
 def wrap_keras(
     build: Callable[..., Any],
     features: tuple[str, ...],
-    inputs: InputSpec,
+    inputs: ImageInput,
     *,
     options: Mapping[str, Any] = _NONE,
     stages: tuple[str, ...] = (),
@@ -79,7 +80,7 @@ class KerasBackbone:
 
     build: Callable[..., Any]
     features: tuple[FeatureSpec, ...]
-    inputs: InputSpec
+    inputs: ImageInput
     options: tuple[tuple[str, Any], ...] = ()
     stage_names: tuple[str, ...] = ()
     foreign: tuple[Dialect, ...] = ()

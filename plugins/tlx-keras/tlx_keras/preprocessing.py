@@ -1,4 +1,4 @@
-"""How a network of `keras.applications` wants its pictures, as an InputSpec.
+"""How a network of `keras.applications` wants its pictures, as an ImageInput.
 
 Keras says it as a function on pixels of 0 to 255: `preprocess_input`, which scales, shifts and
 perhaps swaps channels. That function is tried on pictures of one colour, so what is written down
@@ -12,13 +12,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-
-from tlx.types import InputSpec
+from tlx_image import ImageInput
 
 
 def input_spec(
     preprocess: Callable[[Any], Any], size: tuple[int, int], channels: int = 3
-) -> InputSpec:
+) -> ImageInput:
     """`preprocess` (B,H,W,3) 0..255 RGB, linear in each channel, for pictures in 0..1.
 
     With one channel instead of three the mean of the three shifts and scales is taken."""
@@ -32,7 +31,7 @@ def input_spec(
     std, mean = scale / slope, -black * scale / slope
     if channels == 1:
         order, std, mean = "rgb", std.mean(keepdims=True), mean.mean(keepdims=True)
-    return InputSpec(size, channels, _round(mean), _round(std), scale, order)
+    return ImageInput(size, channels, _round(mean), _round(std), scale, order)
 
 
 def _round(values: np.ndarray) -> tuple[float, ...]:

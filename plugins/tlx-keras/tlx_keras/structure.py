@@ -14,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
 from jax import Array
+from tlx_image import ImageInput
 
 from tlx.errors import ContractError
-from tlx.types import InputSpec
 from tlx_keras.on_jax import keras
 from tlx_keras.pieces import Piece, pieces
 
@@ -47,7 +47,7 @@ def structure(
     options: Mapping[str, Any],
     features: tuple[str, ...],
     stages: tuple[str, ...],
-    inputs: InputSpec,
+    inputs: ImageInput,
     *,
     still: bool = False,
 ) -> Structure:
@@ -86,7 +86,7 @@ def _taken_apart(
     model: Any,
     features: tuple[str, ...],
     stages: tuple[str, ...],
-    inputs: InputSpec,
+    inputs: ImageInput,
     still: bool,
     scope: Any,
 ) -> Structure:

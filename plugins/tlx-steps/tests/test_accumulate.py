@@ -130,8 +130,7 @@ def test_batch_norm_sees_parts_as_pytorch_does():
     from flax import nnx
     from tlx_flax.batch_norm import BatchNorm
     from tlx_flax.nnx_backbone import wrap_nnx
-
-    from tlx.types import InputSpec
+    from tlx_image import ImageInput
 
     class Net(nnx.Module):
         def __init__(self, rngs):
@@ -141,7 +140,7 @@ def test_batch_norm_sees_parts_as_pytorch_does():
         def __call__(self, x):
             return nnx.relu(self.bn(self.conv(x))).mean((1, 2))
 
-    case, backbone = Case("train"), wrap_nnx(Net, ("pooled",), InputSpec(size=(8, 8)))
+    case, backbone = Case("train"), wrap_nnx(Net, ("pooled",), ImageInput(size=(8, 8)))
     model = Model(backbone, ToyHead(), backbone.inputs)
     batch = case.batch._replace(weight=jnp.ones(BATCH))
     variables = model.init(jax.random.key(0), batch)

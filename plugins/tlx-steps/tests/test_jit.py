@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tlx_image import ImageInput
 
 from tlx import trees
 from tlx.config import OptimizerConfig
@@ -16,23 +17,14 @@ from tlx.planning.optimizer import transform
 from tlx.planning.plan import plan
 from tlx.protocols import Phase
 from tlx.registry import build
-from tlx.types import (
-    Batch,
-    Constants,
-    FeatureSpec,
-    Forward,
-    InputSpec,
-    LeafInfo,
-    TrainState,
-    Variables,
-)
+from tlx.types import Batch, Constants, FeatureSpec, Forward, LeafInfo, TrainState, Variables
 
 
 @dataclass(frozen=True)
 class Linear:
     """X @ beta + offset, X the pixels of a (1,P,3) picture; `beta` and `offset` are two stages."""
 
-    inputs: InputSpec = field(default_factory=InputSpec)
+    inputs: ImageInput = field(default_factory=ImageInput)
     features: tuple[FeatureSpec, ...] = (FeatureSpec("y", "vector", 1),)
     modes: frozenset[str] = frozenset({"train", "tune", "eval"})
     stages: tuple[str, ...] = ("beta", "offset")

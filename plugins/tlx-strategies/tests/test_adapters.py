@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from jax import lax
+from tlx_image import ImageInput
 from tlx_strategies.adapters import Adapters
 
 from tlx import registry
@@ -17,7 +18,7 @@ from tlx.testing.compiling import quick_jit
 from tlx.testing.toys import ToyBackbone
 from tlx.testing.world import world
 from tlx.trees import flat
-from tlx.types import InputSpec, unlabelled
+from tlx.types import unlabelled
 
 KEY = jax.random.key(0)
 HERE = world(8)
@@ -62,7 +63,7 @@ def test_beside_a_convolution_is_at_its_centre(groups, size, stride, front):
 @pytest.fixture(scope="module")
 def resnet():
     backbone = registry.build("backbones", "resnet20")
-    model = Model(backbone, None, InputSpec())
+    model = Model(backbone, None, ImageInput())
     image = jnp.asarray(RNG.random((2, 16, 16, 3), np.float32))
     batch = unlabelled({"image": image})
     return model, quick_jit(model.init)(KEY, batch), batch
@@ -134,4 +135,4 @@ def test_refusals():
     with pytest.raises(ConfigError, match="Did you mean"):
         Adapters(targets=("backbone/stage1/conv/kernl",)).init(KEY, HERE.model, HERE.batch)
     with pytest.raises(ConfigError, match="no head"):
-        Adapters().phases(Model(ToyBackbone(), None, InputSpec()), 1)
+        Adapters().phases(Model(ToyBackbone(), None, ImageInput()), 1)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from tlx_image import ImageInput
 from tlx_strategies.dino import assigned, cross_entropy, dino
 from torch.nn import functional
 
@@ -15,7 +16,7 @@ from tlx.errors import ConfigError
 from tlx.model import Model
 from tlx.testing.compiling import quick_jit
 from tlx.testing.toys import ToyBackbone
-from tlx.types import Batch, Constants, InputSpec, Variables, unlabelled
+from tlx.types import Batch, Constants, Variables, unlabelled
 
 RNG = np.random.default_rng(0)
 KEY = jax.random.key(0)
@@ -126,10 +127,10 @@ def test_small_crops_are_small_unless_the_network_takes_one_size():
     crops = strategy.local_views.draw(BATCH, KEY, "train")
     assert crops.shape == (3, 4, 14, 21, 3)
     for spec, local_size, size in [
-        (InputSpec(), None, (6, 9)),
-        (InputSpec(size=(28, 28)), None, (12, 12)),
-        (InputSpec(), 5, (5, 5)),
-        (InputSpec(size=(28, 28), fixed=True), None, (14, 21)),
+        (ImageInput(), None, (6, 9)),
+        (ImageInput(size=(28, 28)), None, (12, 12)),
+        (ImageInput(), 5, (5, 5)),
+        (ImageInput(size=(28, 28), fixed=True), None, (14, 21)),
     ]:
         model = replace(MODEL, inputs=spec)
         small, taker = replace(strategy, local_size=local_size).shrunk(model, crops)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from jax import lax
+from tlx_image import ImageInput
 from tlx_strategies.kernels import Kernel, added, beside
 from tlx_strategies.lora import LoRA, own_rank, product
 
@@ -20,7 +21,7 @@ from tlx.testing.compiling import quick_jit
 from tlx.testing.toys import ToyBackbone
 from tlx.testing.world import world
 from tlx.trees import flat
-from tlx.types import FeatureSpec, InputSpec, LeafInfo, Variables
+from tlx.types import FeatureSpec, LeafInfo, Variables
 
 KEY = jax.random.key(0)
 HERE = world(8)
@@ -36,7 +37,7 @@ class Bare:
     shapes: tuple[tuple[Any, ...], ...]
     kinds: tuple[tuple[str, str], ...] = field(default=())
 
-    inputs = InputSpec()
+    inputs = ImageInput()
     features = (FeatureSpec("pooled", "vector", 3),)
     modes = frozenset({"train", "tune", "eval"})
 
@@ -59,7 +60,7 @@ class Bare:
 
 def learnt(strategy, shape, out=-1):
     """A kernel, its factors with B no longer 0, and the merged kernel."""
-    model = Model(Bare((("layer/kernel", shape, out),)), None, InputSpec())
+    model = Model(Bare((("layer/kernel", shape, out),)), None, ImageInput())
     params, _ = model.init(KEY, HERE.batch)
     own = strategy.init(KEY, model, HERE.batch).params
     factors = own["layer"]["kernel"]
@@ -176,7 +177,7 @@ def test_it_starts_at_the_source_to_the_bit():
 
 def test_factors_are_as_random_as_said():
     """Variance 1/n, and another draw for every kernel."""
-    model = Model(Bare((("a", (400, 60), -1), ("b", (60, 10, 5, 8), 0))), None, InputSpec())
+    model = Model(Bare((("a", (400, 60), -1), ("b", (60, 10, 5, 8), 0))), None, ImageInput())
     own = LoRA(rank=50).init(KEY, model, HERE.batch).params
     for name, inputs in (("a", 400), ("b", 400)):
         factor = np.asarray(own[name]["A"])
@@ -242,7 +243,7 @@ def test_layers_and_heads_have_factors_of_their_own():
     """A stack of kernels is that many matrices; a kernel of heads is one."""
     shapes = (("stack", (5, 12, 8), -1, (0,)), ("behind", (12, 5, 8), -1, (1,)),
               ("query", (12, 4, 2), (1, 2), ()), ("out", (4, 3, 6), -1, ()))  # fmt: skip
-    model = Model(Bare(shapes), None, InputSpec())
+    model = Model(Bare(shapes), None, ImageInput())
     params, _ = model.init(KEY, HERE.batch)
     strategy = LoRA(rank=2, alpha=2.0)
     own = strategy.init(KEY, model, HERE.batch).params
@@ -264,7 +265,7 @@ def test_layers_and_heads_have_factors_of_their_own():
 
 
 def test_axes_that_nobody_knows_are_asked_for():
-    model = Model(Bare((("odd", (5, 12, 8), None, ()),)), None, InputSpec())
+    model = Model(Bare((("odd", (5, 12, 8), None, ()),)), None, ImageInput())
     with pytest.raises(ConfigError, match=r'odd \(5, 12, 8\) cannot be seen.*leaves=\{"odd": '):
         LoRA().init(KEY, model, HERE.batch)
 
@@ -282,10 +283,10 @@ def test_refusals():
         wrong.init(KEY, HERE.model, HERE.batch)
     with pytest.raises(ConfigError, match="matches no parameter"):
         LoRA(targets=("*/norm/*",)).init(KEY, HERE.model, HERE.batch)
-    none = Model(Bare((("scale", (3, 3), -1),), (("scale", "norm"),)), None, InputSpec())
+    none = Model(Bare((("scale", (3, 3), -1),), (("scale", "norm"),)), None, ImageInput())
     with pytest.raises(ConfigError, match="this backbone has none"):
         LoRA().init(KEY, none, HERE.batch)
     with pytest.raises(ConfigError, match="the backbone has no kernel"):
         LoRA(targets=("*",)).init(KEY, none, HERE.batch)
     with pytest.raises(ConfigError, match="no head"):
-        LoRA().phases(Model(ToyBackbone(), None, InputSpec()), 1)
+        LoRA().phases(Model(ToyBackbone(), None, ImageInput()), 1)

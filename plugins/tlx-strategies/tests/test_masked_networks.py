@@ -9,22 +9,24 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from tlx_image import ImageInput
+from tlx_image.pixels import normalize
 from tlx_strategies import masking
 from tlx_strategies.masked import Masked
 from tlx_strategies.shown import shown
 
 from tlx import registry
 from tlx.errors import ConfigError, DataError
-from tlx.model import Model, pictures
+from tlx.model import Model
 from tlx.protocols import Draws, SelfSupervised, Strategy
 from tlx.testing.compiling import quick_jit
 from tlx.trees import count, flat
-from tlx.types import Batch, Constants, InputSpec, Variables
+from tlx.types import Batch, Constants, Variables
 
 KEY = jax.random.key(0)
 NOTHING = Constants({}, {}, {}, {})
 PICTURES = np.random.default_rng(0).random((6, 16, 16, 3)).astype(np.float32)
-SPEC = InputSpec(mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3), size=(16, 16))
+SPEC = ImageInput(mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3), size=(16, 16))
 STRATEGY = Masked(width=32)
 TINY_VIT = {"size": 16, "patch": 4, "width": 32, "heads": 2, "depth": 2, "registers": 1}
 
@@ -164,8 +166,8 @@ def test_pictures_show_what_was_seen_and_what_was_filled_in(name):
 
 def test_blue_first_networks_and_ranges_are_shown_in_colour():
     spec = replace(SPEC, order="bgr", scale=255.0, mean=(104.0, 117.0, 123.0), std=(1.0,) * 3)
-    np.testing.assert_allclose(shown(spec, pictures(spec, PICTURES)), PICTURES, atol=1e-5)
-    grey = shown(InputSpec(channels=1, mean=(0.5,), std=(0.5,)), jnp.zeros((1, 2, 2, 1)))
+    np.testing.assert_allclose(shown(spec, normalize(spec, PICTURES)), PICTURES, atol=1e-5)
+    grey = shown(ImageInput(channels=1, mean=(0.5,), std=(0.5,)), jnp.zeros((1, 2, 2, 1)))
     np.testing.assert_array_equal(grey, np.full((1, 2, 2, 3), 0.5))
 
 

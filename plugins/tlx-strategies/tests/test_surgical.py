@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from tlx_image import ImageInput
 from tlx_strategies.surgical import relative_gradient_norms, surgical
 
 import tlx
@@ -17,7 +18,7 @@ from tlx.planning.plan import plan
 from tlx.protocols import Explains, HasSetup, Strategy
 from tlx.testing import toys
 from tlx.testing.world import ToyHead, world
-from tlx.types import Batch, FeatureSpec, InputSpec, LeafInfo, Variables
+from tlx.types import Batch, FeatureSpec, LeafInfo, Variables
 
 TOY = f"{toys.__file__}:ToyBackbone"
 KEY = jax.random.key(0)
@@ -26,7 +27,7 @@ KEY = jax.random.key(0)
 class Lines:
     """Two linear layers over the mean colour, in two stages."""
 
-    inputs = InputSpec(size=(4, 4))
+    inputs = ImageInput(size=(4, 4))
     features = (FeatureSpec("pooled", "vector", 5),)
     modes = frozenset({"train", "tune", "eval"})
     stages = ("first", "second")

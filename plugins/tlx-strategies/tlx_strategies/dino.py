@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from tlx_image.model_images import image_input, with_image_input
 
 from tlx.errors import ConfigError
 from tlx.model import Model
@@ -221,14 +222,14 @@ class DINO:
 
     def shrunk(self, model: Model, crops: Array) -> tuple[Array, Model]:
         """Small crops (V,B,H,W,3) at their size, and the model that takes them at it."""
-        spec = model.inputs
+        spec = image_input(model)
         if spec.fixed:
             return crops, model
         sides = spec.size or crops.shape[2:4]
         size = tuple(self.local_size or max(round(side * 3 / 7), 1) for side in sides)
         shape = (*crops.shape[:2], *size, crops.shape[-1])
         crops = jax.image.resize(crops, shape, "linear", antialias=True)
-        return crops, replace(model, inputs=replace(spec, size=None))
+        return crops, with_image_input(model, replace(spec, size=None))
 
 
 def assigned(prototypes: Params, z: Array) -> Array:

@@ -15,16 +15,17 @@ from typing import Literal, NamedTuple, final
 import jax
 import jax.numpy as jnp
 from jax import Array
+from tlx_image import ImageInput
+from tlx_image.pixels import normalize
 
 from tlx.errors import ConfigError, listed
-from tlx.model import Model, pictures
+from tlx.model import Model
 from tlx.protocols import Phase
 from tlx.types import (
     Batch,
     Constants,
     FeatureSpec,
     Forward,
-    InputSpec,
     Mode,
     NormPolicy,
     Params,
@@ -127,7 +128,7 @@ class Inpainting:
 
     def holed(self, batch: Batch, *, rng: Array, mode: Mode) -> Holed:
         """The pictures of a batch, each with a hole."""
-        image = pictures(InputSpec(), batch.inputs["image"])
+        image = normalize(ImageInput(), batch.inputs["image"])
         size = image.shape[1:3]
         block = [min(max(round(self.side * length), 1), length - 1) for length in size]
 

@@ -16,12 +16,15 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from tlx_image import ImageInput
+from tlx_image.model_images import image_input, with_image_input
+from tlx_image.pixels import normalize
 
 from tlx.errors import ConfigError, DataError
-from tlx.model import Model, pictures
+from tlx.model import Model
 from tlx.protocols import Phase
 from tlx.training.health import representation
-from tlx.types import Batch, Constants, Forward, InputSpec, Mode, NormPolicy, Variables, unlabelled
+from tlx.types import Batch, Constants, Forward, Mode, NormPolicy, Variables, unlabelled
 from tlx_strategies import label_free, pretext_classifier, tiles
 from tlx_strategies.embedding import width
 from tlx_strategies.example_keys import example_keys
@@ -140,15 +143,16 @@ class Jigsaw:
         """The pictures, and their tiles in disorder."""
         cut, _ = self.puzzle(model, batch, rng=rng, mode="train")
         seen = jnp.clip(tiles.laid(cut), 0, 1)
-        return {"original": pictures(InputSpec(), batch.inputs["image"]), "seen": seen}
+        return {"original": normalize(ImageInput(), batch.inputs["image"]), "seen": seen}
 
 
 def _whole(model: Model, image: Array) -> Array:
     """Raw pictures as fractions and as large as the network sees them."""
-    ours = model.inputs
-    return pictures(InputSpec(size=ours.size, interpolation=ours.interpolation), image)
+    ours = image_input(model)
+    return normalize(ImageInput(size=ours.size, interpolation=ours.interpolation), image)
 
 
 def _small(model: Model) -> Model:
     """The same model for tiles: as large as they come, if it takes them so."""
-    return model if model.inputs.fixed else replace(model, inputs=replace(model.inputs, size=None))
+    ours = image_input(model)
+    return model if ours.fixed else with_image_input(model, replace(ours, size=None))

@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple, final
 import jax
 import jax.numpy as jnp
 from jax import Array
+from tlx_image.model_images import image_input
 
 from tlx.errors import ConfigError
 from tlx.model import Model
@@ -183,7 +184,7 @@ class Masked:
         made = jax.jit(guess)(variables, batch)
         mean, deviation = patches.level(made.target)
         filled = patches.laid(made.predicted * deviation + mean, made.patch, made.canvas.shape)
-        undone = in_colour if model.cell is None else lambda x: shown(model.inputs, x)
+        undone = in_colour if model.cell is None else lambda x: shown(image_input(model), x)
         original = undone(made.canvas)
         pixels = _pixels(made.hidden, made.patch, made.canvas)
         return {

@@ -12,10 +12,13 @@ from typing import Any, Literal, TypeAlias
 import jax
 import jax.numpy as jnp
 from jax import Array
+from tlx_image import ImageInput
+from tlx_image.model_images import image_input
+from tlx_image.pixels import normalize
 
 from tlx.errors import ConfigError, DataError, listed
-from tlx.model import Model, pictures
-from tlx.types import Batch, Features, InputSpec
+from tlx.model import Model
+from tlx.types import Batch, Features
 
 Way: TypeAlias = Literal["maps", "tokens", "painted"]
 RATIO: Mapping[Way, float] = {"maps": 0.6, "tokens": 0.75, "painted": 0.6}
@@ -43,8 +46,8 @@ def way(model: Model) -> Way:
 def canvas(model: Model, image: Array) -> Array:
     """The pictures (B,H,W,C) that are to be predicted: as the network sees them, or as they come
     (in 0..1) where the input is painted."""
-    plain = InputSpec(channels=image.shape[-1], mean=(0.0,), std=(1.0,))
-    return pictures(plain if model.cell is None else model.inputs, image)
+    plain = ImageInput(channels=image.shape[-1], mean=(0.0,), std=(1.0,))
+    return normalize(plain if model.cell is None else image_input(model), image)
 
 
 def grid(model: Model, batch: Batch, patch: int | None) -> tuple[int, int]:
@@ -67,7 +70,7 @@ def grid(model: Model, batch: Batch, patch: int | None) -> tuple[int, int]:
             f"patch = {patch}, but this network is masked in cells of {cell} x {cell} pixels of "
             f"its input. Leave `patch` out."
         )
-    tall, wide = model.inputs.size or given
+    tall, wide = image_input(model).size or given
     # A side that the cell does not divide is the network's to refuse.
     if (tall // cell) * (wide // cell) < 2:
         raise DataError(

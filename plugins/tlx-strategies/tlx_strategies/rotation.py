@@ -16,12 +16,14 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from tlx_image import ImageInput
+from tlx_image.pixels import normalize
 
 from tlx.errors import DataError
-from tlx.model import Model, pictures
+from tlx.model import Model
 from tlx.protocols import Phase
 from tlx.training.health import representation
-from tlx.types import Batch, Constants, Forward, InputSpec, Mode, NormPolicy, Variables, unlabelled
+from tlx.types import Batch, Constants, Forward, Mode, NormPolicy, Variables, unlabelled
 from tlx_strategies import label_free, pretext_classifier
 from tlx_strategies.embedding import width
 
@@ -99,7 +101,7 @@ class Rotation:
         self, model: Model, variables: Variables, batch: Batch, *, rng: Array
     ) -> Mapping[str, Array]:
         """The pictures, and each in one of its four positions."""
-        image = pictures(InputSpec(), batch.inputs["image"])
+        image = normalize(ImageInput(), batch.inputs["image"])
         turns = jax.random.randint(rng, (len(image),), 0, TURNS)
         return {"original": image, "seen": _all_turns(image)[jnp.arange(len(image)), turns]}
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 from jax import Array
+from tlx_image import ImageInput
 
-from tlx.types import InputSpec
 
-
-def shown(spec: InputSpec, x: Array) -> Array:
+def shown(spec: ImageInput, x: Array) -> Array:
     """Pictures (B,H,W,C) as `tlx.model.pictures(spec, ...)` gives them, back as RGB (B,H,W,3)
     within 0..1, in the size that the network sees. One channel is grey; of more than three the
     first three are taken."""

@@ -16,12 +16,13 @@ from typing import Any, TypeAlias, final
 import jax
 import jax.numpy as jnp
 from jax import Array
+from tlx_image import ImageInput
+from tlx_image.pixels import normalize
 
 from tlx import registry
 from tlx.errors import ConfigError
-from tlx.model import pictures
 from tlx.protocols import Augmentation, Mixes
-from tlx.types import Batch, InputSpec, Mode
+from tlx.types import Batch, Mode
 from tlx_strategies.example_keys import example_keys
 
 Pipeline: TypeAlias = tuple[Augmentation, ...]
@@ -43,14 +44,14 @@ class Views:
     def draw(self, batch: Batch, rng: Array, mode: Mode, *, number: int = 0) -> Array:
         """Views (V,B,H,W,3), float 0..1, of the pictures (B,H,W,C) of a batch; a channel alone is
         taken for grey. `number` is that of the first view, where others were drawn before."""
-        image = pictures(InputSpec(), batch.inputs["image"])
+        image = normalize(ImageInput(), batch.inputs["image"])
         pipelines = self.small if min(image.shape[1:3]) < SIDE else self.large
         return _drawn(example_keys(batch, rng, mode), image, number, pipelines=pipelines)
 
     def shown(self, batch: Batch, rng: Array) -> dict[str, Array]:
         """The pictures of a batch and two views of each, to be looked at."""
         views = jnp.clip(self.draw(batch, rng, "train"), 0, 1)
-        original = pictures(InputSpec(), batch.inputs["image"])
+        original = normalize(ImageInput(), batch.inputs["image"])
         return {"original": original, "first view": views[0], "second view": views[1]}
 
 

@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tlx_image import ImageInput, decode
+from tlx_image.pixels import normalize
 from tlx_weights import hub_config, timm_config, transformers_config
 from tlx_weights.hub_config import WAY_OUT
 
-from tlx.data import decode
 from tlx.errors import WeightsError
-from tlx.model import pictures
-from tlx.types import InputSpec
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 RESNET = {  # as timm writes it; what says nothing about pictures is there to be passed over
@@ -65,7 +64,7 @@ def test_timms_fields():
     assert timm_config.is_timm(RESNET)
     found = timm()
     side = 235  # timm resizes to floor(224 / 0.95) pixels
-    assert found.input == InputSpec(
+    assert found.input == ImageInput(
         size=(224, 224), crop=224 / side, interpolation="bicubic", **IMAGENET
     )
     assert round(224 / found.input.crop) == side
@@ -78,7 +77,7 @@ def test_timms_older_form_and_defaults():
     """Once the fields stood at the top; what is missing has timm's defaults."""
     old = {"architecture": "resnet18", "input_size": [1, 32, 32], "mean": [0.5], "std": [0.25]}
     assert timm_config.is_timm(old)
-    assert timm_config.preprocessing(old, "here").input == InputSpec(
+    assert timm_config.preprocessing(old, "here").input == ImageInput(
         (32, 32), 1, (0.5,), (0.25,), crop=32 / 36, interpolation="bicubic"
     )
 
@@ -230,6 +229,6 @@ def test_pixels_are_those_of_transformers_own_processors(module, name, options):
             picture = picture[:side, :side]
         wanted = theirs(Image.fromarray(picture), return_tensors="np")["pixel_values"][0]
         fitted = decode.fit(picture, spec.size, spec.crop, spec.interpolation)
-        seen = np.asarray(pictures(spec, fitted[None]))[0]
+        seen = np.asarray(normalize(spec, fitted[None]))[0]
         wanted = np.asarray(wanted).transpose(1, 2, 0)
         np.testing.assert_allclose(seen, wanted, atol=5e-7 * max(1, np.abs(wanted).max()))

@@ -8,6 +8,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from tlx_image import ImageInput
+from tlx_image.model_images import saved_images
 
 from tlx import registry
 from tlx.contracts.file_facts import classes_of, input_of
@@ -15,7 +17,7 @@ from tlx.errors import ConfigError, WeightsError
 from tlx.files.manifest import digest
 from tlx.protocols import WeightSource, Writes
 from tlx.run_folder.model_folder import save_model
-from tlx.types import InputSpec, Variables
+from tlx.types import Variables
 
 FILLED = {
     "params/backbone/kernel": np.arange(6, dtype=np.float32).reshape(3, 2),
@@ -44,7 +46,7 @@ class Part:
         self.name, self.options = name, options
 
 
-INPUTS = InputSpec(size=(8, 8), mean=(0.1, 0.2, 0.3))
+INPUTS = ImageInput(size=(8, 8), mean=(0.1, 0.2, 0.3))
 
 
 def model(folder, head=None, classes=()):
@@ -56,8 +58,7 @@ def model(folder, head=None, classes=()):
         folder,
         backbone=Part("toy"),
         head=head,
-        inputs=INPUTS,
-        canvas=(8, 8),
+        **saved_images(INPUTS, (8, 8)),
         classes=classes,
         variables=variables,
     )

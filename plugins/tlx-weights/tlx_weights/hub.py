@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, final
 
 import numpy as np
+from tlx_image import ImageInput
 
 from tlx.errors import WeightsError, listed
 from tlx.protocols import WeightSource
 from tlx.run_file.weight_contents import impostor, kind
 from tlx.run_file.weight_reference import ENDINGS
-from tlx.types import InputSpec, Location, Tensors
+from tlx.types import Location, Tensors
 from tlx_weights import hub_config, timm_config, transformers_config
 from tlx_weights.folder_digest import files_digest
 from tlx_weights.hub_config import Preprocessing
@@ -84,7 +85,7 @@ class Hub:
         return {"repo": str(folder)}
 
     @property
-    def input(self) -> InputSpec | None:
+    def input(self) -> ImageInput | None:
         """The preprocessing in the JSON files; None where there is none. Raises WeightsError for
         one that tlx cannot follow."""
         return self._preprocessing.input if self._preprocessing else None

@@ -14,8 +14,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from tlx_image import ImageInput
+
 from tlx.errors import WeightsError
-from tlx.types import InputSpec
 
 WAY_OUT = 'Write preprocessing = "backbone" in [weights] to feed it as the backbone is by default.'
 _NUMBERED = re.compile(r"LABEL_\d+")
@@ -24,7 +25,7 @@ _NUMBERED = re.compile(r"LABEL_\d+")
 class Preprocessing(NamedTuple):
     """How pictures reach the network, and in words what of it tlx does otherwise."""
 
-    input: InputSpec
+    input: ImageInput
     notes: tuple[str, ...] = ()
 
 

@@ -10,10 +10,11 @@ from typing import Any, final
 
 import numpy as np
 
+from tlx.contracts.input import Inputs
 from tlx.files.manifest import digest
 from tlx.run_folder.model_folder import TENSORS, Description, describe, tensors
 from tlx.trees import flat, part
-from tlx.types import InputSpec, Location, Tensors
+from tlx.types import Location, Tensors
 from tlx.weights.saved import load
 
 
@@ -32,7 +33,7 @@ class Run:
     trust_code: bool = False
 
     @property
-    def input(self) -> InputSpec:
+    def input(self) -> Inputs:
         """The preprocessing that the run used."""
         return self._about.inputs
 

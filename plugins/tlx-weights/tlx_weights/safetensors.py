@@ -17,9 +17,10 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from tlx.contracts.input import Inputs
 from tlx.errors import Refused, WeightsError
 from tlx.run_folder.model_folder import ABOUT, TENSORS, Description, describe
-from tlx.types import InputSpec, Location, Tensors
+from tlx.types import Location, Tensors
 from tlx_weights.weight_file import existing, held, opened, replace
 
 TYPES: Mapping[str, np.dtype] = {
@@ -51,7 +52,7 @@ class Safetensors:
     sha256: str = ""
 
     @property
-    def input(self) -> InputSpec | None:
+    def input(self) -> Inputs | None:
         """The preprocessing written beside the file; None where there is no tlx model folder."""
         return self._about.inputs if self._about else None
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any, final
 
 from pydantic import Field, TypeAdapter, ValidationError
+from tlx_image import ImageInput
 
-from tlx.types import InputSpec
 from tlx_weights.hub_config import Preprocessing, cropped, refused
 
 _Side = Annotated[int, Field(gt=0, le=65536)]
@@ -86,7 +86,7 @@ def preprocessing(config: Mapping[str, Any], where: str) -> Preprocessing:
             f"{where} was tested at {tall}x{wide}{crop}, too; tlx uses the {height}x{width} that "
             f"it was trained at"
         )
-    spec = InputSpec(
+    spec = ImageInput(
         size=(height, width),
         channels=channels,
         mean=read.mean,

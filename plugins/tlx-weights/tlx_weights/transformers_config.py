@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias, final
 
 from pydantic import Field, TypeAdapter, ValidationError
+from tlx_image import ImageInput
 
-from tlx.types import InputSpec, Interpolation
+from tlx.types import Interpolation
 from tlx_weights.hub_config import Preprocessing, cropped, refused
 
 _Side = Annotated[int, Field(gt=0, le=65536)]
@@ -105,7 +106,7 @@ def preprocessing(fields: Mapping[str, Any], channels: int, where: str) -> Prepr
     std = _stats(read.image_std, channels, 1.0, "image_std", read, where)
     if min(std) <= 0:
         raise refused(where, "divides by an image_std that is not positive")
-    spec = InputSpec(
+    spec = ImageInput(
         size=size,
         channels=channels,
         mean=mean,

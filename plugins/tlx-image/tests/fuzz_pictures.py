@@ -4,8 +4,8 @@ import io
 
 import numpy as np
 from PIL import Image
+from tlx_image.decode import fit, read
 
-from tlx.data.decode import fit, read
 from tlx.testing.fuzzing import Input, changed_bytes, main
 
 FORMATS = {

@@ -7,8 +7,8 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
+from tlx_image.decode import fit, read
 
-from tlx.data.decode import fit, read
 from tlx.errors import DataError
 
 

@@ -14,9 +14,9 @@ from typing import TypeAlias
 import numpy as np
 from PIL import Image, ImageOps
 
-from tlx.data.picture_formats import learn_heic, unread_hint
 from tlx.errors import DataError
 from tlx.types import Interpolation
+from tlx_image.image_formats import learn_heic, unread_hint
 
 MOST_FROM_ONE = {
     "PNG": 1032, "GIF": 2560, "BMP": 128, "PPM": 1, "JPEG": 1536,

@@ -6,9 +6,9 @@ from types import ModuleType
 
 import pytest
 from PIL import Image
+from tlx_image.decode import read
+from tlx_image.image_formats import HEIC, endings, learn_heic, unread_hint
 
-from tlx.data.decode import read
-from tlx.data.picture_formats import HEIC, endings, learn_heic, unread_hint
 from tlx.errors import DataError
 
 

@@ -15,8 +15,8 @@ from typing import Any, BinaryIO, TypeAlias
 import numpy as np
 from PIL import Image
 
-from tlx.data import decode
 from tlx.errors import DataError
+from tlx_image import decode
 
 Given: TypeAlias = "decode.Picture | BinaryIO | np.ndarray"
 Pictures: TypeAlias = "Given | Iterable[Given]"

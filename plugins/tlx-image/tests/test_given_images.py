@@ -7,8 +7,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 from PIL import Image
+from tlx_image.given_images import each_picture, read_pixels
 
-from tlx.data.given_pictures import each_picture, read_pixels
 from tlx.errors import DataError
 
 BYTES = np.random.default_rng(0).integers(0, 256, (6, 5, 3), np.uint8)

@@ -15,28 +15,33 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from tlx.contracts.field import Print
+
 BITS = 6
 """Of 64, how many may differ."""
 LEVELS = 4.0
 """Of 255, how far the thumbnails may be apart on average."""
+FLAT = 1
+"""An image whose channels vary no more, of 255, shows nothing."""
 SIDE = 16
 """Pixels of a thumbnail's side."""
 BLOCK = 2048
 """Pictures of the first set that are compared at a time."""
 
 
-class Print(NamedTuple):
-    """What is kept of a picture: its digest, the hash of 64 bits, a thumbnail (16,16,3)."""
+class ImageHash(NamedTuple):
+    """What is kept of an image: the hash of 64 bits, a thumbnail (16,16,3)."""
 
-    digest: bytes
     bits: int
     thumbnail: np.ndarray
 
 
-def print_of(picture: np.ndarray) -> Print:
+def fingerprint(picture: np.ndarray) -> Print:
     """Of a picture (H,W,C), uint8 or float 0..1."""
     digest = hashlib.sha256(repr((picture.shape, picture.dtype.str)).encode())
     digest.update(np.ascontiguousarray(picture).tobytes())
+    spread = float(np.ptp(picture, axis=(0, 1)).max())
+    flat = spread <= (FLAT if picture.dtype == np.uint8 else FLAT / 255)
     if np.issubdtype(picture.dtype, np.floating):
         picture = (255 * np.clip(np.nan_to_num(picture), 0, 1)).astype(np.uint8)
     if picture.shape[-1] != 3:
@@ -45,34 +50,25 @@ def print_of(picture: np.ndarray) -> Print:
     grid = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BOX), np.int16)
     signs = np.packbits(grid[:, 1:] > grid[:, :-1])
     small = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX))
-    return Print(digest.digest(), int.from_bytes(signs.tobytes(), "big"), small)
+    near = ImageHash(int.from_bytes(signs.tobytes(), "big"), small)
+    return Print(digest.digest(), near, flat)
 
 
-def pairs(
-    first: Sequence[Print], second: Sequence[Print]
-) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """(the same, nearly the same): positions in both, for each of the second at most one."""
-    same, near = [], []
-    known = {one.digest: place for place, one in enumerate(first)}
-    rest = []
+def nearly_same(first: Sequence[Print], second: Sequence[Print]) -> list[tuple[int, int]]:
+    """Positions in both of images that are nearly the same; of the second at most one each."""
+    if not first or not second:
+        return []
+    near: list[tuple[int, int]] = []
+    ours = np.array([one.near.bits for one in first], np.uint64)
+    small = np.stack([one.near.thumbnail for one in first])
     for place, one in enumerate(second):
-        if one.digest in known:
-            same.append((known[one.digest], place))
-        else:
-            rest.append(place)
-    if not first or not rest:
-        return same, near
-    ours = np.array([one.bits for one in first], np.uint64)
-    small = np.stack([one.thumbnail for one in first])
-    for place in rest:
-        one = second[place]
         for begin in range(0, len(ours), BLOCK):
-            apart = np.bitwise_count(ours[begin : begin + BLOCK] ^ np.uint64(one.bits))
+            apart = np.bitwise_count(ours[begin : begin + BLOCK] ^ np.uint64(one.near.bits))
             close = begin + np.flatnonzero(apart <= BITS)
             if not close.size:
                 continue
-            levels = np.abs(small[close] - one.thumbnail.astype(np.float32)).mean((1, 2, 3))
+            levels = np.abs(small[close] - one.near.thumbnail.astype(np.float32)).mean((1, 2, 3))
             if levels.min() <= LEVELS:
                 near.append((int(close[levels.argmin()]), place))
                 break
-    return same, near
+    return near

@@ -8,14 +8,14 @@ what is found is a sentence for its first lines, never a refusal.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tlx.protocols import Split
-from tlx.types import InputSpec
+if TYPE_CHECKING:
+    from tlx_image.image_input import ImageInput
 
-SAMPLE = 16
-"""Pictures that are looked at, spread over the split."""
+
 SIGMAS = 3.0
 """How many of the network's standard deviations its mean may be away."""
 FLAT = 0.1
@@ -27,27 +27,17 @@ SMALL, SHRUNK = 64, 4.0
 pixels sees most of what a photograph shows, one of 32 does not."""
 
 
-def oddities(split: Split, canvas: tuple[int, int], inputs: InputSpec) -> tuple[str, ...]:
-    """Sentences about what does not look as `inputs` wants it, from a few pictures of a split;
-    `canvas` (H,W) is the size that they get."""
-    return found_in(_few(split), canvas, inputs)
-
-
-def lost_detail(split: Split, canvas: tuple[int, int], inputs: InputSpec) -> tuple[str, ...]:
-    """Of `oddities` what is so with random weights, too: pictures that are shrunk to little."""
-    sentence = _shrunk(_few(split), inputs.size or canvas)
+def find_shrunk(pictures: Sequence[np.ndarray], size: tuple[int, int]) -> tuple[str, ...]:
+    """Of the warnings what is so with random weights, too: pictures that are shrunk to little."""
+    sentence = _shrunk(pictures, size) if pictures else ""
     return (sentence,) if sentence else ()
 
 
-def _few(split: Split) -> list[np.ndarray]:
-    places = np.linspace(0, len(split) - 1, min(SAMPLE, len(split))).astype(int)
-    return [np.asarray(split[int(place)]["image"]) for place in places]
-
-
-def found_in(
-    pictures: Sequence[np.ndarray], canvas: tuple[int, int], inputs: InputSpec
+def find_warnings(
+    pictures: Sequence[np.ndarray], canvas: tuple[int, int], inputs: ImageInput
 ) -> tuple[str, ...]:
-    """The same for pictures (H,W,C) at hand, uint8 or float 0..1 RGB."""
+    """Sentences about what does not look as `inputs` wants it, of a few pictures (H,W,C), uint8 or
+    float 0..1 RGB; `canvas` (H,W) is the size that they get."""
     if not pictures:
         return ()
     wide = range_of(pictures)
@@ -81,7 +71,7 @@ def range_of(pictures: Sequence[np.ndarray]) -> str:
     return ""
 
 
-def _channels(pictures: Sequence[np.ndarray], inputs: InputSpec) -> str:
+def _channels(pictures: Sequence[np.ndarray], inputs: ImageInput) -> str:
     grey = all(picture.shape[-1] == 1 or _is_grey(picture) for picture in pictures)
     if grey and inputs.channels == 3:
         return "The pictures are grey; the network wants colour and sees grey in all channels."
@@ -129,7 +119,7 @@ def _enlarged(pictures: Sequence[np.ndarray], size: tuple[int, int]) -> str:
     )
 
 
-def _statistics(pictures: Sequence[np.ndarray], inputs: InputSpec) -> str:
+def _statistics(pictures: Sequence[np.ndarray], inputs: ImageInput) -> str:
     """Mean and deviation against the network's, where its own say something about pictures."""
     std = np.asarray(inputs.std, np.float64) / inputs.scale
     mean = np.asarray(inputs.mean, np.float64) / inputs.scale

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_image
-
-from tlx.data.look_alikes import pairs, print_of
+from tlx_image.image_hash import fingerprint as print_of
+from tlx_image.image_hash import nearly_same
 
 FLOWER, CHINA = (load_sample_image(f"{name}.jpg") for name in ("flower", "china"))
 
@@ -21,6 +21,15 @@ def compressed(picture, quality):
 def resized(picture, width):
     image = Image.fromarray(picture)
     return np.asarray(image.resize((width, width * picture.shape[0] // picture.shape[1])))
+
+
+def pairs(first, second):
+    """As `tlx data check` finds them."""
+    known = {one.digest: place for place, one in enumerate(first)}
+    same = [(known[one.digest], place) for place, one in enumerate(second) if one.digest in known]
+    rest = [place for place, one in enumerate(second) if one.digest not in known]
+    near = nearly_same(first, [second[place] for place in rest])
+    return same, [(one, rest[other]) for one, other in near]
 
 
 @pytest.mark.parametrize("picture", [FLOWER, CHINA], ids=["flower", "china"])

@@ -2,13 +2,16 @@
 
 import numpy as np
 import pytest
+from tlx_image import ImageInput
+from tlx_image.input_warnings import find_warnings as found_in
 
-from tlx.data.input_check import found_in, oddities
-from tlx.types import InputSpec
+from tlx.contracts.input import ports_of
+from tlx.data import inputs
+from tlx.data.splits import Subset
 
-IMAGENET = InputSpec(size=(32, 32), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-CAFFE = InputSpec(size=(32, 32), mean=(104.0, 117.0, 123.0), scale=255.0, order="bgr")
-GREY = InputSpec(size=(32, 32), channels=1, mean=(0.45,), std=(0.23,))
+IMAGENET = ImageInput(size=(32, 32), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+CAFFE = ImageInput(size=(32, 32), mean=(104.0, 117.0, 123.0), scale=255.0, order="bgr")
+GREY = ImageInput(size=(32, 32), channels=1, mean=(0.45,), std=(0.23,))
 
 
 def photos(count=4, size=32, seed=0):
@@ -21,11 +24,11 @@ def unit(pictures):
     return [picture.astype(np.float32) / 255 for picture in pictures]
 
 
-def said(pictures, inputs=IMAGENET, canvas=(32, 32)):
-    return " ".join(found_in(pictures, canvas, inputs))
+def said(pictures, spec=IMAGENET, canvas=(32, 32)):
+    return " ".join(found_in(pictures, canvas, spec))
 
 
-@pytest.mark.parametrize("inputs", [IMAGENET, CAFFE, InputSpec()])
+@pytest.mark.parametrize("inputs", [IMAGENET, CAFFE, ImageInput()])
 def test_photos_look_like_photos(inputs):
     assert said(photos(), inputs) == ""
     assert said(unit(photos()), inputs) == ""
@@ -58,7 +61,7 @@ def test_pictures_that_are_blown_up():
     assert said(photos(size=8)) == ""
     sentence = said(photos(size=28), IMAGENET, (28, 28))
     assert sentence == ""
-    large = InputSpec(size=(224, 224), mean=IMAGENET.mean, std=IMAGENET.std)
+    large = ImageInput(size=(224, 224), mean=IMAGENET.mean, std=IMAGENET.std)
     assert "28 x 28" in said(photos(size=28), large)
     assert "enlarged 8.0 times to 224 x 224" in said(photos(size=28), large)
 
@@ -70,11 +73,11 @@ def test_photographs_that_are_shrunk_to_a_small_network():
     sentence = said([p.repeat(10, 0).repeat(10, 1) for p in large])
     assert "large (900 x 1200, say) and are shrunk 28 times to 32 x 32" in sentence
     assert "--weights hf:" in sentence
-    larger = InputSpec(size=(224, 224), mean=IMAGENET.mean, std=IMAGENET.std)
+    larger = ImageInput(size=(224, 224), mean=IMAGENET.mean, std=IMAGENET.std)
     assert "shrunk" not in said([p.repeat(20, 0).repeat(20, 1) for p in large], larger)
     whole = [p.repeat(10, 0).repeat(10, 1) for p in large]
-    assert "shrunk" in said(whole, InputSpec(), (32, 32))
-    assert "shrunk" not in said(whole, InputSpec(), (900, 1200))  # as they are
+    assert "shrunk" in said(whole, ImageInput(), (32, 32))
+    assert "shrunk" not in said(whole, ImageInput(), (900, 1200))  # as they are
 
 
 @pytest.mark.parametrize("shade", [0, 128, 255])
@@ -84,12 +87,12 @@ def test_pictures_of_one_colour(shade):
 
 
 def test_a_mean_far_away():
-    narrow = InputSpec(size=(32, 32), mean=(0.1,) * 3, std=(0.05,) * 3)
+    narrow = ImageInput(size=(32, 32), mean=(0.1,) * 3, std=(0.05,) * 3)
     assert "standard deviations away" in said(photos(), narrow)
 
 
 def test_the_mean_is_compared_in_the_order_of_the_network():
-    inputs = InputSpec(size=(32, 32), mean=(0.9, 0.5, 0.1), std=(0.1,) * 3, order="bgr")
+    inputs = ImageInput(size=(32, 32), mean=(0.9, 0.5, 0.1), std=(0.1,) * 3, order="bgr")
     rgb = np.random.default_rng(0).normal((0.1, 0.5, 0.9), 0.05, (4, 32, 32, 3)).clip(0, 1)
     assert said(list(rgb), inputs) == ""
 
@@ -105,6 +108,7 @@ def test_a_few_pictures_of_a_split_are_looked_at():
             asked.append(index)
             return {"image": np.zeros((32, 32, 3), np.uint8), "label": 0}
 
-    assert oddities(Split(), (32, 32), IMAGENET)
+    part = Subset(Split(), np.arange(1000))
+    assert inputs.find_warnings(ports_of(IMAGENET), part, pretrained=True)
     assert len(asked) == 16
     assert max(asked) == 999
