@@ -1,4 +1,4 @@
-"""Field kinds that are no images and no texts: labels, numbers and vectors."""
+"""Field kinds that are compared with outputs: labels and numbers."""
 
 from __future__ import annotations
 

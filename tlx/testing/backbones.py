@@ -101,7 +101,7 @@ class Subject:
             if mode in self.thing.modes
         }
 
-    def run(self, mode: Mode, x: np.ndarray | None = None, seed: int = 2) -> Any:
+    def run(self, mode: Mode, x: Any = None, seed: int = 2) -> Any:
         """Features and state."""
         params, state = self.variables
         x = self.x if x is None else x
@@ -125,6 +125,12 @@ def _random(rng: np.random.Generator, leaf: Any) -> np.ndarray:
     if np.issubdtype(leaf.dtype, np.floating):
         return rng.normal(size=shape).astype(leaf.dtype)
     return rng.integers(0, 2, shape).astype(leaf.dtype)
+
+
+def _other_neighbours(leaf: np.ndarray) -> np.ndarray:
+    """The same first example beside others; of numbers that count or mask, its own again."""
+    floating = np.issubdtype(leaf.dtype, np.floating)
+    return np.concatenate([leaf[:1], -2 * leaf[1:] if floating else leaf[:1].repeat(BATCH - 1, 0)])
 
 
 def check_value(subject: Subject) -> None:
@@ -163,7 +169,8 @@ def check_features(subject: Subject) -> None:
     names = [spec.name for spec in specs]
     claim(names, "A backbone declares at least one feature.")
     claim(len(set(names)) == len(names), f"A feature is declared twice: {names}.")
-    height = subject.x.shape[1]
+    maps = [leaf for leaf in jax.tree.leaves(subject.x) if leaf.ndim == 4]
+    height = maps[0].shape[1] if maps else 0
     for mode, (features, _) in subject.passes.items():
         claim(
             set(features) == set(names),
@@ -260,7 +267,7 @@ def check_eval_ignores_key(subject: Subject) -> None:
 
 def check_eval_sees_examples_alone(subject: Subject) -> None:
     """In mode 'eval' an example's features do not depend on its neighbours in the batch."""
-    others = np.concatenate([subject.x[:1], -2 * subject.x[1:]])
+    others = jax.tree.map(_other_neighbours, subject.x)
     one, other = subject.run("eval")[0], subject.run("eval", others)[0]
     one, other = (jax.tree.map(lambda leaf: leaf[0], features) for features in (one, other))
     claim_close(one, other, "Features of the first example beside other neighbours")
