@@ -270,7 +270,7 @@ def _experiment(start: Start, terms: tuple[Term, ...]) -> Experiment:
     balanced = config.data.sampling == "balanced"
     refusals.solved(phases, terms, start.augmentations, balanced)
     refusals.idle(terms, phases)
-    refusals.mixing(config, strategy, terms, start.augmentations)
+    refusals.mixing(config, strategy, terms, start.augmentations, model.ports)
     experiment = Experiment(
         config, info, parts, model, strategy, step, variables, start.report, phases,
         terms, tuple((n, replace(named[n].model, precision=config.precision)) for n in used),

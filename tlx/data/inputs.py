@@ -51,7 +51,7 @@ def trained_inputs(
     if not isinstance(own, Mapping):
         one = next(iter(theirs.values())) if isinstance(theirs, Mapping) else theirs
         return _merged(one or own, own, stated or {})
-    given = theirs if isinstance(theirs, Mapping) else {}
+    given = theirs if isinstance(theirs, Mapping) else _of_one_tower(theirs, own)
     said = dict(stated or {})
     if unknown := sorted(said.keys() - own.keys()):
         raise ConfigError(
@@ -59,6 +59,13 @@ def trained_inputs(
             f"{did_you_mean(unknown[0], own)} It has {listed(own)}."
         )
     return {name: _merged(given.get(name, i), i, said.get(name, {})) for name, i in own.items()}
+
+
+def _of_one_tower(theirs: Input | None, own: Mapping[str, Input]) -> Mapping[str, Input]:
+    """The input of a file that one part of a network was trained with, for the only port of its
+    kind."""
+    ports = [name for name, one in own.items() if theirs and one.kind == theirs.kind]
+    return {ports[0]: theirs} if theirs and len(ports) == 1 else {}
 
 
 def _merged(trained: Input, own: Input, stated: Mapping[str, Any]) -> Input:

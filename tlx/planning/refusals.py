@@ -14,6 +14,7 @@ import numpy as np
 from tlx import trees
 from tlx.contracts.calls import has_returned, has_said
 from tlx.contracts.declared import fault_of_features, fault_of_selection
+from tlx.contracts.input import Ports
 from tlx.data.data_check import ONE_CLASS
 from tlx.data.domain import Domain
 from tlx.data.splits import Splits, are_classes
@@ -27,7 +28,7 @@ from tlx.errors import (
 )
 from tlx.extension import added_features
 from tlx.model import MOVING, Model
-from tlx.objective import Term
+from tlx.objective import Term, entries_of
 from tlx.planning.plan import Planned
 from tlx.protocols import (
     Augmentation,
@@ -209,20 +210,27 @@ def mixing(
     strategy: Strategy,
     terms: tuple[Term, ...],
     augmentations: tuple[Augmentation | Mixes, ...],
+    ports: Ports,
 ) -> None:
     """Pictures are mixed at most once, where both labels count, and nobody wants one of them."""
-    names = [
-        part.name
+    named = [
+        (part.name, change)
         for part, change in zip(config.augmentation, augmentations, strict=True)
         if isinstance(change, Mixes)
     ]
-    if not names:
+    if not (names := [name for name, _ in named]):
         return
     what = f"The augmentation {names[0]!r} makes one picture of two"
     if len(names) > 1:
         raise ConfigError(
             f"{what}, and {names[1]!r} would mix the result again; an example has room for two "
             f"labels. Keep one of them."
+        )
+    mixed = entries_of(named[0][1], ports)
+    if kept := [port.name for port in ports if port.entry not in mixed]:
+        raise ConfigError(
+            f"{what} and mixes their labels, and what the network is given as {kept[0]!r} would "
+            f"stay that of the first. Leave {names[0]!r} out."
         )
     if config.head is None or isinstance(strategy, SelfSupervised):
         raise ConfigError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from itertools import islice
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any, final
 
@@ -172,8 +172,14 @@ class Saved:
                 f"This model is given {listed(self.fields)}: hand over a mapping with a list of "
                 f"values for each of them."
             )
-        columns = (each_value(field, values[name]) for name, field in self.fields.items())
-        for row in zip(*columns, strict=True):
+        columns = [each_value(field, values[name]) for name, field in self.fields.items()]
+        for row in zip_longest(*columns):
+            if None in row:
+                which = [list(self.fields)[place] for place, one in enumerate(row) if one is None]
+                raise DataError(
+                    f"There are fewer values of {listed(which)} than of the others: an example "
+                    f"has one of each."
+                )
             given = {n: value for n, (_, value) in zip(self.fields, row, strict=True)}
             yield self.encode(given, row[0][0])
 
