@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import tlx
-from tlx import registry
+from tlx import registry, trees
 from tlx.assemble import assemble
 from tlx.config import parse
 from tlx.errors import CheckpointError, ConfigError, DataError, Interrupted
@@ -133,3 +133,34 @@ def test_a_file_of_one_tower_fills_that_tower(tiny, trio, tmp_path):
         np.testing.assert_array_equal(one, other)
     result = tlx.run(table, out=tmp_path / "run")
     assert result["steps"] == 12
+
+
+@pytest.mark.parametrize(
+    ("strategy", "divergence"),
+    [
+        (
+            {"name": "finetune", "frozen": ["stage1"]},
+            [{"name": "l2_sp", "weight": 0.1}, {"name": "feature_l2", "weight": 0.1}],
+        ),
+        ("feature_transfer", []),
+    ],
+)
+def test_a_network_over_sequences_is_transferred_as_one_over_pictures(
+    tiny, tmp_path, strategy, divergence
+):
+    table = tiny(data={"name": f"{HERE}:Trio"}, backbone=TOWERS["towers"]["dna"])
+    tlx.run(table, out=tmp_path / "source")
+    table |= {"weights": f"run:{tmp_path / 'source'}", "seed": 1}
+    losses = [
+        tlx.run(table | {"strategy": strategy, "divergence": divergence, "cache_gb": size,
+                         "cache_disk_gb": 0}, out=tmp_path / f"run{size}")["test"]["loss"]
+        for size in (1, 0)
+    ]  # fmt: skip
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    source, after = (tlx.load(tmp_path / name).variables for name in ("source", "run1"))
+    moved = {
+        path.split("/")[0]
+        for path, leaf in trees.flat(after.params["backbone"]).items()
+        if (leaf != trees.flat(source.params["backbone"])[path]).any()
+    }
+    assert moved == ({"stage2"} if divergence else set())
