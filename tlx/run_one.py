@@ -36,6 +36,7 @@ from tlx.reporting.describe import described, device, versions
 from tlx.reporting.first_look import first_look
 from tlx.reporting.forgetting import forgotten
 from tlx.reporting.gallery import gallery
+from tlx.reporting.next_command import predict_command
 from tlx.reporting.wording import shown
 from tlx.run_folder import folder, locations, provenance
 from tlx.run_folder.as_before import begun
@@ -114,7 +115,7 @@ def run_one(
             if text:
                 sinks.emit(Event("note", trained.steps, {"text": text}))
         hosts.once(lambda: folder.write_json(out / folder.RESULT, result))
-        ways = [f"tlx predict {out} IMAGE...", f"tlx eval {out}"]
+        ways = [predict_command(out), f"tlx eval {out}"]
         if not config.head:
             backbone = f"--backbone {config.backbone.name} --weights {out}"
             ways = [f"tlx finetune FOLDER {backbone}"]

@@ -21,6 +21,7 @@ from tlx.errors import ConfigError, TlxError, listed
 from tlx.feeding.cache_store import Store
 from tlx.protocols import Sink
 from tlx.reporting.console import Console
+from tlx.reporting.next_command import predict_command
 from tlx.run_folder import folder, locations, lock
 from tlx.run_one import evaluate_run, listening, run_one
 from tlx.sinks import Sinks
@@ -233,7 +234,7 @@ def _compare(
     sinks = listening(config, console)
     try:
         best = out / ranked(results, metric, direction, "val")[0]
-        ways = [f"tlx predict {best} IMAGE...", f"tlx eval {out}"]
+        ways = [predict_command(best), f"tlx eval {out}"]
         about = {**study, "out": str(out), "rows": rows, "next": ways}
         sinks.emit(Event("study", 0, about))
     finally:

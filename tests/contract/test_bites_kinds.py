@@ -7,6 +7,7 @@ from itertools import count
 import numpy as np
 import pytest
 from tlx_image import Image, ImageInput
+from tlx_text import BagInput
 
 from tlx.testing import check, failures
 from tlx.testing.cases import checks
@@ -64,6 +65,7 @@ ODD = {
     "sharing": broken(ImageInput, reading=lambda self, other: self),
 }
 INPUTS = {name: partial(odd, (8, 8)) for name, odd in ODD.items()}
+INPUTS["assets"] = broken(BagInput, with_assets=lambda self, assets: replace(self, words=("a",)))
 
 
 @pytest.mark.parametrize("name", FIELDS)
@@ -80,4 +82,5 @@ def test_every_check_bites():
     assert {f"check_{name}" for name in FIELDS} == set(checks("fields"))
     assert {f"check_{name}" for name in INPUTS} == set(checks("inputs"))
     assert len(check("fields", Image)) == len(checks("fields"))
-    assert len(check("inputs", partial(ImageInput, (8, 8)))) == len(checks("inputs"))
+    ran = {*check("inputs", partial(ImageInput, (8, 8))), *check("inputs", BagInput)}
+    assert ran == set(checks("inputs"))

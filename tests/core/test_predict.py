@@ -92,11 +92,11 @@ def test_lists_that_are_none():
     Path("empty.txt").write_text("\n\n")
     Path("wide.txt").write_bytes("photos/a/0.jpeg".encode("utf-16"))
     for given, stdin, words in [
-        ("empty.txt", b"", "no name of an image in empty.txt"),
+        ("empty.txt", b"", "no image in empty.txt"),
         ("@nowhere", b"", "'nowhere' cannot be read"),
         ("wide.txt", b"", "stored as UTF-16"),
-        ("-", b"", "no name of an image in what came on stdin"),
-        ("-", Path("photos/a/2.PNG").read_bytes(), "Names of files are meant"),
+        ("-", b"", "no image in what came on stdin"),
+        ("-", Path("photos/a/2.PNG").read_bytes(), "names of files"),
     ]:
         with pytest.raises(DataError, match=words):
             names(given, stdin=stdin)

@@ -286,7 +286,7 @@ def test_what_is_fed_is_not_called_pictures_where_it_is_none():
     metrics = {"split": "val", "metrics": {"loss": 0.2}, "best": False, "epoch": None}
     text = said([Event("start", 0, start()), Event("train", 5, train), Event("eval", 5, metrics)])
     assert "480,000 cached features/s" in text
-    assert "images/s" not in text
+    assert "examples/s" not in text
 
 
 def test_a_warning_while_compiling_gets_its_own_line():
@@ -332,7 +332,7 @@ def test_a_terminal_gets_a_bar_and_is_left_clean():
             return True
 
     text = said(run(), Terminal())
-    assert "images/s" in text
+    assert "examples/s" in text
     assert text.count("\x1b[?25h") == text.count("\x1b[?25l")  # the cursor is shown again
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 from PIL import Image
+from sklearn.feature_extraction.text import CountVectorizer
 from tlx_data.arrays import Arrays
 
 import tlx
@@ -147,3 +148,33 @@ def test_classes_in_the_order_of_a_listing(tiny, pictures, tmp_path):
     assert {*said} <= {*trained}
     wanted = [held["class_names"][label] for label in held["y_test"][:12]]
     assert np.mean([a == b for a, b in zip(said, wanted, strict=True)]) > 0.6
+
+
+def test_a_vocabulary_of_all_texts_knows_the_test(tiny, tmp_path):
+    """Words that only test texts have get numbers, and rare ones of training lose theirs; a number
+    about new texts is one about texts that the model has seen."""
+    texts = {"train": "1\ta fine film\n0\ta dull film\n" * 8, "dev": "1\ta plot\n0\ta song\n" * 4}
+
+    def written(name, test):
+        folder = tmp_path / name
+        folder.mkdir()
+        for split, lines in {**texts, "test": test}.items():
+            (folder / f"{split}.tsv").write_text(lines)
+        return folder
+
+    one = written("one", "1\ta fine opera opera\n0\ta dull opera opera\n" * 8)
+    other = written("other", "0\tnothing of it all\n1\tis the same\n" * 9)
+
+    lines = "".join(file.read_text() for file in one.glob("*.tsv")).splitlines()
+    every = [line.split("\t")[1] for line in lines]
+    naive = CountVectorizer(token_pattern=r"\w+", max_features=3).fit(every)
+    assert "opera" in naive.vocabulary_
+
+    def inputs(folder):
+        data = {"name": "text_files", "path": str(folder), "check": 0}
+        backbone = {"name": "bag_of_embeddings", "max_words": 3}
+        table = tiny(data=data, backbone=backbone, weights="none")
+        return assemble(config.parse(table)).model.inputs
+
+    assert inputs(one) == inputs(other)
+    assert inputs(one).words == ("a", "film", "dull")

@@ -20,7 +20,7 @@ from jax import Array
 from tlx import trees
 from tlx.backbones.wrapping import abstract_input
 from tlx.contracts.dialect import FLAX, Dialect, Row
-from tlx.contracts.input import Input
+from tlx.contracts.input import FitsBackbone, Input
 from tlx.errors import ContractError, listed
 from tlx.protocols import Backbone, ForeignNames, Staged
 from tlx.types import (
@@ -63,6 +63,15 @@ class Towers:
     def inputs(self) -> Mapping[str, Input]:
         """The input of each tower."""
         return {name: tower.inputs for name, tower in self.towers}  # type: ignore[misc]
+
+    def for_inputs(self, inputs: Mapping[str, Input]) -> Towers:
+        """With each tower for what its own input has learnt."""
+        return Towers(
+            tuple(
+                (n, tower.for_inputs(inputs[n]) if isinstance(tower, FitsBackbone) else tower)
+                for n, tower in self.towers
+            )
+        )
 
     @cached_property
     def features(self) -> tuple[FeatureSpec, ...]:

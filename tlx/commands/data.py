@@ -29,7 +29,7 @@ def add(verb: Callable[..., argparse.ArgumentParser]) -> None:
         "--sheet", metavar="FILE.png", help="draw pictures of every class; not drawn if absent"
     )
     made.add_argument(
-        "--limit", type=int, metavar="N", help="look at so many pictures only; all if absent"
+        "--limit", type=int, metavar="N", help="look at so many examples only; all if absent"
     )
     add_json(made)
     made.add_argument(
@@ -43,9 +43,10 @@ def data(args: argparse.Namespace) -> None:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Read every picture and say what is wrong: unreadable, in two splits, in two classes."""
+    """Read every example and say what is wrong: unreadable, in two splits, in two classes."""
     from tlx import config
     from tlx.data import data_check, targets
+    from tlx.data.shown import noun_of
     from tlx.errors import DataError
     from tlx.planning import splitting
     from tlx.reporting.wording import aligned, as_json
@@ -78,7 +79,9 @@ def check(args: argparse.Namespace) -> None:
             for file in finding.files:
                 print(f"{'':10}{file}")
         if not found.findings:
-            print(f"Nothing is wrong with the {found.looked:,} pictures that were looked at.")
+            print(
+                f"Nothing is wrong with the {found.looked:,} {noun_of(info)}s that were looked at."
+            )
     if args.sheet:
         _draw_sheet(cut.train, info, args.sheet)
         print(f"sheet    {args.sheet}")

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 TOGETHER = 64
 """Lines of text that are aligned and printed at a time."""
+LINE = 60
+"""Characters of a text that stand in a line beside what is said of it."""
 
 
 def add(verb: Callable[..., argparse.ArgumentParser]) -> None:
@@ -44,6 +46,7 @@ def add(verb: Callable[..., argparse.ArgumentParser]) -> None:
 def predict(args: argparse.Namespace) -> None:
     """Say what a finished run's model sees in files or texts."""
     from tlx.commands.value_names import value_names
+    from tlx.contracts.field import StoredInFiles
     from tlx.errors import ConfigError, DataError
 
     if args.top is not None and args.top < 1:
@@ -60,12 +63,14 @@ def predict(args: argparse.Namespace) -> None:
     names = value_names(args.value, sys.stdin.buffer, field)
     failed: list[DataError] = []
     answers = _answers(model, names, args.top, failed)
+    in_files = isinstance(field, StoredInFiles)
     if args.json:
         _print_json(answers, field_name)
     elif args.csv:
         _print_csv(answers, args.top, field_name)
     else:
-        _print_text(answers, args.top, max(map(len, names)))
+        shown = names if in_files else [*map(_one_line, names)]
+        _print_text(answers, args.top, max(map(len, shown)), in_files)
     if len(names) == len(failed) == 1:
         raise failed[0]
     if failed:
@@ -109,14 +114,23 @@ def _answers(
             raise
 
 
-def _print_text(answers: Iterator[tuple[str, Any]], top: int | None, width: int) -> None:
+def _print_text(
+    answers: Iterator[tuple[str, Any]], top: int | None, width: int, in_files: bool
+) -> None:
     from itertools import islice
 
     from tlx.commands.prediction_rows import as_text
     from tlx.reporting.wording import aligned
 
     while chunk := list(islice(answers, TOGETHER)):
-        print(aligned((name.ljust(width), *as_text(answer, top)) for name, answer in chunk))
+        named = ((name if in_files else _one_line(name), answer) for name, answer in chunk)
+        print(aligned((name.ljust(width), *as_text(answer, top)) for name, answer in named))
+
+
+def _one_line(text: str) -> str:
+    """The beginning of a text, in a line."""
+    line = " ".join(text.split())
+    return line if len(line) <= LINE else f"{line[: LINE - 1]}…"
 
 
 def _print_csv(answers: Iterator[tuple[str, Any]], top: int | None, field: str) -> None:

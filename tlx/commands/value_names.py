@@ -93,8 +93,11 @@ def _named(where: str, text: str, beside: Path, field: Field) -> Iterator[str]:
     lines = text.split("\0") if "\0" in text else text.split("\n")
     names = [line.strip("\r\n") for line in lines if line.strip()]
     if not names:
-        raise DataError(f"There is no name of an {field.kind} in {where}; one a line is meant.")
+        raise DataError(f"There is no {field.kind} in {where}; one a line is meant.")
     for name in names:
+        if not isinstance(field, StoredInFiles):
+            yield name
+            continue
         there = os.path.exists(name) or not os.path.exists(beside / name)
         yield from _expanded(name if there else str(beside / name), field)
 
@@ -103,9 +106,12 @@ def _read_list(name: str) -> str:
     try:
         return read_text(Path(name))
     except OSError as error:
-        raise DataError(f"The list of names {name!r} cannot be read: {error}.") from error
+        raise DataError(
+            f"The list {name!r} cannot be read: {error}. What begins with @ is the name of a list; "
+            f"something else that does so is given with - on stdin."
+        ) from error
     except Refused as error:
-        raise DataError(f"The list of names {name!r} {error}.") from error
+        raise DataError(f"The list {name!r} {error}.") from error
 
 
 def _read_stdin(stdin: BinaryIO) -> str:
@@ -113,5 +119,5 @@ def _read_stdin(stdin: BinaryIO) -> str:
         return decoded(stdin.read())
     except Refused as error:
         raise DataError(
-            f"What came on stdin {error}. Names of files are meant, one a line, and no file."
+            f"What came on stdin {error}. Lines are meant, such as names of files, and no file."
         ) from error

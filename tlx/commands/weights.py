@@ -243,4 +243,6 @@ def _shape(shape: Any) -> str:
 
 
 def _short(value: Any) -> str:
-    return " ".join(f"{v:g}" for v in value) if isinstance(value, list | tuple) else str(value)
+    if not isinstance(value, list | tuple):
+        return str(value)
+    return " ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in value)

@@ -98,6 +98,30 @@ class DescribesInput(Protocol):
         ...
 
 
+@runtime_checkable
+class HasAssets(Protocol):
+    """Optional for an Input: large parts of it, such as a vocabulary, are files of their own in a
+    model's folder, and no options in its description."""
+
+    def assets(self) -> Mapping[str, bytes]:
+        """The content of each, by the name of the option that it stands for."""
+        ...
+
+    def with_assets(self, assets: Mapping[str, bytes]) -> Any:
+        """This input, made of its other options, with what they hold."""
+        ...
+
+
+@runtime_checkable
+class FitsBackbone(Protocol):
+    """Optional for a Backbone: what its inputs have learnt from data decides its shapes, such as
+    the rows of its table of embeddings."""
+
+    def for_inputs(self, inputs: Inputs) -> Any:
+        """The backbone for inputs that are fitted, in the form of its own `inputs`."""
+        ...
+
+
 class Port(NamedTuple):
     """One port of a network: how it wants its values, the `entry` of a batch that holds them, and
     the `fields` of an example that it is bound to."""

@@ -1,7 +1,7 @@
 """What is wrong with data before anything is trained on them.
 
-Every picture is read once, as training would read it: what cannot be read, labels that contradict
-each other, pictures that are in two splits, classes that are in one split only, and pictures that
+Every example is read once, as training would read it: what cannot be read, labels that contradict
+each other, examples that are in two splits, classes that are in one split only, and examples that
 are not what a network expects. What cannot be trained on is broken, what makes a result wrong is
 an error, what may be meant so is a warning; each names its files.
 """
@@ -20,18 +20,19 @@ from tlx.contracts.calls import called
 from tlx.contracts.field import Fingerprinted, Print
 from tlx.contracts.input import Ports
 from tlx.data.inputs import find_warnings
+from tlx.data.shown import noun_of
 from tlx.data.splits import Subset, are_classes
 from tlx.data.target_check import Target, are_targets, check_targets, summarise_targets
 from tlx.errors import TlxError, listed
 from tlx.types import DataInfo
 
 SPLITS = ("train", "val", "test")
-"""Those of a run, which have to have no picture in common."""
+"""Those of a run, which have to have no example in common."""
 NAMES = 5
 """How many files a finding lists."""
 
 ONE_CLASS = (
-    "All pictures are of one class, {}, and one class alone cannot be learnt. Put those of each "
+    "All examples are of one class, {}, and one class alone cannot be learnt. Put pictures of each "
     "class in a folder of their own; of an unpacked archive give the folder that holds these."
 )
 
@@ -49,8 +50,8 @@ class Finding(NamedTuple):
 
 
 class Checked(NamedTuple):
-    """The findings, gravest first; how many pictures each split has of each class; how many
-    pictures were looked at, of how many; what targets of a regression are, by name and split."""
+    """The findings, gravest first; how many examples each split has of each class; how many
+    examples were looked at, of how many; what targets of a regression are, by name and split."""
 
     findings: tuple[Finding, ...]
     counts: Mapping[str, Mapping[str, int]]
@@ -64,7 +65,7 @@ class Checked(NamedTuple):
 
 
 class _Look(NamedTuple):
-    """What was seen of one example; `fault` is why there is no picture."""
+    """What was seen of one example; `fault` is why it could not be read."""
 
     split: str
     name: str
@@ -88,16 +89,16 @@ def check(
     nobody reads them, who is not `labelled`."""
     classes, numbers = info.classes, info.numbers
     labelled = labelled and info.label is not None
-    look = _Looker(info)
+    look, noun = _Looker(info), noun_of(info)
     total = sum(map(len, parts.values()))
     looks = [one for name, part in parts.items() for one in _looks(look, name, part, total, limit)]
     counts = {name: counts_of(parts[name], classes) for name in SPLITS}
     found = [
-        *_unreadable(looks),
+        *_unreadable(looks, noun),
         *_shared(looks, look),
-        *(_contradictions(looks, classes) if labelled else ()),
-        *_flat(looks),
-        *(_one_sided(counts) if labelled else ()),
+        *(_contradictions(looks, classes, noun) if labelled else ()),
+        *_flat(looks, noun),
+        *(_one_sided(counts, noun) if labelled else ()),
         *(_alone(counts["train"]) if labelled and parts["train"].labels.ndim == 1 else ()),
     ]
     own = {name: parts[name] for name in SPLITS}
@@ -171,14 +172,15 @@ class _Looker(NamedTuple):
         return same, [(one, rest[other]) for one, other in near]
 
 
-def _unreadable(looks: Sequence[_Look]) -> Iterator[Finding]:
+def _unreadable(looks: Sequence[_Look], noun: str) -> Iterator[Finding]:
     bad = [look.fault for look in looks if look.fault]
     if bad:
-        yield Finding("broken", f"{_many(bad, 'picture')} cannot be read.", _few(bad))
+        yield Finding("broken", f"{_many(bad, noun)} cannot be read.", _few(bad))
 
 
 def _shared(looks: Sequence[_Look], look: _Looker) -> Iterator[Finding]:
-    """Pictures that are in two splits."""
+    """Examples that are in two splits."""
+    noun = noun_of(look.info)
     seen = {name: [one for one in looks if one.split == name and one.print] for name in SPLITS}
     for one, other in combinations(seen, 2):
         first, second = seen[one], seen[other]
@@ -189,14 +191,16 @@ def _shared(looks: Sequence[_Look], look: _Looker) -> Iterator[Finding]:
             if not places:
                 continue
             names = [f"{second[b].name} = {first[a].name}" for a, b in places]
-            what = f"{_many(names, 'picture')} of {other!r} {_are(names)} {how}in {one!r}, too"
+            what = f"{_many(names, noun)} of {other!r} {_are(names)} {how}in {one!r}, too"
             use = "trained on" if one == "train" else "selected by"
             why = f": what is measured on them was {use}." if level == "error" else "."
             yield Finding(level, what + why, _few(names))
 
 
-def _contradictions(looks: Sequence[_Look], classes: tuple[str, ...]) -> Iterator[Finding]:
-    """The same picture, under two labels or more than once in a split."""
+def _contradictions(
+    looks: Sequence[_Look], classes: tuple[str, ...], noun: str
+) -> Iterator[Finding]:
+    """The same example, under two labels or more than once in a split."""
     same: dict[bytes, list[_Look]] = {}
     for look in looks:
         if (
@@ -215,8 +219,8 @@ def _contradictions(looks: Sequence[_Look], classes: tuple[str, ...]) -> Iterato
         ]
         one = are_classes(np.asarray([looks[0].label]), classes)
         what = f"{_are(odd)} in two classes at once" if one else f"{_have(odd)} two labels"
-        yield Finding("error", f"{_many(odd, 'picture')} {what}.", _few(names))
-    # Of a picture that is in two splits as well, the two that are in one of them.
+        yield Finding("error", f"{_many(odd, noun)} {what}.", _few(names))
+    # Of an example that is in two splits as well, the two that are in one of them.
     twice = [
         (first[look.split], look)
         for each in groups
@@ -226,7 +230,7 @@ def _contradictions(looks: Sequence[_Look], classes: tuple[str, ...]) -> Iterato
     if twice:
         names = [" = ".join(look.name for look in each) for each in twice]
         yield Finding(
-            "warning", f"{_many(twice, 'picture')} {_are(twice)} there more than once.", _few(names)
+            "warning", f"{_many(twice, noun)} {_are(twice)} there more than once.", _few(names)
         )
 
 
@@ -251,15 +255,14 @@ def _said(label: Any, classes: tuple[str, ...]) -> str:
     return listed([f"{number:g}" for number in numbers])
 
 
-def _flat(looks: Sequence[_Look]) -> Iterator[Finding]:
+def _flat(looks: Sequence[_Look], noun: str) -> Iterator[Finding]:
     flat = [look.name for look in looks if look.flat]
     if flat:
-        yield Finding(
-            "warning", f"{_many(flat, 'picture')} of one colour show nothing.", _few(flat)
-        )
+        how = "of one colour show nothing" if noun == "picture" else "without any content"
+        yield Finding("warning", f"{_many(flat, noun)} {how}.", _few(flat))
 
 
-def _one_sided(counts: Mapping[str, Mapping[str, int]]) -> Iterator[Finding]:
+def _one_sided(counts: Mapping[str, Mapping[str, int]], noun: str) -> Iterator[Finding]:
     """Classes without examples to learn from, or to be measured by."""
     for name, why in (
         ("train", "cannot be learnt"),
@@ -268,7 +271,8 @@ def _one_sided(counts: Mapping[str, Mapping[str, int]]) -> Iterator[Finding]:
     ):
         empty = [label for label, count in counts[name].items() if not count]
         if empty and len(empty) < len(counts[name]):
-            text = f"{_many(empty, 'class', 'classes')} without a picture in {name!r} {why}."
+            many, one = _many(empty, "class", "classes"), "an" if noun == "example" else "a"
+            text = f"{many} without {one} {noun} in {name!r} {why}."
             yield Finding("error" if name == "train" else "warning", text, _few(empty))
 
 

@@ -17,6 +17,7 @@ from tlx.contracts.calls import called, has_said, where
 from tlx.contracts.declared import fault_of_inputs
 from tlx.contracts.file_facts import input_of
 from tlx.contracts.input import (
+    FitsBackbone,
     FitsInput,
     Input,
     Inputs,
@@ -154,6 +155,23 @@ def fit_inputs(ports: Ports, info: DataInfo, train: Subset) -> Ports:
                 )
         found.append(port._replace(input=one))
     return tuple(found)
+
+
+def fit_backbone(backbone: Backbone, ports: Ports) -> Backbone:
+    """The backbone for what its inputs have learnt. Raises ContractError for what is none."""
+    if not isinstance(backbone, FitsBackbone):
+        return backbone
+    inputs: Inputs = {port.name: port.input for port in ports}
+    with called(backbone, "backbone", "for_inputs"):
+        found = backbone.for_inputs(
+            inputs if isinstance(backbone.inputs, Mapping) else ports[0].input
+        )
+    if not isinstance(found, Backbone):
+        raise ContractError(
+            f"`for_inputs` of the backbone {type(backbone).__name__}{where(backbone)} has to "
+            f"return a backbone, not a {type(found).__name__}."
+        )
+    return found
 
 
 def _values(train: Subset, fields: tuple[str, ...]) -> Iterable[tuple[Any, ...]]:

@@ -34,10 +34,10 @@ def flush(path: Path) -> None:
         os.close(handle)
 
 
-def write(path: Path, text: str) -> None:
+def write(path: Path, content: str | bytes) -> None:
     """Write a file so that it is either the old one or the whole new one, even after a crash."""
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
+    partial.write_bytes(content.encode() if isinstance(content, str) else content)
     flush(partial)
     partial.replace(path)
     flush(path.parent)

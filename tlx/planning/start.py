@@ -22,7 +22,14 @@ from tlx.contracts.input import Ports
 from tlx.data import targets
 from tlx.data.collate import Collate, collate_ports
 from tlx.data.domain import Domain, second
-from tlx.data.inputs import as_inputs, bind_inputs, fit_inputs, shared_inputs, trained_inputs
+from tlx.data.inputs import (
+    as_inputs,
+    bind_inputs,
+    fit_backbone,
+    fit_inputs,
+    shared_inputs,
+    trained_inputs,
+)
 from tlx.data.splits import Splits
 from tlx.devices import mesh as meshes
 from tlx.errors import ConfigError
@@ -230,7 +237,8 @@ def opened(config: RunConfig, then: Begun | None) -> Start:
     ports = bind_inputs(trained_inputs(backbone, file, stated), info, config.model.inputs)
     ports = fit_inputs(ports, info, parts.train)
     over = targets.head_over(head, len(info.classes)) if head else None
-    model = Model(backbone, over, as_inputs(ports), extension=extension_of(strategy))
+    body = fit_backbone(backbone, ports)
+    model = Model(body, over, as_inputs(ports), extension=extension_of(strategy))
     refusals.features(model)
     sample = meshes.shared(next(iter(evaluation(
         parts.train, collate_ports(ports, info), batch_size=min(2, len(parts.train))

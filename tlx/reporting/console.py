@@ -33,7 +33,7 @@ ROWS = 40
 
 @final
 class Console:
-    """The run as a person follows it. On a terminal: a bar with loss, accuracy, images/s and the
+    """The run as a person follows it. On a terminal: a bar with loss, accuracy, examples/s and the
     time left. Elsewhere plain lines without colour: one for each evaluation, and one a minute
     where evaluations are further apart."""
 
@@ -185,7 +185,7 @@ class Console:
         return [f"{m} {shown(m, self._train[m])}" for m in known]
 
     def _speed(self) -> list[str]:
-        fed = {"images_per_second": "images/s", "features_per_second": "cached features/s"}
+        fed = {"images_per_second": "examples/s", "features_per_second": "cached features/s"}
         known = {what: self._train.get(key) for key, what in fed.items()}
         return [f"{float(n):,.0f} {what}" for what, n in known.items() if n is not None]
 

@@ -11,10 +11,11 @@ import json
 
 from tlx.assemble import Experiment
 from tlx.data.data_check import Finding, check
+from tlx.data.shown import noun_of
 from tlx.errors import DataError
 from tlx.files.cache_folder import cache_folder
 
-FORM = 3
+FORM = 4
 """Of what is kept; another one is looked at anew."""
 
 
@@ -43,8 +44,8 @@ def first_look(experiment: Experiment) -> tuple[str, ...]:
         said = [finding.said() for finding in found.findings]
         if said and found.looked < found.pictures:
             said.append(
-                f"{found.looked:,} of {found.pictures:,} pictures were looked at; "
-                f"`tlx data check` looks at all of them."
+                f"{found.looked:,} of {found.pictures:,} {noun_of(experiment.info)}s were looked "
+                f"at; `tlx data check` looks at all of them."
             )
         try:
             kept.parent.mkdir(parents=True, exist_ok=True)

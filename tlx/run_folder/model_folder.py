@@ -1,11 +1,12 @@
 """The folder of a model: numbers, and what it takes to use them.
 
-`model.safetensors` holds the numbers under their leaf paths; `model.json` says which backbone
-and head they belong to, how examples reach them, what the classes are called, and the digest of
-the numbers. A model that is a small change to other weights names these and holds the change; one
-that a strategy extends (`tlx.contracts.extension`) names the strategy and holds its leaves.
-Nothing is pickled, and a file that it names (`FILE.py:Object`) is not run unless it is trusted
-(`tlx.run_file.folder_code`), so opening somebody's model runs no code of theirs.
+`model.safetensors` holds the numbers under their leaf paths; `model.json` says which backbone and
+head they belong to, how examples reach them, what the classes are called, and the digest of the
+numbers; large parts of inputs are files below `assets/` (`tlx.run_folder.assets`). A model that is
+a small change to other weights names these and holds the change; one that a strategy extends
+(`tlx.contracts.extension`) names the strategy and holds its leaves. Nothing is pickled, and a file
+that it names (`FILE.py:Object`) is not run unless it is trusted (`tlx.run_file.folder_code`), so
+opening somebody's model runs no code of theirs.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from tlx.errors import WeightsError, did_you_mean, listed
 from tlx.files import manifest
 from tlx.run_file import folder_code
 from tlx.run_file.portable import portable, resolved
-from tlx.run_folder import old_inputs
+from tlx.run_folder import assets, old_inputs
 from tlx.run_folder.plugin_reference import reference_of
 from tlx.trees import flat
 from tlx.types import Variables
@@ -135,7 +136,7 @@ def save_model(
         "tlx": tlx.__version__,
         "backbone": {"name": backbone.name, "options": dict(backbone.options)},
         "head": head and {"name": head.name, "options": dict(head.options)},
-        "inputs": {port.name: _port(port) for port in ports},
+        "inputs": {port.name: _port(port, folder) for port in ports},
         "fields": {name: _part("fields", field) for name, field in fields.items()},
         "classes": classes,
         "sha256": manifest.digest(partial),
@@ -231,7 +232,8 @@ def _description(folder: Path, about: Mapping[str, Any]) -> Description:
 
     base = about.get("base")
     if about["format"] == PORTS:
-        ports = tuple(_read_port(name, one, part) for name, one in about["inputs"].items())
+        given = about["inputs"].items()
+        ports = tuple(_read_port(name, one, part, folder) for name, one in given)
         fields = {
             n: registry.build("fields", *part(f, "fields")) for n, f in about["fields"].items()
         }
@@ -264,8 +266,13 @@ def _as(kind: Any, value: Any, where: str) -> Any:
     return found
 
 
-def _port(port: Port) -> dict[str, Any]:
-    return {**_part("inputs", port.input), "entry": port.entry, "fields": list(port.fields)}
+def _port(port: Port, folder: Path) -> dict[str, Any]:
+    """A port as it is described; what of its input are files of their own is written."""
+    about = _part("inputs", port.input)
+    if files := assets.write_assets(folder, port):
+        options = {k: v for k, v in about["options"].items() if k not in files}
+        about |= {"options": options, "assets": files}
+    return {**about, "entry": port.entry, "fields": list(port.fields)}
 
 
 def _part(kind: str, thing: Any) -> dict[str, Any]:
@@ -273,7 +280,9 @@ def _part(kind: str, thing: Any) -> dict[str, Any]:
     return {"name": reference_of(kind, thing), "options": plain_options(thing)}
 
 
-def _read_port(name: str, about: Any, part: Any) -> Port:
+def _read_port(name: str, about: Any, part: Any, folder: Path) -> Port:
     input_: Input = registry.build("inputs", *part(about, "inputs"))
+    if files := about.get("assets"):
+        input_ = assets.with_assets(folder, input_, files)
     fields = _as(tuple[str, ...], about["fields"], "inputs.fields")
     return Port(name, input_, _as(str, about["entry"], "inputs.entry"), fields)

@@ -25,6 +25,7 @@ from tlx.feeding.cache_store import Store
 from tlx.files.stored_json import read_object
 from tlx.protocols import Sink
 from tlx.reporting.console import Console
+from tlx.reporting.next_command import predict_command
 from tlx.reporting.wording import shown
 from tlx.run_folder import folder, locations, lock
 from tlx.run_one import listening, run_one
@@ -245,7 +246,7 @@ def _next(found: Sequence[Mapping[str, Any]], to: Path) -> list[str]:
     last = found[-1]
     into = audit_arms.folder(to, last["labels"])
     name = SCRATCH if last["verdict"] == verdict.HURTS else last["best"]
-    return [f"tlx predict {into / name / 'seed-0'} IMAGE..."]
+    return [predict_command(into / name / "seed-0")]
 
 
 def _check_asked(path: Path, asked: Asked, resume: bool) -> None:

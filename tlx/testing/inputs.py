@@ -18,7 +18,7 @@ import numpy as np
 from tlx import registry
 from tlx.contracts.declared import fault_of_inputs
 from tlx.contracts.field import Field, Sampled
-from tlx.contracts.input import AugmentsValues, FitsInput, Input, SharesEntry
+from tlx.contracts.input import AugmentsValues, FitsInput, HasAssets, Input, SharesEntry
 from tlx.contracts.options import plain_options
 from tlx.data.collate import stack_values
 from tlx.errors import TlxError
@@ -142,6 +142,19 @@ def check_keeping(subject: Subject) -> None:
             plain_options(more) == plain_options(again),
             "`fitted` learns anew what is known already.",
         )
+
+
+def check_assets(subject: Subject) -> None:
+    """Its large parts come back from the files that it writes."""
+    input_: Any = subject.fitted
+    if not isinstance(input_, HasAssets):
+        raise NotApplicable("It is described whole by its options.")
+    files = input_.assets()
+    for name, content in files.items():
+        claim(isinstance(content, bytes), f"The asset {name!r} is a {type(content).__name__}.")
+    options = {key: value for key, value in plain_options(input_).items() if key not in files}
+    again = cast("Any", type(input_))(**options).with_assets(files)
+    claim(again == input_, "Made of its other options and its assets, it is another input.")
 
 
 def check_sharing(subject: Subject) -> None:

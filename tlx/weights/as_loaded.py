@@ -20,7 +20,7 @@ from tlx.config import RunConfig
 from tlx.contracts.file_facts import classes_of, input_of
 from tlx.data import splits
 from tlx.data.collate import collate_ports
-from tlx.data.inputs import as_inputs, bind_inputs, fit_inputs, trained_inputs
+from tlx.data.inputs import as_inputs, bind_inputs, fit_backbone, fit_inputs, trained_inputs
 from tlx.data.splits import Subset
 from tlx.data.targets import fitted_head, head_over, kept_options, open_source
 from tlx.errors import ConfigError, DataError, listed
@@ -69,7 +69,7 @@ def measure(config: RunConfig) -> dict[str, Any]:
     inputs = trained_inputs(backbone, weights, config.weights.input)
     ports = bind_inputs(inputs, data.info, config.model.inputs)
     ports = fit_inputs(ports, data.info, splits.whole(data, "train"))
-    model = Model(backbone, head, as_inputs(ports))
+    model = Model(fit_backbone(backbone, ports), head, as_inputs(ports))
     initial = replace(sources.begun(model), rng=jax.random.key(config.seed))
     end = ending(model, needed(model))  # the rest may be lacking
     loaded = sources.load(config.weights, weights, initial, None, end.unread)

@@ -16,7 +16,7 @@ from tlx import registry
 from tlx.config import WeightsConfig
 from tlx.contracts.dialect import Dialect
 from tlx.contracts.file_facts import architecture_of, classes_of, input_of
-from tlx.contracts.input import Inputs
+from tlx.contracts.input import HasAssets, Inputs
 from tlx.errors import TlxError
 from tlx.protocols import Backbone
 from tlx.run_file.weight_reference import reference
@@ -82,7 +82,11 @@ def _about_input(inputs: Inputs | None) -> Any:
     """The options of an input, or of several by port; None where nobody says."""
     if isinstance(inputs, Mapping):
         return {name: _about_input(one) for name, one in inputs.items()}
-    return None if inputs is None else asdict(cast("Any", inputs))
+    if inputs is None:
+        return None
+    files = inputs.assets() if isinstance(inputs, HasAssets) else {}
+    options = asdict(cast("Any", inputs))
+    return {k: f"{len(v):,} in a file" if k in files else v for k, v in options.items()}
 
 
 def fits(tensors: Mapping[str, np.ndarray]) -> list[Fit]:

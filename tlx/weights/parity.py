@@ -20,7 +20,7 @@ from tlx.backbones.wrapping import abstract_input
 from tlx.config import WeightsConfig
 from tlx.contracts.calls import called
 from tlx.contracts.input import ports_of
-from tlx.data.inputs import as_inputs, trained_inputs
+from tlx.data.inputs import as_inputs, fit_backbone, trained_inputs
 from tlx.errors import Refused, WeightsError, listed
 from tlx.files import plain_arrays
 from tlx.model import Model
@@ -81,10 +81,11 @@ def load(
     source = sources.open_weights(config, trust_code=trust_code)
     body: Backbone = registry.build("backbones", backbone, options)
     tensors = tensors_of(config.name, source)
-    inputs = as_inputs(ports_of(trained_inputs(body, source)))
+    ports = ports_of(trained_inputs(body, source))
+    body = fit_backbone(body, ports)
     classes = _classes(tensors, body, prefix)
     head = registry.build("heads", "softmax", given={"classes": classes}) if classes else None
-    model = Model(body, head, inputs)
+    model = Model(body, head, as_inputs(ports))
     found = sources.load(config, source, sources.begun(model))
     loaded = found.source  # without the head where that is of another kind
     return Network(loaded.model, loaded.variables, tensors, found.report)

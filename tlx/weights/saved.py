@@ -24,7 +24,7 @@ from tlx.contracts.extension import Extension
 from tlx.contracts.field import Fields
 from tlx.data.collate import Collate, collate_ports
 from tlx.data.fields import each_value
-from tlx.data.inputs import as_inputs
+from tlx.data.inputs import as_inputs, fit_backbone
 from tlx.devices.compiled import compiled
 from tlx.errors import DataError, TlxError, TrustError, WeightsError, did_you_mean, listed
 from tlx.extension import OWN, begun, extension_of
@@ -61,7 +61,7 @@ def load(path: Path | str, *, precision: Precision = "float32", trust_code: bool
     about = describe(path)
     folder_code.refuse(about.folder / ABOUT, about.plugins, trust_code)
     given = {"classes": len(about.classes)}
-    backbone = registry.build("backbones", *about.backbone)
+    backbone = fit_backbone(registry.build("backbones", *about.backbone), about.ports)
     head = about.head and registry.build("heads", *about.head, given=given)
     inputs, extension = as_inputs(about.ports), _extension(about)
     model = Model(backbone, head, inputs, precision=precision, extension=extension)

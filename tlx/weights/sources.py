@@ -19,7 +19,7 @@ from tlx.contracts.calls import calling
 from tlx.contracts.dialect import Dialect
 from tlx.contracts.file_facts import classes_of, input_of
 from tlx.contracts.input import ports_of
-from tlx.data.inputs import as_inputs, trained_inputs
+from tlx.data.inputs import as_inputs, fit_backbone, trained_inputs
 from tlx.model import Model
 from tlx.protocols import Backbone, ForeignNames, Head, Noted, WeightSource
 from tlx.run_file import folder_code
@@ -115,8 +115,8 @@ def _other(config: SourceConfig, own_head: HeadOf, stages: int | None) -> Source
         return lengthened(there) if stages is None else there
     backbone = registry.build("backbones", config.backbone.name, config.backbone.options)
     source = open_weights(config.weights, trust_code=config.trust_code)
-    inputs = trained_inputs(backbone, source, config.weights.input)
-    model = Model(backbone, None, as_inputs(ports_of(inputs)))
+    ports = ports_of(trained_inputs(backbone, source, config.weights.input))
+    model = Model(fit_backbone(backbone, ports), None, as_inputs(ports))
     end = ending(model, needed(model) if stages is None else stages)
     loaded = load(config.weights, source, begun(model), own_head, end.unread)
     if not lacking(end, loaded.report):

@@ -105,7 +105,8 @@ class NnxBackbone:
     are the tables of names in files of other libraries; without one a name in a file is a leaf
     path already. With a `cell` the network can be masked: the module's call, or `stage`, takes one
     argument more, a `tlx_flax.visible.Visible`, and does with it what `Maskable` demands. Without
-    `words` its leaves are what their names say, and the network is not traced for them."""
+    `words` its leaves are what their names say, and the network is not traced for them. `fitting`
+    gives the options that depend on what inputs have learnt of data (`FitsBackbone`)."""
 
     build: Callable[..., nnx.Module]
     features: tuple[FeatureSpec, ...]
@@ -116,6 +117,7 @@ class NnxBackbone:
     dialects: tuple[Dialect, ...] = ()
     cell: int | None = None
     words: Words | None = None
+    fitting: Callable[[Inputs], Mapping[str, Any]] | None = None
 
     @property
     def modes(self) -> frozenset[Mode]:
@@ -126,6 +128,13 @@ class NnxBackbone:
     def stages(self) -> tuple[str, ...]:
         """Stage names, shallow to deep."""
         return self.stage_names or (WHOLE,)
+
+    def for_inputs(self, inputs: Inputs) -> NnxBackbone:
+        """With the options that inputs decide which are fitted."""
+        if self.fitting is None:
+            return self
+        options = dict(self.options) | dict(self.fitting(inputs))
+        return replace(self, options=tuple(sorted(options.items())))
 
     def _built(self, rngs: nnx.Rngs) -> nnx.Module:
         return self.build(**dict(self.options), rngs=rngs)

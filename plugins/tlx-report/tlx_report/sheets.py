@@ -1,7 +1,8 @@
-"""Sheets of pictures for a report: a model's answers, what a strategy did with pictures, and
-which pictures its features call alike.
+"""Sheets of examples for a report: a model's answers, what a strategy did with pictures, and
+which examples its features call alike.
 
-A sheet is plain text and data addresses, ready for a template, which escapes every name in it.
+An example is shown as a picture or as a text. A sheet is plain text and data addresses, ready for a
+template, which escapes every name and every text in it.
 """
 
 from __future__ import annotations
@@ -22,10 +23,21 @@ def class_name(label: Any, classes: Sequence[str]) -> str:
     return str(classes[label]) if known else shown("", label)
 
 
+LONG = 400
+"""Characters of a text that are shown."""
+
+
+def look_of(shown_as: Any) -> dict[str, str]:
+    """The `text` of an example, or the address of its `picture`."""
+    if not isinstance(shown_as, str):
+        return {"picture": embedded(shown_as)}
+    return {"text": shown_as if len(shown_as) <= LONG else f"{shown_as[:LONG]}…"}
+
+
 def answers(
     samples: Sequence[Mapping[str, Any]], classes: Sequence[str], most: int
 ) -> list[tuple[str, list[dict[str, str]]]]:
-    """Wrong and right pictures with their captions, `most` together."""
+    """Wrong and right examples with their captions, `most` together."""
     wrong = [s for s in samples if plain(s["label"]) != plain(s["predicted"])]
     right = [s for s in samples if plain(s["label"]) == plain(s["predicted"])]
     wrong = wrong[: max(most // 2, most - len(right))]
@@ -33,7 +45,7 @@ def answers(
     def card(s: Mapping[str, Any]) -> dict[str, str]:
         sure = s.get("probability")
         return {
-            "picture": embedded(s["image"]),
+            **look_of(s["text"] if "text" in s else s["image"]),
             "predicted": class_name(s["predicted"], classes),
             "truth": class_name(s["label"], classes),
             "sure": "" if sure is None else f"{100 * float(sure):.0f} %",
@@ -50,14 +62,15 @@ COUNTED = 40
 def data_sheet(
     data: Mapping[str, Any], training: Mapping[str, Sequence[Any]] | None
 ) -> dict[str, Any] | None:
-    """A `table` of pictures of each class by split, heading first, a `note` where there are too
-    many classes for one, and `rows` of (class, training pictures)."""
+    """A `table` of examples of each class by split, heading first, a `note` where there are too
+    many classes for one, and `rows` of (class, training examples), which are `texts` or not."""
     counts = data.get("counts") or {}
     names = list(dict.fromkeys(name for found in counts.values() for name in found))
-    rows = [(str(name), [embedded(picture) for picture in some])
+    rows = [(str(name), [look_of(one) for one in some])
             for name, some in (training or {}).items()]  # fmt: skip
     if not names and not rows:
         return None
+    texts = any("text" in one for _, some in rows for one in some)
     table = [["class", *counts]]
     table += [[str(n), *(shown("", found.get(n, 0)) for found in counts.values())] for n in names]
     note = ""
@@ -66,9 +79,9 @@ def data_sheet(
         table = []
         note = (
             f"{len(names)} classes, with {shown('', min(train))} to {shown('', max(train))} "
-            f"training pictures each."
+            f"training {'texts' if texts else 'pictures'} each."
         )
-    return {"table": table if names else [], "note": note, "rows": rows}
+    return {"table": table if names else [], "note": note, "rows": rows, "texts": texts}
 
 
 def drawings(drawn: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -83,9 +96,9 @@ def drawings(drawn: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def neighbours(found: Mapping[str, Any] | None, classes: Sequence[str]) -> dict[str, Any] | None:
-    """`rows` of a picture and those `nearest` to it, the nearest first, each with its class and
-    whether that is `wrong`; `agreed` says how many of them have the picture's class. Without
-    labels there is no name below a picture and nothing is wrong."""
+    """`rows` of an example and those `nearest` to it, the nearest first, each with its class and
+    whether that is `wrong`; `agreed` says how many of them have the class of their example. Without
+    labels there is no name below one and nothing is wrong."""
     if not found or not len(found["pictures"]):
         return None
     near = np.asarray(found["nearest"])
@@ -96,7 +109,7 @@ def neighbours(found: Mapping[str, Any] | None, classes: Sequence[str]) -> dict[
 
     def card(picture: Any, label: Any, wrong: bool = False) -> dict[str, Any]:
         name = class_name(label, classes) if known else ""
-        return {"picture": embedded(picture), "name": name, "wrong": wrong}
+        return {**look_of(picture), "name": name, "wrong": wrong}
 
     rows = [
         (
@@ -105,5 +118,6 @@ def neighbours(found: Mapping[str, Any] | None, classes: Sequence[str]) -> dict[
         )
         for i, picture in enumerate(found["pictures"])
     ]
-    agreed = f"{same.sum()} of these {same.size} have the class of their picture" if known else ""
-    return {"rows": rows, "agreed": agreed}
+    noun = "text" if any("text" in one for one, _ in rows) else "picture"
+    agreed = f"{same.sum()} of these {same.size} have the class of their {noun}" if known else ""
+    return {"rows": rows, "agreed": agreed, "noun": noun}
