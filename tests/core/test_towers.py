@@ -10,7 +10,8 @@ import pytest
 from tlx import registry, trees
 from tlx.backbones.functions import wrap_functions
 from tlx.backbones.towers import Towers
-from tlx.data.inputs import trained_inputs
+from tlx.contracts.input import ports_of
+from tlx.data.inputs import shared_inputs, trained_inputs
 from tlx.data.vector_input import VectorInput
 from tlx.errors import ConfigError, ContractError
 from tlx.testing import toys
@@ -160,3 +161,10 @@ def test_a_run_file_names_each_tower():
         registry.build("backbones", "towers", {"towers": both})
     with pytest.raises(ConfigError, match=r"backbone\.towers\.b is 3; it has to be the name"):
         registry.build("backbones", "towers", {"towers": {"a": toy, "b": 3}})
+
+
+def test_a_source_is_given_what_the_network_is_and_refused_where_it_wants_more():
+    own = ports_of(BOTH.inputs)
+    assert shared_inputs(ROW.inputs, own)[0].entry == "row"
+    with pytest.raises(ConfigError, match="takes 'vector', of which there is none for the network"):
+        shared_inputs(ROW.inputs, own[:1])

