@@ -28,7 +28,7 @@ def same(a, b, pattern=""):
 
 def test_leaves_a_folder_that_explains_itself(tiny, tmp_path, monkeypatch):
     out, shown = tmp_path / "run", []
-    monkeypatch.setattr("tlx.run_one.pictures", lambda *_: shown.append(1) or {})
+    monkeypatch.setattr("tlx.run_one._pictures", lambda *_: shown.append(1) or {})
     result = tlx.run(tiny(sink=["html"]), out=out)
     assert shown
     left = {path.name for path in out.iterdir()}
