@@ -25,8 +25,8 @@ numpy or jax scalars; a key marked ? may be absent or None.
 | `eval` | `split`, `metrics` {name: value}, `best`, `epoch`? |
 | `note`, `warning` | `text` |
 | `finish` | `result` (what result.json holds); `confusion`? (C,C) counts, rows are the truth; |
-|          | `samples`? [{`image` (H,W,3) uint8, `label`, `predicted`, `probability`?}] of the |
-|          | test split; `training`? {class: [(H,W,C) uint8]}, a few pictures of some classes; |
+|          | `samples`? [{`image` (H,W,3) uint8 or `text`, `label`, `predicted`, `probability`?}] |
+|          | of the test split; `training`? {class: [(H,W,C) uint8 or text]}, some of each class; |
 |          | `curves` path of metrics.jsonl; `next` sentences. Of a run without |
 |          | labels, of the validation split: `drawn`? {title: (n,H,W,3) uint8}, in order; |
 |          | `neighbours`? {`pictures` (n,H,W,3), `nearest` (n,k,H,W,3), both uint8, the latter |
