@@ -303,7 +303,7 @@ def evaluate_run(
             f"The run in {out} trained features without a head, so there is nothing to test. Its "
             f"loss is in {out / folder.RESULT}; use the model as weights of another run."
         )
-    tables = ("data", "domain", provenance.CONTENT)
+    tables = ("data", "domain", "inputs", provenance.CONTENT)
     of_data = {name: experiment.provenance.get(name, {}) for name in tables}
     provenance.verify(out, of_data, experiment.subsets, MEASURING)
     last, parts = experiment.final, experiment.splits.parts

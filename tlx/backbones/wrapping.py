@@ -15,7 +15,7 @@ import jax
 from tlx import trees
 from tlx.contracts.calls import has_said
 from tlx.contracts.declared import fault_of_inputs
-from tlx.contracts.input import ports_of
+from tlx.contracts.input import Inputs, ports_of
 from tlx.errors import ContractError, did_you_mean, listed
 from tlx.protocols import Backbone
 from tlx.types import (
@@ -38,10 +38,11 @@ def unmeasured(names: tuple[str, ...]) -> tuple[FeatureSpec, ...]:
     return tuple(FeatureSpec(name, "vector", 0) for name in names)
 
 
-def abstract_input(backbone: Backbone) -> tuple[Any, PyTree]:
-    """An abstract key, and what the backbone is given of one abstract example, (1,...)."""
+def abstract_input(backbone: Backbone, inputs: Inputs | None = None) -> tuple[Any, PyTree]:
+    """An abstract key, and what the backbone is given of one abstract example, (1,...), by
+    `inputs`, its own where there are none."""
     has_said("`inputs` of the backbone", None, fault_of_inputs(backbone.inputs))
-    ports = ports_of(backbone.inputs)
+    ports = ports_of(backbone.inputs if inputs is None else inputs)
     found = {p.name: jax.eval_shape(p.input.prepare, p.input.example()) for p in ports}
     x = next(iter(found.values())) if len(found) == 1 else found
     return jax.eval_shape(lambda: jax.random.key(0)), x

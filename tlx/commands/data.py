@@ -26,7 +26,7 @@ def add(verb: Callable[..., argparse.ArgumentParser]) -> None:
         "--weights", metavar="W", help="the same of weights, for that backbone; its own if absent"
     )
     made.add_argument(
-        "--sheet", metavar="FILE.png", help="draw pictures of every class; not drawn if absent"
+        "--sheet", metavar="FILE.png", help="draw examples of every class; not drawn if absent"
     )
     made.add_argument(
         "--limit", type=int, metavar="N", help="look at so many examples only; all if absent"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tlx.commands.options import add_json, trusting
 
 if TYPE_CHECKING:
+    from tlx.commands.value_names import Meant
     from tlx.weights.saved import Saved
 
 TOGETHER = 64
@@ -31,7 +32,7 @@ def add(verb: Callable[..., argparse.ArgumentParser]) -> None:
         "value", nargs="+", metavar="VALUE",
         help="what the model is given: a file, a folder of files, a pattern such as "
         "'photos/*.jpg', a list of names (@LIST or LIST.txt, one a line) or - for names on stdin; "
-        "a text as it is",
+        "a text as it is; a table (.csv) for its rows",
     )  # fmt: skip
     made.add_argument(
         "--top", type=int, metavar="K",
@@ -45,7 +46,7 @@ def add(verb: Callable[..., argparse.ArgumentParser]) -> None:
 
 def predict(args: argparse.Namespace) -> None:
     """Say what a finished run's model sees in files or texts."""
-    from tlx.commands.value_names import value_names
+    from tlx.commands.value_names import value_names, values_of
     from tlx.contracts.field import StoredInFiles
     from tlx.errors import ConfigError, DataError
 
@@ -60,7 +61,7 @@ def predict(args: argparse.Namespace) -> None:
             f"has one value of each. Use tlx.load(RUN_DIR).predict in Python."
         )
     ((field_name, field),) = model.fields.items()
-    names = value_names(args.value, sys.stdin.buffer, field)
+    names = values_of(value_names(args.value, sys.stdin.buffer, field), field)
     failed: list[DataError] = []
     answers = _answers(model, names, args.top, failed)
     in_files = isinstance(field, StoredInFiles)
@@ -69,8 +70,8 @@ def predict(args: argparse.Namespace) -> None:
     elif args.csv:
         _print_csv(answers, args.top, field_name)
     else:
-        shown = names if in_files else [*map(_one_line, names)]
-        _print_text(answers, args.top, max(map(len, shown)), in_files)
+        every = [one.name if in_files else _one_line(one.name) for one in names]
+        _print_text(answers, args.top, max(map(len, every), default=0), in_files)
     if len(names) == len(failed) == 1:
         raise failed[0]
     if failed:
@@ -80,7 +81,7 @@ def predict(args: argparse.Namespace) -> None:
 
 
 def _answers(
-    model: Saved, names: list[str], top: int | None, failed: list[Any]
+    model: Saved, names: list[Meant], top: int | None, failed: list[Any]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """(name, answer) of every value that can be read; what is wrong with the others is printed
     and put into `failed`."""
@@ -93,9 +94,12 @@ def _answers(
     ((key, field),) = model.fields.items()
 
     def encoded() -> Iterator[Any]:
-        for name in names:
+        for name, raw in names:
             try:
-                ((called, value),) = each_value(field, name)
+                if raw is None:
+                    ((called, value),) = each_value(field, name)
+                else:
+                    called, value = name, field.read(raw, name)
                 arrays = model.encode({key: value}, called)
             except DataError as error:
                 failed.append(error)

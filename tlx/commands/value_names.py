@@ -1,7 +1,8 @@
 """Which values a person means: files, folders, patterns, lists of names, or names on stdin.
 
 Only names are handled here, so that ten thousand files cost nothing before the first is read. Of a
-kind of value that is no file, such as a text, each argument is one, and each line of a list.
+kind of value that is no file, such as a text, each argument is one, and each line of a list; one
+file may hold many values, as a table does rows.
 """
 
 from __future__ import annotations
@@ -10,15 +11,23 @@ import glob
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
-from tlx.contracts.field import Field, StoredInFiles
+from tlx.contracts.field import Field, ListedInFiles, StoredInFiles
 from tlx.errors import DataError, Refused
 from tlx.files.plain_text import decoded, read_text
 
 STDIN = "-"
 LISTS = frozenset({".txt", ".lst", ".list"})
 """Endings of files that hold names of files, one a line."""
+
+
+class Meant(NamedTuple):
+    """A value: its name, which may be the value itself, or what it is called and what stands for it
+    in a file of many."""
+
+    name: str
+    raw: Any = None
 
 
 def value_names(given: Iterable[str], stdin: BinaryIO, field: Field) -> list[str]:
@@ -30,6 +39,18 @@ def value_names(given: Iterable[str], stdin: BinaryIO, field: Field) -> list[str
     for the names in it, one a line; `-` for those on `stdin`. What is none of these is a name,
     there or not. Raises DataError for what stands for no value."""
     return [name for text in given for name in _meant(text, stdin, field)]
+
+
+def values_of(names: Iterable[str], field: Field) -> list[Meant]:
+    """The values that names mean: a file that holds many stands for all of them."""
+    found: list[Meant] = []
+    for name in names:
+        path = Path(os.path.expanduser(name))
+        if isinstance(field, ListedInFiles) and path.suffix.lower() in field.list_endings:
+            found += [Meant(*one) for one in field.each_in(path)]
+        else:
+            found.append(Meant(name))
+    return found
 
 
 def _meant(text: str, stdin: BinaryIO, field: Field) -> Iterator[str]:

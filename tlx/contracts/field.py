@@ -110,6 +110,21 @@ class StoredInFiles(Protocol):
 
 
 @runtime_checkable
+class ListedInFiles(Protocol):
+    """Optional for a Field: one file may hold many values, such as the rows of a table."""
+
+    @property
+    def list_endings(self) -> frozenset[str]:
+        """How the names of such files end."""
+        ...
+
+    def each_in(self, file: Path) -> Iterator[tuple[str, Any]]:
+        """What each value in a file is called, and the value, as `read` takes it. Raises DataError
+        for a file that holds none."""
+        ...
+
+
+@runtime_checkable
 class DrawsSheet(Protocol):
     """Optional for a Field: many values on one picture."""
 
@@ -120,11 +135,13 @@ class DrawsSheet(Protocol):
 
 class Print(NamedTuple):
     """What tells a value from others: a digest that only the same value has, whatever `near` needs
-    of it, and whether it is the same all over, so that it shows nothing."""
+    of it, whether it is the same all over, so that it shows nothing, and whether the same value is
+    for `sure` the same thing, as it is of photos, and not of rows of a few words."""
 
     digest: bytes
     near: Any = None
     flat: bool = False
+    sure: bool = True
 
 
 @runtime_checkable

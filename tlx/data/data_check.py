@@ -31,11 +31,6 @@ SPLITS = ("train", "val", "test")
 NAMES = 5
 """How many files a finding lists."""
 
-ONE_CLASS = (
-    "All examples are of one class, {}, and one class alone cannot be learnt. Put pictures of each "
-    "class in a folder of their own; of an unpacked archive give the folder that holds these."
-)
-
 
 class Finding(NamedTuple):
     """A sentence, how grave it is, and the files that it is about, `NAMES` at most."""
@@ -99,7 +94,7 @@ def check(
         *(_contradictions(looks, classes, noun) if labelled else ()),
         *_flat(looks, noun),
         *(_one_sided(counts, noun) if labelled else ()),
-        *(_alone(counts["train"]) if labelled and parts["train"].labels.ndim == 1 else ()),
+        *(_alone(counts["train"], noun) if labelled and parts["train"].labels.ndim == 1 else ()),
     ]
     own = {name: parts[name] for name in SPLITS}
     targets = {}
@@ -157,7 +152,9 @@ class _Looker(NamedTuple):
                 prints.append(field.fingerprint(example[name]))
         if len(prints) < 2:
             return (prints[0], prints[0].flat) if prints else (None, False)
-        return Print(b"".join(one.digest for one in prints)), all(one.flat for one in prints)
+        sure = any(one.sure for one in prints)
+        whole = Print(b"".join(one.digest for one in prints), sure=sure)
+        return whole, all(one.flat for one in prints)
 
     def pairs(self, first: list[Print], second: list[Print]) -> tuple[list[Any], list[Any]]:
         """(the same, nearly the same): positions in both, for each of the second at most one."""
@@ -191,10 +188,17 @@ def _shared(looks: Sequence[_Look], look: _Looker) -> Iterator[Finding]:
             if not places:
                 continue
             names = [f"{second[b].name} = {first[a].name}" for a, b in places]
+            if not all(_is_sure(second[b]) for _, b in places):
+                level = "warning"
             what = f"{_many(names, noun)} of {other!r} {_are(names)} {how}in {one!r}, too"
             use = "trained on" if one == "train" else "selected by"
             why = f": what is measured on them was {use}." if level == "error" else "."
             yield Finding(level, what + why, _few(names))
+
+
+def _is_sure(look: _Look) -> bool:
+    """Whether what looks the same is the same."""
+    return look.print is not None and look.print.sure
 
 
 def _contradictions(
@@ -219,7 +223,9 @@ def _contradictions(
         ]
         one = are_classes(np.asarray([looks[0].label]), classes)
         what = f"{_are(odd)} in two classes at once" if one else f"{_have(odd)} two labels"
-        yield Finding("error", f"{_many(odd, noun)} {what}.", _few(names))
+        sure = all(map(_is_sure, (look for first in odd for look in first.values())))
+        level = "error" if sure else "warning"
+        yield Finding(level, f"{_many(odd, noun)} {what}.", _few(names))
     # Of an example that is in two splits as well, the two that are in one of them.
     twice = [
         (first[look.split], look)
@@ -276,10 +282,20 @@ def _one_sided(counts: Mapping[str, Mapping[str, int]], noun: str) -> Iterator[F
             yield Finding("error" if name == "train" else "warning", text, _few(empty))
 
 
-def _alone(counts: Mapping[str, int]) -> Iterator[Finding]:
+def _alone(counts: Mapping[str, int], noun: str) -> Iterator[Finding]:
     """One class, which is always the answer."""
     if len(counts) == 1:
-        yield Finding("error", ONE_CLASS.format(repr(next(iter(counts)))))
+        yield Finding("error", one_class(noun, next(iter(counts))))
+
+
+def one_class(noun: str, name: str) -> str:
+    """What is wrong with examples that are all of one class, in words."""
+    advice = (
+        " Put those of each class in a folder of their own; of an unpacked archive give the folder "
+        "that holds these."
+    )
+    found = f"All {noun}s are of one class, {name!r}, and one class alone cannot be learnt."
+    return found + (advice if noun == "picture" else "")
 
 
 def counts_of(part: Subset, classes: tuple[str, ...]) -> dict[str, int]:

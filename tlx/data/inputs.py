@@ -129,7 +129,8 @@ def _of_kind(port: Port, info: DataInfo) -> str:
     if not fitting:
         raise ConfigError(
             f"The backbone takes {port.input.kind!r} at its port {port.name!r}, and the data "
-            f"{info.name!r} have no such field. They have {listed(each)}."
+            f"{info.name!r} have no such field. They have {listed(each)}. Name a backbone that "
+            f"takes {'it' if len(each) == 1 else 'one of these'}: [backbone], or --backbone."
         )
     raise ConfigError(
         f"The data {info.name!r} have several fields of the kind {port.input.kind!r}: "

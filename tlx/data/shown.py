@@ -1,4 +1,4 @@
-"""How examples look: pixels or a text, of the field that a network is given first."""
+"""How examples look and what they are called: pixels or a text, pictures or rows."""
 
 from __future__ import annotations
 

@@ -279,7 +279,7 @@ def _balanced(
             also = " and one more for validation" if spare else ""
             raise DataError(
                 f"The class {name!r} has {len(members)} examples to train on; shots = {shots} "
-                f"needs {shots}{also}. Lower shots or add pictures."
+                f"needs {shots}{also}. Lower shots or add examples."
             )
         few.append(members[:shots])
         more.append(members[shots:][-shots:])

@@ -19,6 +19,7 @@ import numpy as np
 
 from tlx.assemble import Experiment
 from tlx.cache import Table
+from tlx.data.shown import noun_of
 from tlx.data.splits import Subset
 from tlx.devices import mesh
 from tlx.feeding import device_rows
@@ -89,7 +90,8 @@ def feeding(
     found = {name: one.table for name, one in kept.items()}
     if not found and (shown := device_rows.tables(experiment, planned, ON_DEVICE)):
         megabytes = sum(table.nbytes for table in shown.values()) / 2**20
-        tell(f"All pictures lie on the device ({megabytes:,.1f} MB), and batches number them.")
+        what = f"All {noun_of(experiment.info)}s lie on the device ({megabytes:,.1f} MB)"
+        tell(f"{what}, and batches number them.")
         batches, rows = _resident(experiment, planned, start, every, shown)
         yield Feed(
             batches,

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from tlx.assemble import Experiment
 from tlx.cache import Order, Recipe, ordered
+from tlx.data.shown import noun_of
 from tlx.data.splits import Subset
 from tlx.devices import hosts, mesh
 from tlx.devices.reads import reads
@@ -62,19 +63,20 @@ def fed(experiment: Experiment) -> dict[str, Subset]:
 def hint(experiment: Experiment, planned: Planned) -> str:
     """What a user could do so that more is computed once; '' where there is nothing to say."""
     config, count = experiment.config, len(experiment.splits.train)
+    noun = noun_of(experiment.info)
     if not experiment.augmentations or not wants(experiment, planned):
         return ""
     if not config.cache_views:
         return (
-            f"{_what(planned)[0].upper()}{_what(planned)[1:]} of augmented pictures is computed "
+            f"{_what(planned)[0].upper()}{_what(planned)[1:]} of augmented {noun}s is computed "
             f"anew at every step of {planned.phase.name}. cache_views = K computes it once for K "
-            f"versions of each picture instead."
+            f"versions of each {noun} instead."
         )
     epochs = planned.phase.steps * config.batch_size / count
     if epochs <= config.cache_views:
         return (
             f"cache_views = {config.cache_views} saves nothing in {planned.phase.name}, which sees "
-            f"each picture {epochs:.3g} times."
+            f"each {noun} {epochs:.3g} times."
         )
     return ""
 
@@ -110,8 +112,8 @@ def kept_tables(
         tell(_said(kept, planned, experiment))
     elif needs > max(budget):
         tell(
-            f"{_what(planned)} of the pictures is computed anew at every step of "
-            f"{planned.phase.name}: {needs / GB:,.1f} GB are more than cache_gb = "
+            f"{_what(planned)} of the {noun_of(experiment.info)}s is computed anew at every step "
+            f"of {planned.phase.name}: {needs / GB:,.1f} GB are more than cache_gb = "
             f"{config.cache_gb:g} (memory) and cache_disk_gb = {config.cache_disk_gb:g}."
         )
     return kept
@@ -206,7 +208,9 @@ def _said(kept: Mapping[str, Kept], planned: Planned, experiment: Experiment) ->
     folders = [found.folder.parent for found in kept.values() if found.folder]
     where = f"in {folders[0]}" if folders else "in memory"
     epochs = planned.phase.steps / experiment.steps_per_epoch
-    each = f"{many:,} pictures" + (f" ({views} views of each to train on)" if views > 1 else "")
+    each = f"{many:,} {noun_of(experiment.info)}s" + (
+        f" ({views} views of each to train on)" if views > 1 else ""
+    )
     how = "was computed once" if new else "had been computed and is used again"
     took = f"{new:.2g} s" if new else f"saving {old:.2g} s"
     if new and old:

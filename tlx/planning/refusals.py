@@ -15,8 +15,9 @@ from tlx import trees
 from tlx.contracts.calls import has_returned, has_said
 from tlx.contracts.declared import fault_of_features, fault_of_selection
 from tlx.contracts.input import Ports
-from tlx.data.data_check import ONE_CLASS
+from tlx.data.data_check import one_class
 from tlx.data.domain import Domain
+from tlx.data.shown import noun_of
 from tlx.data.splits import Splits, are_classes
 from tlx.devices.precision import DTYPE, lowered
 from tlx.errors import (
@@ -135,12 +136,12 @@ def sampling(labels: np.ndarray, info: DataInfo) -> None:
 
 
 def classes(parts: Splits, info: DataInfo, head: Part | None) -> None:
-    """For a head there are classes to tell apart, and pictures to learn each of them from."""
-    names = info.classes
+    """For a head there are classes to tell apart, and examples to learn each of them from."""
+    names, noun = info.classes, noun_of(info)
     if head is None or not are_classes(parts.train.labels, names):
         return
     if len(names) == 1:
-        raise DataError(ONE_CLASS.format(repr(names[0])))
+        raise DataError(one_class(noun, names[0]))
     counts = np.bincount(parts.train.labels, minlength=len(names))
     if empty := [name for name, count in zip(names, counts, strict=True) if not count]:
         few = [*map(repr, empty[:5]), *([f"{len(empty) - 5:,} more"] if len(empty) > 5 else [])]
@@ -148,12 +149,13 @@ def classes(parts: Splits, info: DataInfo, head: Part | None) -> None:
         elsewhere = sum(int(np.isin(p.labels, lost).sum()) for p in (parts.val, parts.test))
         why = (
             f"all there is of {'it' if len(empty) == 1 else 'them'} ({elsewhere:,}) is in "
-            f"validation and test. Give each class more pictures, or a test and a validation split "
+            f"validation and test. Give each class more {noun}s, or a test and a validation split "
             f"of its own"
             if elsewhere
             else "there is none. Add some, or leave the class out"
         )
-        raise DataError(f"Without a picture to train on, {listed(few)} cannot be learnt: {why}.")
+        one = "an example" if noun == "example" else f"a {noun}"
+        raise DataError(f"Without {one} to train on, {listed(few)} cannot be learnt: {why}.")
 
 
 MOVED_BY: Mapping[str, frozenset[str]] = {

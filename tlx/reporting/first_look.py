@@ -20,8 +20,8 @@ FORM = 4
 
 
 def first_look(experiment: Experiment) -> tuple[str, ...]:
-    """Sentences about what makes a result wrong or may do so. Looks at `[data] check` pictures at
-    most. Raises DataError for pictures that cannot be read, naming them."""
+    """Sentences about what makes a result wrong or may do so. Looks at `[data] check` examples at
+    most. Raises DataError for examples that cannot be read, naming them."""
     limit, domain = experiment.config.data.check, experiment.domain
     if not limit:
         return ()

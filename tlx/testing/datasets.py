@@ -191,7 +191,11 @@ def _bytes(value: Any) -> Any:
 
 def _frozen(example: Mapping[str, Any]) -> list[tuple[str, str, bytes]]:
     arrays = {name: np.asarray(value) for name, value in sorted(example.items())}
-    return [(name, f"{a.dtype}{a.shape}", a.tobytes()) for name, a in arrays.items()]
+    return [(name, f"{a.dtype}{a.shape}", _content(a)) for name, a in arrays.items()]
+
+
+def _content(array: np.ndarray) -> bytes:
+    return repr(array.tolist()).encode() if array.dtype == object else array.tobytes()
 
 
 def _fitted(input_: Any, field: Field, value: Any) -> Any:

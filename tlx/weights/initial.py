@@ -14,6 +14,7 @@ import jax
 from jax import Array
 
 from tlx.backbones.wrapping import abstract_input
+from tlx.contracts.input import Inputs
 from tlx.devices.compiled import compiled_for_once
 from tlx.model import Model
 from tlx.protocols import Backbone
@@ -47,9 +48,10 @@ class Initial:
         return jax.tree.unflatten(tree, leaves)
 
 
-def backbone_leaves(backbone: Backbone) -> dict[str, Any]:
-    """Leaf path -> `jax.ShapeDtypeStruct` of every leaf of a backbone alone."""
-    like = jax.eval_shape(backbone.init, *abstract_input(backbone))
+def backbone_leaves(backbone: Backbone, inputs: Inputs | None = None) -> dict[str, Any]:
+    """Leaf path -> `jax.ShapeDtypeStruct` of every leaf of a backbone alone, given its own inputs
+    or others."""
+    like = jax.eval_shape(backbone.init, *abstract_input(backbone, inputs))
     return flat(Variables({"backbone": like.params}, {"backbone": like.state}))
 
 

@@ -17,8 +17,9 @@ from tlx.config import WeightsConfig
 from tlx.contracts.dialect import Dialect
 from tlx.contracts.file_facts import architecture_of, classes_of, input_of
 from tlx.contracts.input import HasAssets, Inputs
+from tlx.data.inputs import trained_inputs
 from tlx.errors import TlxError
-from tlx.protocols import Backbone
+from tlx.protocols import Backbone, WeightSource
 from tlx.run_file.weight_reference import reference
 from tlx.weights import sources
 from tlx.weights.initial import backbone_leaves
@@ -70,7 +71,7 @@ def inspect(text: str, *, key: str = "", trust_code: bool = False) -> dict[str, 
         "input": _about_input(input_of(source)),
         "classes": classes_of(source),
         "architecture": architecture_of(source),
-        "fits": [fit._asdict() for fit in fits(found.values)],
+        "fits": [fit._asdict() for fit in fits(found.values, source)],
         "tensors": [
             {"name": name, "shape": tensor.shape, "dtype": str(tensor.dtype)}
             for name, tensor in found.values.items()
@@ -89,10 +90,11 @@ def _about_input(inputs: Inputs | None) -> Any:
     return {k: f"{len(v):,} in a file" if k in files else v for k, v in options.items()}
 
 
-def fits(tensors: Mapping[str, np.ndarray]) -> list[Fit]:
+def fits(tensors: Mapping[str, np.ndarray], source: WeightSource | None = None) -> list[Fit]:
     """The installed backbones, with their default options, that tensors of these names and shapes
-    fit best; none that they do not fit at all. One that cannot be built so is passed over, and one
-    that the file holds several times comes as often."""
+    fit best, given what their `source` says of their inputs; none that they do not fit at all. One
+    that cannot be built so is passed over, and one that the file holds several times comes as
+    often."""
     paths = any(name.startswith("params/") for name in tensors)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     candidates: list[tuple[float, str, Backbone]] = []
@@ -112,7 +114,7 @@ def fits(tensors: Mapping[str, np.ndarray]) -> list[Fit]:
         fit
         for likely, name, backbone in candidates
         if likely >= LIKELY * top > 0
-        for fit in _fits(name, tensors, backbone)
+        for fit in _fits(name, tensors, backbone, _inputs(backbone, source))
     ]
     return sorted(found, key=lambda fit: -fit.score)[:MOST]
 
@@ -131,9 +133,19 @@ def _channels(shapes: Mapping[str, tuple[int, ...]], backbone: Backbone) -> floa
     return sum(spec.channels in there for spec in backbone.features) / len(backbone.features)
 
 
-def _fits(name: str, tensors: Mapping[str, np.ndarray], backbone: Backbone) -> list[Fit]:
+def _inputs(backbone: Backbone, source: WeightSource | None) -> Inputs:
+    """Those that the weights were trained with, where the backbone takes them."""
+    try:
+        return trained_inputs(backbone, source)
+    except TlxError:
+        return backbone.inputs
+
+
+def _fits(
+    name: str, tensors: Mapping[str, np.ndarray], backbone: Backbone, inputs: Inputs
+) -> list[Fit]:
     """A fit for every place at which as many leaves are named as at the best one."""
-    wanted = backbone_leaves(backbone)
+    wanted = backbone_leaves(backbone, inputs)
     places = find_places(tensors, wanted, sources.foreign_names(backbone))
     if own := frozenset(tensors.keys() & wanted.keys()):
         places = [Place("", TREE, own)]

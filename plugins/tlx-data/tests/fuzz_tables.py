@@ -13,8 +13,10 @@ import pyarrow
 from pyarrow import parquet
 from tlx_data.samples import picture
 from tlx_data.table import Table
+from tlx_table import RowInput
 
 from tlx.data import data_check
+from tlx.data.inputs import bind_inputs, fit_inputs
 from tlx.planning import label_refusals, refusals, splitting
 from tlx.run_file.run_config import DataConfig, Part
 from tlx.testing.fuzzing import Input, main
@@ -47,7 +49,8 @@ OPTIONS = [
     ("label", "x"), ("label", ["x", "y"]), ("image", "path"), ("split_column", False),
     ("split_column", "fold"), ("class_names", ["cat", "dog"]), ("class_names", ["01", "1"]),
     ("label_separator", ","), ("label_separator", ""), ("val_values", ["0"]), ("root", "HOME/sub"),
-    ("test_values", ["1", "test"]),
+    ("test_values", ["1", "test"]), ("fields", {"row": {}}), ("fields", {"image": {}, "row": {}}),
+    ("fields", {"row": {"columns": ["x"]}, "label": {"column": "label"}}), ("image", "x"),
 ]  # fmt: skip
 CUTS = [("shots", 1), ("limit", 1), ("val", 2), ("sampling", "balanced"), ("unreadable", "skip")]
 
@@ -207,6 +210,12 @@ def checked(path):
     found = data_check.check(cut.parts, info)
     assert all(finding.said().encode() for finding in found.findings)
     assert np.isfinite(np.asarray(cut.train.labels, np.float64)).all()
+    if "row" in info.fields:
+        (port,) = fit_inputs(bind_inputs(RowInput(), info), info, cut.train)
+        for part in cut.parts.values():
+            for number in range(len(part)):
+                arrays = port.input.encode(part[number]["row"], name="A row")
+                assert all(np.isfinite(leaf).all() for leaf in arrays.values())
 
 
 def inputs(folder):

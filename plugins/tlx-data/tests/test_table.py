@@ -62,7 +62,7 @@ def test_rows_are_examples(home, write):
     assert isinstance(source, DataSource)
     assert source.info.classes == ("ant", "bee")
     assert source.info.splits == {"train": 2, "val": 1, "test": 1}
-    assert source.info.shape is None
+    assert source.info.fields["image"].shape is None
     for name, rows in (("train", ROWS[1:3]), ("val", ROWS[3:4]), ("test", ROWS[4:])):
         split = source.split(name)
         assert isinstance(split, Labelled)
@@ -209,7 +209,7 @@ def test_a_row_that_cannot_be_used_is_named(home, row, said):
         ("list.csv", b"PK\x03\x04", {}, "is an Excel or zip file, and no text"),
         ("list.csv", b"image,label\n\x00\x01,a\n", {}, "holds bytes that are no text"),
         ("list.csv", b"image,label\n", {}, "has no rows"),
-        ("list.csv", b"", {}, "has no column 'image'"),
+        ("list.csv", b"", {}, "has no columns: its first line names none"),
         ("list.csv", b"image,label,image\n", {}, "two columns 'image'"),
         ("list.csv", b'image,label\n"a.png,1\n', {}, "cannot be read as text with columns"),
         ("list.csv", b"image,label\n", {"split_column": "fold"}, "has no column 'fold'"),

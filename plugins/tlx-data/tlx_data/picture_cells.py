@@ -1,4 +1,4 @@
-"""Where the picture of a row lies: in a file within a folder, or in the table itself.
+"""Where the picture of a row lies, or another value that is a file: in a folder, or in the table.
 
 A table may come from somebody else, so a path is followed only within the folder of the pictures.
 Within it a path may be written as other systems write it.
@@ -6,21 +6,16 @@ Within it a path may be written as other systems write it.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias, final
+from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import unquote
 
-import numpy as np
-from tlx_image.decode import read
 from tlx_image.image_formats import endings
 
 from tlx.errors import DataError, did_you_mean
-from tlx_data.folder import HEAD
 from tlx_data.label_cells import quoted
 
 
@@ -32,45 +27,6 @@ class Embedded(NamedTuple):
 
 
 Picture: TypeAlias = "Path | Embedded"
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Pictures:
-    """Pictures and their labels, (N,...). A Split, Labelled, and Named."""
-
-    pictures: tuple[Picture, ...]
-    labels: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.pictures)
-
-    def __getitem__(self, index: int) -> Mapping[str, Any]:
-        found = self.pictures[index]
-        image = read(found) if isinstance(found, Path) else read(found.content, found.name)
-        return {"image": image, "label": self.labels[index]}
-
-    def called(self, index: int) -> str:
-        """The file, or the row."""
-        found = self.pictures[index]
-        return str(found) if isinstance(found, Path) else found.name
-
-
-def fingerprint(root: Path, splits: Mapping[str, Pictures], classes: Sequence[str]) -> str:
-    """sha256 over the classes in order, each picture's place below `root`, size and first bytes,
-    and each label."""
-    digest = hashlib.sha256(repr(tuple(classes)).encode())
-    for name, split in splits.items():
-        for picture in split.pictures:
-            if isinstance(picture, Path):
-                with picture.open("rb") as file:
-                    head, size = file.read(HEAD), picture.stat().st_size
-                place = picture.relative_to(root).as_posix()
-            else:
-                head, size, place = picture.content[:HEAD], len(picture.content), ""
-            digest.update(f"{name}/{place}/{size}/".encode() + head)
-        digest.update(f"{name}/{split.labels.dtype}/".encode() + split.labels.tobytes())
-    return digest.hexdigest()
 
 
 def pictures_within(root: Path) -> Callable[[Any, str], Picture]:

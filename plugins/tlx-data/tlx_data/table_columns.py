@@ -1,14 +1,14 @@
 """Which columns of a table are its pictures and its labels.
 
 A run file may name them; otherwise they are known by usual names, in any case, or by what they
-hold. Where more than one could be meant, the user is asked.
+hold. Where more than one could be meant, the user is asked; a table may have no pictures.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from tlx_image.image_formats import endings
 
@@ -27,52 +27,13 @@ LABELS = (
 )  # fmt: skip
 
 
-class Columns(NamedTuple):
-    """The column of pictures, those of labels, and what was guessed."""
-
-    image: str
-    labels: tuple[str, ...]
-    notes: tuple[str, ...]
+Cells = Callable[[str], list[Any]]
+"""The first few cells of a column."""
 
 
-def find_columns(
-    columns: Sequence[str],
-    where: str,
-    *,
-    image: str | None,
-    label: str | tuple[str, ...] | None,
-    split: str | bool | None,
-    kind: LabelKind | None,
-    cells: Callable[[str], list[Any]],
-) -> Columns:
-    """The columns that are meant; `cells` are the first few cells of one. Raises DataError, opening
-    with `where`, for a column that is not there or could be several."""
-    of_label = () if label is None else (label,) if isinstance(label, str) else tuple(label)
-    for wanted in filter(None, (image, *of_label, split if isinstance(split, str) else None)):
-        _refuse_absent(wanted, columns, where)
-    if len(set(of_label)) < len(of_label) or label == ():
-        raise DataError(f"{where}: label lists its columns, each once.")
-    picture = image or _picture(columns, of_label, where, cells)
-    free = [name for name in columns if name not in (picture, split, *of_label) and name]
-    free = [name for name in free if plain(name) not in NAMED]
-    labels = of_label or _label(free, where, kind, cells)
-    usual = (picture.lower() == "image", labels == ("label",) or bool(of_label))
-    read = [f"the pictures in {picture!r}"] if not (image or usual[0]) else []
-    read += [f"the labels in {listed(map(repr, labels))}"] if not usual[1] else []
-    return Columns(picture, labels, (f"The table has {' and '.join(read)}.",) if read else ())
-
-
-def plain(name: str) -> str:
-    """A name without case, spaces and hyphens."""
-    return name.strip().lower().replace(" ", "_").replace("-", "_")
-
-
-def _picture(
-    columns: Sequence[str],
-    taken: Sequence[str],
-    where: str,
-    cells: Callable[[str], list[Any]],
-) -> str:
+def find_picture(columns: Sequence[str], taken: Sequence[str], where: str, cells: Cells) -> str:
+    """The column of pictures, none of those that are `taken`; "" where there is none. Raises
+    DataError, opening with `where`, where it could be several."""
     free = [name for name in columns if name and name not in taken]
     if "image" in free:
         return "image"
@@ -88,14 +49,38 @@ def _picture(
             f"{where} has several columns that may be its pictures, "
             f'{listed(map(repr, both or by_name or by_look))}; say which: image = "...".'
         )
-    raise DataError(
-        f"{where} has no column 'image'.{did_you_mean('image', columns)} Its columns are "
-        f"{listed(columns)}; image, label and split_column say which of them are read."
-    )
+    return ""
+
+
+def find_labels(
+    columns: Sequence[str],
+    taken: Sequence[str | bool | None],
+    where: str,
+    kind: LabelKind | None,
+    cells: Cells,
+) -> tuple[str, ...]:
+    """The column of labels, none of those that are `taken`, or, where several may apply, one for
+    each class. Raises DataError, opening with `where`, where it could be several."""
+    free = [name for name in columns if name and name not in taken and plain(name) not in NAMED]
+    return _label(free, where, kind, cells)
+
+
+def refuse_absent(wanted: str, columns: Sequence[str], where: str) -> None:
+    """Raise DataError for a column that is not there."""
+    if wanted not in columns:
+        raise DataError(
+            f"{where} has no column {wanted!r}.{did_you_mean(wanted, columns)} Its columns are "
+            f"{listed(columns)}; image, label, split_column and fields say which of them are read."
+        )
+
+
+def plain(name: str) -> str:
+    """A name without case, spaces and hyphens."""
+    return name.strip().lower().replace(" ", "_").replace("-", "_")
 
 
 def _label(
-    free: Sequence[str], where: str, kind: LabelKind | None, cells: Callable[[str], list[Any]]
+    free: Sequence[str], where: str, kind: LabelKind | None, cells: Cells
 ) -> tuple[str, ...]:
     """The column of labels, or, where several may apply, one for each class."""
     if "label" in free:
@@ -119,21 +104,13 @@ def _label(
             f'{listed(map(repr, by_name or free))}. Say which: label = "..."{several}.'
         )
     raise DataError(
-        f"{where} has no column 'label'. Training needs one; 'tlx predict' reads pictures without."
+        f"{where} has no column 'label'. Training needs one; 'tlx predict' reads tables without."
     )
 
 
-def _says_a_split(name: str, cells: Callable[[str], list[Any]]) -> bool:
+def _says_a_split(name: str, cells: Cells) -> bool:
     of_yes = any(plain(name) in names for names in YES.values())
     return of_yes and all(_is_flag(cell) for cell in cells(name))
-
-
-def _refuse_absent(wanted: str, columns: Sequence[str], where: str) -> None:
-    if wanted not in columns:
-        raise DataError(
-            f"{where} has no column {wanted!r}.{did_you_mean(wanted, columns)} Its columns are "
-            f"{listed(columns)}; image, label and split_column say which of them are read."
-        )
 
 
 def _refuse_no_header(columns: Sequence[str], where: str) -> None:
