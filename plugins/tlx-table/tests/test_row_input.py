@@ -36,7 +36,7 @@ def prepared(field, inputs, rows):
     return np.asarray(inputs.prepare(encoded(field, inputs, rows)))
 
 
-numbers = some.floats(-1e4, 1e4, width=32) | some.none()
+numbers = some.integers(-(10**6), 10**6).map(lambda number: number / 100) | some.none()
 words = some.sampled_from(["a", "b", "c", None])
 
 
@@ -129,6 +129,11 @@ def test_large_numbers_that_differ_by_little_are_told_apart():
     field, inputs = fitted([(1.7e9 + i,) for i in range(5)], ["at"])
     found = prepared(field, inputs, [(1.7e9 + i,) for i in range(5)])
     np.testing.assert_allclose(found[:, 0], (np.arange(5) - 2) / np.sqrt(2), rtol=1e-5)
+
+
+def test_numbers_out_of_all_proportion_stay_finite():
+    field, inputs = fitted([(0.0,), (1e-44,)], ["x"])
+    assert np.isfinite(prepared(field, inputs, [(1.0,), (-1e300,)])).all()
 
 
 def test_it_is_written_as_json_and_made_again():

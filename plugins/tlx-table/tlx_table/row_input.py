@@ -23,6 +23,8 @@ from tlx_table.row_field import Cell, refuse_columns
 
 UNSAID = 4
 """The numbers of a row that is only there to be looked at, where nobody says its columns."""
+FAR = 1e18
+"""The deviations from the mean that are told apart: more have no square in single precision."""
 FEW = 20
 """Different texts that a column may have, however few rows there are."""
 
@@ -78,7 +80,7 @@ class RowInput:
         found = zip(self.categorical, self.vocabulary, strict=True)
         codes = [_place(as_name(row[column]), words) for column, words in found]
         return {
-            "numbers": scaled.astype(np.float32),
+            "numbers": np.clip(scaled, -FAR, FAR).astype(np.float32),
             "missing": np.asarray([row[c] is None for c in self.gaps], np.float32),
             "categories": np.asarray(codes, np.int32),
         }
