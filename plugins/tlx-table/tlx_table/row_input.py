@@ -76,7 +76,8 @@ class RowInput:
         refuse_columns(row, self.columns, name)
         fills = zip(self.numeric, self.fills, strict=True)
         numbers = [self._number(row[column], column, fill, name) for column, fill in fills]
-        scaled = (np.asarray(numbers, np.float64) - self.mean) / self.std
+        with np.errstate(over="ignore"):  # it is clipped
+            scaled = (np.asarray(numbers, np.float64) - self.mean) / self.std
         found = zip(self.categorical, self.vocabulary, strict=True)
         codes = [_place(as_name(row[column]), words) for column, words in found]
         return {
