@@ -161,23 +161,35 @@ class Fingerprinted(Protocol):
 class Warp(NamedTuple):
     """A change of the plane: `matrix` (2,3) takes a point (y, x, 1) of the result to the point of
     the original that is shown there. Pixel i covers [i, i+1], so that its centre is i + 1/2; `size`
-    is the (H,W) of the result."""
+    is the (H,W) of the result, `original` that of the original. Under `vmap` both are static."""
 
     matrix: Any
     size: tuple[int, int]
+    original: tuple[int, int]
 
 
 @runtime_checkable
 class Spatial(Protocol):
-    """Optional for a Field or an Input: its values lie on the plane of an image, and move with
-    it."""
+    """Optional for a Field: its values lie on the plane of an image, and move with it."""
 
     def place(self, value: Any, warp: Warp, name: str) -> PyTree:
-        """On the host, in place of `encode`: the arrays of a value after a warp."""
+        """On the host, in place of `encode`: the arrays of a value after a warp. Raises DataError,
+        calling it `name`, for one that does not lie on the plane of the original."""
         ...
 
     def warp(self, arrays: PyTree, warp: Warp) -> PyTree:
-        """On the device, in jit: the arrays of one example after a warp."""
+        """On the device, in jit under `vmap`: the arrays of one example after a warp."""
+        ...
+
+
+@runtime_checkable
+class Restores(Protocol):
+    """Optional for a Field that is Spatial: what is predicted in its place goes back to the plane
+    that a value came from. It is what a head predicts under the name of the field's `kind`."""
+
+    def restore(self, array: np.ndarray, warp: Warp) -> np.ndarray:
+        """On the host: a prediction of one example, made on the result of `warp`, as it lies on the
+        original."""
         ...
 
 

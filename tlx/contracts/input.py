@@ -9,7 +9,10 @@ importing jax.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+if TYPE_CHECKING:
+    from tlx.contracts.field import Warp
 
 PyTree: TypeAlias = Any
 
@@ -119,6 +122,17 @@ class FitsBackbone(Protocol):
 
     def for_inputs(self, inputs: Inputs) -> Any:
         """The backbone for inputs that are fitted, in the form of its own `inputs`."""
+        ...
+
+
+@runtime_checkable
+class Places(Protocol):
+    """Optional for an Input: its values lie on a plane, and `encode` brings them to another one, as
+    an image to a canvas. Fields that are `Spatial` follow them there. Its encoded arrays are
+    (H,W,...), of which H and W are that plane's."""
+
+    def place(self, shape: tuple[int, ...]) -> Warp:
+        """What `encode` does to the plane of a value of the shape (H,W,...)."""
         ...
 
 

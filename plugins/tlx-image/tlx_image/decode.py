@@ -81,29 +81,47 @@ def fit(
     Untouched where it has that size already. Otherwise it is resized, with antialiasing and
     without changing its proportions, until it just covers `round(size / crop)`; the centre is
     kept."""
-    height, width = size
-    if image.shape[:2] == (height, width):
+    tall, wide, top, left = placement(image.shape[:2], size, crop)
+    if image.shape[:2] == tuple(size):
         return image
+    return resize(image, tall, wide, interpolation)[top : top + size[0], left : left + size[1]]
+
+
+def placement(
+    shape: tuple[int, ...], size: tuple[int, int], crop: float = 1.0
+) -> tuple[int, int, int, int]:
+    """What `fit` does to an image (H,W): the size (H,W) that it is resized to, and from which row
+    and column on `size` is cut out of that."""
+    height, width = size
+    if tuple(shape) == tuple(size):
+        return height, width, 0, 0
     over = (round(height / crop), round(width / crop))
     # Whole numbers, as torchvision and transformers have them: the longer side loses its fraction.
-    if over[0] * image.shape[1] >= over[1] * image.shape[0]:
-        tall, wide = over[0], max(image.shape[1] * over[0] // image.shape[0], over[1])
+    if over[0] * shape[1] >= over[1] * shape[0]:
+        tall, wide = over[0], max(shape[1] * over[0] // shape[0], over[1])
     else:
-        tall, wide = max(image.shape[0] * over[1] // image.shape[1], over[0]), over[1]
-    top, left = (tall - height) // 2, (wide - width) // 2
-    return _resize(image, tall, wide, interpolation)[top : top + height, left : left + width]
+        tall, wide = max(shape[0] * over[1] // shape[1], over[0]), over[1]
+    return tall, wide, (tall - height) // 2, (wide - width) // 2
 
 
-def _resize(image: np.ndarray, tall: int, wide: int, way: Interpolation) -> np.ndarray:
-    resampling = Image.Resampling[way.upper()]
+def resize(
+    image: np.ndarray,
+    tall: int,
+    wide: int,
+    way: Interpolation,
+    box: tuple[float, float, float, float] | None = None,
+) -> np.ndarray:
+    """(H,W,C), uint8 or float, resized with antialiasing; of a part of it alone where its `box`
+    (left, top, right, bottom) is given."""
+    resampling, size = Image.Resampling[way.upper()], (wide, tall)
     if image.dtype == np.uint8 and image.shape[2] == 3:
         small = Image.fromarray(np.ascontiguousarray(image))
-        return np.asarray(small.resize((wide, tall), resampling))
+        return np.asarray(small.resize(size, resampling, box))
     # Pillow resizes other numbers one channel at a time, in 32-bit floats.
     planes = [
         np.asarray(
             Image.fromarray(np.ascontiguousarray(image[..., c], np.float32)).resize(
-                (wide, tall), resampling
+                size, resampling, box
             )
         )
         for c in range(image.shape[2])

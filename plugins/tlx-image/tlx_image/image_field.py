@@ -9,7 +9,8 @@ from typing import Any, ClassVar, final
 
 import numpy as np
 
-from tlx.contracts.field import Print
+from tlx.contracts.field import Print, Warp
+from tlx.errors import DataError
 from tlx_image.pixels import as_bytes
 
 
@@ -31,6 +32,23 @@ class Image:
         """As a target: its pixels as floats from 0 to 1."""
         floats = np.issubdtype(value.dtype, np.floating)
         return np.asarray(value, np.float32) / (1 if floats else 255)
+
+    def place(self, value: Any, warp: Warp, name: str) -> np.ndarray:
+        """As a target, resized as the image is that a network is given, bilinear."""
+        from tlx_image.resample import resize_part
+
+        if np.shape(value)[:2] != tuple(warp.original):
+            raise DataError(
+                f"{name} has the shape {np.shape(value)}, and the image that it belongs to is "
+                f"{warp.original[0]} x {warp.original[1]} (height x width)."
+            )
+        return self.encode(resize_part(np.asarray(value), warp), name)
+
+    def warp(self, arrays: Any, warp: Warp) -> Any:
+        """As a target, bilinear; what enters is black."""
+        from tlx_image.resample import sample_bilinear
+
+        return sample_bilinear(arrays, warp)
 
     def each(self, given: Any) -> Iterator[tuple[str, np.ndarray]]:
         """One image or several, in whatever form a caller has them."""

@@ -15,12 +15,14 @@ import jax
 import numpy as np
 from jax import Array
 
+from tlx.contracts.field import Warp
 from tlx.contracts.validation import fitted as fitting
 from tlx.errors import ConfigError, ContractError, DataError, did_you_mean, listed
 from tlx.types import Interpolation
-from tlx_image.decode import fit
+from tlx_image.decode import fit, placement
 from tlx_image.given_images import refuse_range
 from tlx_image.pixels import as_bytes, as_floats, normalize
+from tlx_image.warp import compose, crop_plane, scale_plane
 
 UNSAID = (224, 224)
 """The size of an image that is only there to be looked at, where nobody says one."""
@@ -68,6 +70,15 @@ class ImageInput:
             refuse_range(image, name)
         placed = fit(image, self.canvas or image.shape[:2], self.crop, self.interpolation)
         return placed.astype(np.float32, copy=False) if floats else placed
+
+    def place(self, shape: tuple[int, ...]) -> Warp:
+        """What that does to the plane of an image (H,W,...): it is resized, and a part is kept."""
+        original = (int(shape[0]), int(shape[1]))
+        canvas = self.canvas or original
+        size = (int(canvas[0]), int(canvas[1]))
+        tall, wide, *start = placement(original, size, self.crop)
+        whole = scale_plane(original, (tall, wide))
+        return compose(whole, crop_plane(whole.size, (start[0], start[1]), size))
 
     def prepare(self, arrays: Array) -> Array:
         """Images (B,H,W,C) as the network wants them."""
