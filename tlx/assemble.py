@@ -20,6 +20,7 @@ from tlx import trees
 from tlx.config import RunConfig
 from tlx.data.collate import Collate, collate_ports
 from tlx.data.domain import Domain
+from tlx.data.moved_targets import spatial_targets
 from tlx.data.splits import Splits
 from tlx.devices import hosts
 from tlx.devices import mesh as meshes
@@ -106,6 +107,7 @@ class Experiment(NamedTuple):
             self.augmentations,
             self.strategy.effective if isinstance(self.strategy, Reparametrises) else None,
             averaging=self.strategy if isinstance(self.strategy, Averages) else None,
+            spatial=spatial_targets(self.info),
         )
 
     def used(self, variables: Variables) -> Variables:

@@ -18,6 +18,7 @@ import jaxlib.version
 import numpy as np
 
 from tlx.contracts.phase import Examples
+from tlx.data.moved_targets import SpatialTargets
 from tlx.data.splits import Subset
 from tlx.devices.compiled import compiled
 from tlx.devices.reads import read_by
@@ -103,7 +104,8 @@ class Table(NamedTuple):
 class Recipe:
     """What is kept of every picture: the named `features` of the frozen stages, and what the
     stages after them need; `pictures` themselves where somebody reads them. With augmentations,
-    that of `views` versions of each, drawn with `seed`."""
+    that of `views` versions of each, drawn with `seed`, with which the targets move that are
+    `spatial`."""
 
     model: Model
     features: frozenset[str]
@@ -111,6 +113,7 @@ class Recipe:
     augmentations: tuple[Augmentation, ...] = ()
     views: int = 1
     seed: int = 0
+    spatial: SpatialTargets = ()
 
     def __call__(self, variables: Variables, batch: Batch, view: Any) -> Batch:
         """The batch with what is kept of it; its `index` (B,) and `view` seed the version."""
@@ -128,7 +131,7 @@ class Recipe:
         own = jax.vmap(lambda number: jax.random.fold_in(key, number))(batch.index)
         each = jax.vmap(jax.random.fold_in, (0, None))
         keys = lambda number: each(own, number)  # noqa: E731
-        return altered(self.augmentations, batch, keys, self.model.ports)
+        return altered(self.augmentations, batch, keys, self.model.ports, self.spatial)
 
 
 class Order(NamedTuple):
@@ -169,7 +172,7 @@ def ordered(
     count = recipe.views * len(subset)
     like = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape[1:]), leaf.dtype),
-        found._replace(targets=first.targets),
+        found,
     )
     blank = jax.eval_shape(recipe.view, *arguments[1:]).inputs
 
@@ -187,15 +190,14 @@ def ordered(
             for batch in read(subset, size):
                 real = slice(int(np.count_nonzero(batch.weight)))  # padding comes last
                 found = program(variables, _seen(batch), np.int32(view))
-                rows = found._replace(targets=batch.targets)
-                yield jax.tree.map(lambda leaf, real=real: np.asarray(leaf)[real], rows)
+                yield jax.tree.map(lambda leaf, real=real: np.asarray(leaf)[real], found)
 
     return Order(digest.hexdigest()[:32], like, blank, recipe.views, parts)
 
 
 def _seen(batch: Batch) -> Batch:
-    """What a network sees of a batch: no targets and no weight."""
-    return batch._replace(targets={}, weight=())
+    """A batch without its weight, of which nothing is kept."""
+    return batch._replace(weight=())
 
 
 def _about(recipe: Recipe, subset: Subset, fingerprint: str) -> str:

@@ -20,6 +20,7 @@ from tlx import returned
 from tlx.contracts.calls import called, calling, described, has_returned
 from tlx.contracts.input import AugmentsValues, Ports
 from tlx.data.mixing import judged, mixed
+from tlx.data.moved_targets import SpatialTargets, move_targets
 from tlx.devices.rows import fetched
 from tlx.model import Model
 from tlx.protocols import Augmentation, Averages, Divergence, ForwardFn, Mixes
@@ -80,7 +81,8 @@ class Objective:
     `effective` turns the parameters that are learnt into those that the network runs with;
     `averaging` is the strategy whose state follows every update.
     Augmentations apply to the training batch, before anybody sees it. `sharing` names sources
-    whose first stages are those that the model has frozen: a batch's `frozen` serves them, too."""
+    whose first stages are those that the model has frozen: a batch's `frozen` serves them, too.
+    `spatial` are the targets that move with an image."""
 
     model: Model
     forward: ForwardFn
@@ -90,6 +92,7 @@ class Objective:
     effective: Callable[[Params], Params] | None = None
     sharing: frozenset[str] = frozenset()
     averaging: Averages | None = None
+    spatial: SpatialTargets = ()
 
     def __call__(
         self,
@@ -144,7 +147,8 @@ class Objective:
         for_values, for_forward, for_terms, for_domain = jax.random.split(rng, 4)
         batch = fetched(batch, constants.rows)
         if mode == "train":
-            batch = augmented(self.augmentations, batch, for_values, self.model.ports)
+            ports = self.model.ports
+            batch = augmented(self.augmentations, batch, for_values, ports, self.spatial)
         if self.effective is not None:
             variables = variables._replace(params=self.effective(variables.params))
         forward = self.forward(
@@ -248,10 +252,15 @@ def _looked_up(table: Mapping[str, PyTree] | None, batch: Batch) -> PyTree:
 
 
 def augmented(
-    augmentations: tuple[Augmentation | Mixes, ...], batch: Batch, rng: Array, ports: Ports
+    augmentations: tuple[Augmentation | Mixes, ...],
+    batch: Batch,
+    rng: Array,
+    ports: Ports,
+    spatial: SpatialTargets = (),
 ) -> Batch:
     """The batch with every value changed that an augmentation is for, each by a key of its own;
-    the values of an entry have the form that its input gives them for it."""
+    the values of an entry have the form that its input gives them for it. Targets that are
+    `spatial` move with them, by the same keys."""
     if not augmentations:
         return batch
     changed = to_augment(augmentations, batch, ports)
@@ -261,11 +270,11 @@ def augmented(
             changed = mixed(change, changed, key, entries)
         else:
             keys = jax.random.split(key, len(batch.index))
-            changed = _changed_entries(change, keys, changed, entries)
+            changed = _changed_entries(change, keys, changed, entries, spatial)
     if batch.domain is None:
         return changed
     key = jax.random.fold_in(rng, len(augmentations))
-    return changed._replace(domain=augmented(augmentations, batch.domain, key, ports))
+    return changed._replace(domain=augmented(augmentations, batch.domain, key, ports, spatial))
 
 
 def altered(
@@ -273,12 +282,14 @@ def altered(
     batch: Batch,
     keys: Callable[[int], Array],
     ports: Ports,
+    spatial: SpatialTargets = (),
 ) -> Batch:
     """The batch changed by each augmentation in turn; `keys` gives those (B,) of the one with a
     number."""
     changed = to_augment(augmentations, batch, ports)
     for number, change in enumerate(augmentations):
-        changed = _changed_entries(change, keys(number), changed, entries_of(change, ports))
+        entries = entries_of(change, ports)
+        changed = _changed_entries(change, keys(number), changed, entries, spatial)
     return changed
 
 
@@ -303,8 +314,15 @@ def to_augment(
 
 
 def _changed_entries(
-    change: Augmentation, keys: Array, batch: Batch, entries: tuple[str, ...]
+    change: Augmentation,
+    keys: Array,
+    batch: Batch,
+    entries: tuple[str, ...],
+    spatial: SpatialTargets,
 ) -> Batch:
+    if spatial and entries:
+        size = batch.inputs[entries[0]].shape[1:3]
+        batch = move_targets(change, keys, batch, spatial, size)
     for entry in entries:
         batch = with_entry(batch, entry, _changed(change, keys, batch.inputs[entry]))
     return batch

@@ -67,6 +67,14 @@ class Mixed(NamedTuple):
     share: Any
 
 
+class Geometry(NamedTuple):
+    """Where the planes of B examples come from: `matrix` (B,2,3) takes a point (y, x, 1) of one to
+    the original's (`tlx.contracts.field.Warp`), `size` (B,2) is the original's (H,W)."""
+
+    matrix: Any
+    size: Any
+
+
 class Batch(NamedTuple):
     """B examples, every leaf (B,...): `inputs`, what networks are given, and `targets`, what is
     compared with their outputs, by the names of their fields; `index` (B,), the number of an
@@ -74,7 +82,8 @@ class Batch(NamedTuple):
 
     Where there is one, `domain` is a batch of the second stream, without targets; `frozen` is what
     the frozen stages of the model give for the inputs, where that is known; `mixed` says what the
-    examples were mixed with (`tlx.data.mixing`)."""
+    examples were mixed with (`tlx.data.mixing`); `geometry` says what was done to their planes on
+    the host where a target lies on them."""
 
     inputs: Mapping[str, PyTree]
     targets: Mapping[str, PyTree]
@@ -83,6 +92,7 @@ class Batch(NamedTuple):
     domain: Batch | None = None
     frozen: FrozenFeatures | None = None
     mixed: Mixed | None = None
+    geometry: Geometry | None = None
 
 
 class RowBatch(NamedTuple):

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     from jax import Array
 
+    from tlx.contracts.field import Warp
+
 
 @runtime_checkable
 class Split(Protocol):
@@ -84,12 +86,24 @@ class Mixes(Protocol):
 @runtime_checkable
 class KeepsPlaces(Protocol):
     """Optional for an Augmentation or one that Mixes: whether a label of every pixel stays right.
-    What says nothing may move them, and is refused beside labels that lie on the plane."""
+    What says neither this nor how it moves them (`Geometric`) is refused beside targets that lie
+    on the plane."""
 
     @property
     def keeps_places(self) -> bool:
         """True where pixels change their values alone and not their places; of what Mixes, where
         every pixel is of the two pictures by the same `share`."""
+        ...
+
+
+@runtime_checkable
+class Geometric(Protocol):
+    """Optional for an Augmentation: how it moves what is in an image. Then it is allowed beside
+    targets that lie on the image's plane (`tlx.contracts.field.Spatial`), which move alike."""
+
+    def draw(self, rng: Array, size: tuple[int, int]) -> Warp:
+        """What a call with the same key does to the plane of an image of a `size` (H,W). Runs in
+        jit under `vmap`; the sizes of the warp are plain numbers, its matrix float32."""
         ...
 
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from tlx.assemble import Experiment
 from tlx.cache import Order, Recipe, ordered
+from tlx.data.moved_targets import spatial_targets
 from tlx.data.shown import noun_of
 from tlx.data.splits import Subset
 from tlx.devices import hosts, mesh
@@ -141,6 +142,7 @@ def order_of(
         singles if views else (),
         (config.cache_views or 1) if views else 1,
         config.seed,
+        spatial_targets(info),
     )
     fingerprint = repr((info.fingerprint, experiment.collate))
     # On one device, and of several processes in each: all of them read rows from everywhere in it.

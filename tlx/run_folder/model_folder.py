@@ -38,7 +38,7 @@ from tlx.types import Variables
 WHOLE, CHANGE, EXTENDED, PORTS = 1, 2, 3, 4
 """Formats: all numbers; those in which a model differs from its base; either, with the leaves of a
 strategy that extends it; any of these, with the inputs of ports in place of an image's alone."""
-PLUGINS = ("backbone", "head", "base", "extension", "inputs", "fields")
+PLUGINS = ("backbone", "head", "base", "extension", "inputs", "fields", "targets")
 """Keys of the description in which files may be named."""
 TENSORS, ABOUT = "model.safetensors", "model.json"
 
@@ -71,7 +71,8 @@ class Base(NamedTuple):
 class Description(NamedTuple):
     """`model.json`, checked against the tensors beside it. `backbone` and `head` are the name and
     the options of a plugin; `ports` are the inputs of the network, each with the entry and the
-    fields that it is bound to, and `fields` those fields by name."""
+    fields that it is bound to, and `fields` those fields by name; `targets` are the fields that
+    give predictions back on the plane of an image (`tlx.contracts.field.Restores`)."""
 
     folder: Path
     backbone: tuple[str, dict[str, Any]]
@@ -82,6 +83,7 @@ class Description(NamedTuple):
     base: Base | None = None
     stages: int | None = None
     extension: tuple[str, dict[str, Any]] | None = None
+    targets: Mapping[str, Any] = {}
 
     @property
     def inputs(self) -> Inputs:
@@ -109,6 +111,7 @@ def save_model(
     same: frozenset[str] = frozenset(),
     stages: int | None = None,
     extension: Named | None = None,
+    targets: Fields | None = None,
 ) -> None:
     """Write the two files. Only backbone and head are kept: what served the training (a strategy's
     average, a divergence's regressor) has no part in a prediction. With a `base`, the strategy's
@@ -145,6 +148,8 @@ def save_model(
         about["stages"] = stages
     if base is not None:
         about["base"] = base._asdict()
+    if targets:
+        about["targets"] = {name: _part("fields", field) for name, field in targets.items()}
     if extension is not None:
         about["extension"] = {"name": extension.name, "options": dict(extension.options)}
     about |= portable({key: about[key] for key in PLUGINS if key in about}, folder)
@@ -231,12 +236,15 @@ def _description(folder: Path, about: Mapping[str, Any]) -> Description:
         return _as(str, value["name"], where), _as(dict[str, Any], value["options"], where)
 
     base = about.get("base")
+
+    def fields_of(key: str) -> dict[str, Any]:
+        parts = about.get(key, {}).items()
+        return {name: registry.build("fields", *part(one, key)) for name, one in parts}
+
     if about["format"] == PORTS:
         given = about["inputs"].items()
         ports = tuple(_read_port(name, one, part, folder) for name, one in given)
-        fields = {
-            n: registry.build("fields", *part(f, "fields")) for n, f in about["fields"].items()
-        }
+        fields = fields_of("fields")
     else:
         ports, fields = old_inputs.of_images(about["inputs"], about["canvas"])
     if not ports:
@@ -250,6 +258,7 @@ def _description(folder: Path, about: Mapping[str, Any]) -> Description:
         classes=_as(tuple[str, ...], about["classes"], "classes"),
         stages=_as(int | None, about.get("stages"), "stages"),
         extension=about.get("extension") and part(about["extension"], "extension"),
+        targets=fields_of("targets"),
         base=base and Base(
             _as(tuple[str, dict[str, Any]], base["weights"], "base.weights"),
             _as(str, base["sha256"], "base.sha256"),

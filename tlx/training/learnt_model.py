@@ -15,6 +15,7 @@ import numpy as np
 from tlx import trees
 from tlx.assemble import Experiment
 from tlx.backbones.shortened import ends_at
+from tlx.contracts.field import Restores
 from tlx.devices.mesh import fetched
 from tlx.protocols import Reparametrises
 from tlx.run_file.run_config import Part
@@ -26,18 +27,21 @@ def gather_model(experiment: Experiment, learnt: Variables) -> Callable[[Path], 
     """The function that writes `learnt`, variables like the experiment's own, as the model in a
     folder. Of several processes each gathers the numbers, and whoever calls the function writes."""
     base, same = _base(experiment, learnt)
+    fields = experiment.info.fields
+    restored = {n: fields[n] for n in experiment.info.targets if isinstance(fields[n], Restores)}
     return partial(
         save_model,
         backbone=experiment.config.backbone,
         head=experiment.head,
         ports=experiment.model.ports,
-        fields={n: experiment.info.fields[n] for p in experiment.model.ports for n in p.fields},
+        fields={n: fields[n] for p in experiment.model.ports for n in p.fields},
         classes=experiment.info.classes,
         variables=fetched(experiment.used(learnt) if base is None else learnt),
         base=base,
         same=same,
         stages=ends_at(experiment.model.backbone),
         extension=_way(experiment) if experiment.model.extension is not None else None,
+        targets=restored,
     )
 
 

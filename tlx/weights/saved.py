@@ -7,11 +7,11 @@ evaluated: the same reading, the same encoding, the same preparation, the same f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import islice, zip_longest
 from pathlib import Path
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +21,8 @@ from tlx import registry, returned
 from tlx.backbones.shortened import shortened
 from tlx.contracts.calls import called, calling
 from tlx.contracts.extension import Extension
-from tlx.contracts.field import Fields
-from tlx.data.collate import Collate, collate_ports
+from tlx.contracts.field import Fields, Restores, Warp
+from tlx.data.collate import Collate, collate_ports, place_example
 from tlx.data.fields import each_value
 from tlx.data.inputs import as_inputs, fit_backbone
 from tlx.devices.compiled import compiled
@@ -79,7 +79,8 @@ def load(path: Path | str, *, precision: Precision = "float32", trust_code: bool
         ) from error
     found, file = tensors(about.folder), about.folder / TENSORS
     if about.base is None:
-        return Saved(model, _filled(like, found, file), about.classes, about.fields)
+        own = _filled(like, found, file)
+        return Saved(model, own, about.classes, about.fields, about.targets)
     strategy = registry.build("strategies", *about.base.strategy)
     factors: dict[str, Any] = {}
     if model.extension is None:  # else the leaves are the model's own
@@ -89,23 +90,34 @@ def load(path: Path | str, *, precision: Precision = "float32", trust_code: bool
     with called(strategy, "strategy", "effective"):
         effective = strategy.effective({"strategy": own, **variables.params})
     params = {part: effective[part] for part in variables.params}
-    return Saved(model, Variables(params, variables.state), about.classes, about.fields)
+    numbers = Variables(params, variables.state)
+    return Saved(model, numbers, about.classes, about.fields, about.targets)
+
+
+class Encoded(NamedTuple):
+    """An example: entry -> arrays that the network is given, and what was done to the plane of its
+    image, where something predicted lies on it."""
+
+    inputs: Mapping[str, Any]
+    warp: Warp | None = None
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class Saved:
     """A model ready to be used: values go in as they are, and are read and encoded as they were
-    when the model was evaluated. `fields` are those that its ports are bound to."""
+    when the model was evaluated. `fields` are those that its ports are bound to, `targets` those
+    whose predictions go back to the plane of an example's image."""
 
     model: Model
     variables: Variables
     classes: tuple[str, ...]
     fields: Fields
+    targets: Fields = field(default_factory=dict)
 
     def predict(self, values: Any) -> list[dict[str, Any]]:
         """What the head says of each example; where classes have names, `class` is one and
-        `labels` are those that apply.
+        `labels` are those that apply. A mask and boxes are in the pixels of the image as it came.
 
         `values`: of one field a value, or several in a list or whatever else its kind takes (of
         images the names of files, bytes, open files, PIL images, arrays (H,W,3) or (N,H,W,3)); of
@@ -118,14 +130,23 @@ class Saved:
             raise WeightsError("This model has no head, so it predicts nothing; use features().")
         yield from self.answer(self._encoded(values))
 
-    def answer(self, encoded: Iterator[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    def answer(self, encoded: Iterator[Encoded]) -> Iterator[dict[str, Any]]:
         """As `predictions`, of examples that are encoded already (`encode`)."""
-        for answer in self._run(self._predict, encoded):
-            yield {name: self._said(name, value) for name, value in answer.items()}
+        for answer, warp in self._run(self._predict, encoded):
+            back = self._restored(answer, warp)
+            yield {name: self._said(name, value) for name, value in back.items()}
+
+    def _restored(self, answer: dict[str, Any], warp: Warp | None) -> dict[str, Any]:
+        """What was predicted on the plane of an image, on that of the image as it came."""
+        for target in self.targets.values():
+            if warp is not None and isinstance(target, Restores) and target.kind in answer:
+                with called(target, "field", "restore"):
+                    answer = {**answer, target.kind: target.restore(answer[target.kind], warp)}
+        return answer
 
     def features(self, values: Any) -> dict[str, np.ndarray]:
         """Every feature of the backbone by name, (N,...); `values` as for `predict`."""
-        each = list(self._run(self._features, self._encoded(values)))
+        each = [found for found, _ in self._run(self._features, self._encoded(values))]
         return {name: np.stack([features[name] for features in each]) for name in each[0]}
 
     @cached_property
@@ -143,23 +164,23 @@ class Saved:
         return self.model.apply(variables, batch, rng=jax.random.key(0), mode="eval")
 
     def _run(
-        self, function: Callable[..., Mapping[str, Any]], encoded: Iterator[Mapping[str, Any]]
-    ) -> Iterator[dict[str, Any]]:
-        """What `function` says of each example. In batches of one size, so that it compiles once;
-        the last is filled up with zeros."""
+        self, function: Callable[..., Mapping[str, Any]], encoded: Iterator[Encoded]
+    ) -> Iterator[tuple[dict[str, Any], Warp | None]]:
+        """What `function` says of each example, beside its warp. In batches of one size, so that it
+        compiles once; the last is filled up with zeros."""
         first = list(islice(encoded, BATCH))
         if not first:
             raise DataError("There is nothing to look at: the list of values is empty.")
         size = 1 if len(first) == 1 else BATCH
         while first:
-            batch = unlabelled(jax.tree.map(partial(_filled_up, size), *first))
+            given = [one.inputs for one in first]
+            batch = unlabelled(jax.tree.map(partial(_filled_up, size), *given))
             answer = jax.device_get(function(self.variables, batch))
-            for number in range(len(first)):
-                yield {name: values[number] for name, values in answer.items()}
+            for number, one in enumerate(first):
+                yield {name: values[number] for name, values in answer.items()}, one.warp
             first = list(islice(encoded, size))
 
-    def _encoded(self, values: Any) -> Iterator[Mapping[str, Any]]:
-        """Entry -> arrays of each example."""
+    def _encoded(self, values: Any) -> Iterator[Encoded]:
         if len(self.fields) == 1:
             ((name, field),) = self.fields.items()
             if isinstance(values, Mapping) and set(values) == {name}:
@@ -183,14 +204,15 @@ class Saved:
             given = {n: value for n, (_, value) in zip(self.fields, row, strict=True)}
             yield self.encode(given, row[0][0])
 
-    def encode(self, values: Mapping[str, Any], name: str = "The example") -> dict[str, Any]:
-        """Entry -> what the network is given of one example, whose `values` are read. Raises
-        DataError, calling it `name`, for what is none."""
+    def encode(self, values: Mapping[str, Any], name: str = "The example") -> Encoded:
+        """What the network is given of one example, whose `values` are read. Raises DataError,
+        calling it `name`, for what is none."""
         found = {}
         for port in self.model.ports:
             with called(port.input, "input", "encode"):
                 found[port.entry] = port.input.encode(*(values[f] for f in port.fields), name=name)
-        return found
+        warp = place_example(self.collate.inputs, values) if self.targets else None
+        return Encoded(found, warp)
 
     @property
     def collate(self) -> Collate:

@@ -12,7 +12,9 @@ from typing import final
 import jax
 import jax.numpy as jnp
 from jax import Array
+from tlx_image.warp import crop_plane
 
+from tlx.contracts.field import Warp
 from tlx.errors import ConfigError
 
 
@@ -30,6 +32,15 @@ class Crop:
     def __call__(self, rng: Array, image: Array) -> Array:
         """A picture of the same size, moved by up to `padding` pixels each way."""
         p = self.padding
-        top, left = jax.random.randint(rng, (2,), 0, 2 * p + 1)
+        top, left = self._offset(rng)
         padded = jnp.pad(image, ((p, p), (p, p), (0, 0)))
         return jax.lax.dynamic_slice(padded, (top, left, 0), image.shape)
+
+    def draw(self, rng: Array, size: tuple[int, int]) -> Warp:
+        """How that moves a picture (H,W)."""
+        start = self._offset(rng).astype(jnp.float32) - self.padding
+        return crop_plane(size, (start[0], start[1]), size)
+
+    def _offset(self, rng: Array) -> Array:
+        """(2,) where the padded picture is cut."""
+        return jax.random.randint(rng, (2,), 0, 2 * self.padding + 1)

@@ -8,8 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
+import jax.numpy as jnp
 from jax import Array
+from tlx_image.warp import flip_plane, identity
 
+from tlx.contracts.field import Warp
 from tlx_data.sometimes import check_probability, sometimes
 
 
@@ -26,3 +29,10 @@ class Flip:
     def __call__(self, rng: Array, image: Array) -> Array:
         """The picture or its mirror image."""
         return sometimes(rng, self.probability, image[:, ::-1], image)
+
+    def draw(self, rng: Array, size: tuple[int, int]) -> Warp:
+        """How that moves a picture (H,W)."""
+        mirrored, same = (
+            jnp.asarray(w.matrix, jnp.float32) for w in (flip_plane(size), identity(size))
+        )
+        return Warp(sometimes(rng, self.probability, mirrored, same), size, size)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from tlx.contracts.field import Warp
 from tlx.errors import ConfigError
 
 
@@ -36,6 +37,16 @@ class ResizedCrop:
 
     def __call__(self, rng: Array, image: Array) -> Array:
         """A picture of the same size."""
+        return resized_part(image, *self._part(rng))
+
+    def draw(self, rng: Array, size: tuple[int, int]) -> Warp:
+        """How that moves a picture (H,W)."""
+        start, part = self._part(rng)
+        offset = start * jnp.asarray(size, start.dtype)
+        return Warp(jnp.column_stack([jnp.diag(part), offset]), size, size)
+
+    def _part(self, rng: Array) -> tuple[Array, Array]:
+        """Where the part begins and its sides, as `resized_part` takes them."""
         for_area, for_ratio, for_place = jax.random.split(rng, 3)
         area = jax.random.uniform(for_area, (), minval=self.scale[0], maxval=self.scale[1])
         low, high = jnp.log(jnp.asarray(self.ratio))
@@ -43,7 +54,7 @@ class ResizedCrop:
         # Sides of the part (height, width) as shares of the picture's.
         part = jnp.minimum(jnp.stack([jnp.sqrt(area / ratio), jnp.sqrt(area * ratio)]), 1.0)
         start = jax.random.uniform(for_place, (2,)) * (1 - part)
-        return resized_part(image, start, part)
+        return start, part
 
 
 def resized_part(image: Array, start: Array, part: Array) -> Array:

@@ -19,5 +19,5 @@ def check_probability(name: str, probability: float) -> None:
 
 
 def sometimes(rng: Array, probability: float, changed: Array, image: Array) -> Array:
-    """`changed` with the given probability, else `image`; both (H,W,C)."""
+    """`changed` with the given probability, else `image`; both (H,W,C), or of any one shape."""
     return jnp.where(jax.random.bernoulli(rng, probability), changed, image)

@@ -13,7 +13,7 @@ from tlx_image.warp import array_module, invert, move_points
 def move_boxes(boxes: Any, warp: Warp) -> tuple[Any, Any]:
     """Boxes (N,4) of the original on the result, float32, and the share (N,) of the area of each
     that is still within it; what lay outside of the original counts for nothing."""
-    xp = array_module(boxes)
+    xp = array_module(boxes, warp.matrix)
     around = _around(clip_boxes(xp.asarray(boxes), warp.original), invert(warp))
     moved = clip_boxes(around, warp.size)
     whole = _areas(around)

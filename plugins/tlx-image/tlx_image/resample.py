@@ -23,7 +23,7 @@ def sample_nearest(values: Any, warp: Warp, fill: Any) -> Any:
     """(H,W,...) of either kind of array: of every pixel of the result the one of the original that
     its centre lies in. For numbers between which there are none, such as classes."""
     y, x, inside = find_pixels(warp)
-    xp, (height, width) = array_module(warp.matrix), warp.original
+    xp, (height, width) = array_module(values, warp.matrix), warp.original
     row = xp.clip(xp.floor(y), 0, height - 1).astype(xp.int32)
     column = xp.clip(xp.floor(x), 0, width - 1).astype(xp.int32)
     found = xp.asarray(values)[row, column]

@@ -17,9 +17,9 @@ from tlx.contracts.field import Warp
 Size = tuple[int, int]
 
 
-def array_module(array: Any) -> Any:
-    """numpy for what lies on the host, jax's for what lies on the device or is traced."""
-    return np if isinstance(array, np.ndarray | np.generic) else jnp
+def array_module(*arrays: Any) -> Any:
+    """numpy where all lie on the host, jax's where one lies on the device or is traced."""
+    return np if all(isinstance(one, np.ndarray | np.generic) for one in arrays) else jnp
 
 
 def identity(size: Size) -> Warp:
