@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from tlx_data.image_info import image_info
 
+from tlx.contracts.field import Warp
 from tlx.testing import check, checks, failures
 from tlx.testing.altered import altered, loose
 from tlx.testing.samples import weights
@@ -100,6 +101,13 @@ def sometimes_mirrored(rng, image):
 sometimes_mirrored.keeps_places = True
 
 
+def unlike_its_draw(rng, image):
+    return jnp.where(jax.random.bernoulli(rng), image[:, ::-1], image)
+
+
+unlike_its_draw.draw = lambda rng, size: Warp(jnp.eye(2, 3), size, size)
+
+
 @jax.custom_batching.custom_vmap
 def other_in_vmap(rng, image):
     return dim(rng, image)
@@ -132,6 +140,7 @@ AUGMENTATIONS = {
     "vmap_equals_single": lambda: other_in_vmap,
     "share": lambda: blended(lambda own: 1 + own),
     "places": lambda: sometimes_mirrored,
+    "draw": lambda: unlike_its_draw,
 }
 
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tlx.contracts.outside import Geometric
 from tlx.protocols import Augmentation, KeepsPlaces, Mixes
 from tlx.testing.claims import (
     NotApplicable,
@@ -164,3 +165,38 @@ def check_places(subject: Subject) -> None:
             0.3 * share,
             "How much a spot of the first picture counts, against the share of its label",
         )
+
+
+def check_draw(subject: Subject) -> None:
+    """What says how it moves an image moves it so: a spot is where the same key's warp says."""
+    thing = subject.thing
+    if not isinstance(thing, Geometric):
+        raise NotApplicable("It does not say how it moves what is in an image.")
+    keys = jax.random.split(jax.random.key(4), 64)
+    warp = thing.draw(keys[0], SIZE)
+    one = jax.eval_shape(subject.change, subject.keys[0], subject.images[0])
+    claim(
+        tuple(warp.original) == SIZE and tuple(warp.size) == one.shape[:2],
+        f"`draw` for an image of {SIZE} has to give a warp from {SIZE} to {one.shape[:2]}, which "
+        f"is what the call makes of it; this one is from {warp.original} to {warp.size}.",
+    )
+    plain = (0.3 + 0.4 * subject.images[0]).astype(np.float32)
+    spotted = plain.copy()
+    spotted[SPOT] += 0.3
+    changed = quick_jit(jax.vmap(subject.change, (0, None)))
+    weight = np.abs(np.asarray(changed(keys, spotted)) - np.asarray(changed(keys, plain))).sum(-1)
+    there = weight.sum((1, 2)) > 1e-3  # else the spot was moved out
+    total = np.where(there, weight.sum((1, 2)), 1)
+    places = np.stack([*np.indices(warp.size)], -1).reshape(-1, 2) + 0.5
+    seen = (weight.reshape(len(keys), -1) @ places) / total[:, None]
+    drawn = quick_jit(jax.vmap(lambda key: thing.draw(key, SIZE).matrix))(keys)
+    matrices = np.asarray(drawn, np.float64)
+    came = np.einsum("nij,nj->ni", matrices[:, :, :2], seen) + matrices[:, :, 2]
+    wanted = np.stack([*np.indices(SIZE)], -1)[SPOT].reshape(-1, 2).mean(0) + 0.5
+    off = np.abs(came - wanted).max(1)[there]
+    claim(
+        len(off) > 0 and np.all(off < 1.5),
+        f"A spot of an image is not where `draw` says that it is moved to by the same key: up to "
+        f"{off.max(initial=0):.3g} pixels away. A warp's matrix takes a point (y, x, 1) of the "
+        f"result to the point of the original that is seen there.",
+    )
