@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from jax.scipy.ndimage import map_coordinates
 from tlx_data.crop import Crop
 from tlx_data.flip import Flip
+from tlx_data.image_operations import rotation, warped
 from tlx_data.resized_crop import ResizedCrop
 from tlx_image import Boxes, Image, Mask
 from tlx_image.resample import sample_bilinear, sample_nearest
@@ -116,3 +118,24 @@ def test_pictures_alone_are_augmented_as_they_were():
     for name, old in before.items():
         now = jax.jit(jax.vmap(lambda key, own=MOVES[name]: own(key, image)))(keys)
         np.testing.assert_array_equal(now, jax.jit(jax.vmap(old))(keys))
+
+
+def test_rand_augment_moves_pictures_as_it_did():
+    """To the bit, against the code of before it shared the warp of images."""
+    image = jnp.asarray(np.random.default_rng(0).random((*SIZE, 3), np.float32))
+
+    def before(inverse):
+        height, width = SIZE
+        y, x = jnp.mgrid[0:height, 0:width] + 0.5
+        from_x, from_y = (row[0] * x + row[1] * y + row[2] for row in inverse)
+        inside = (from_x >= 0) & (from_x < width) & (from_y >= 0) & (from_y < height)
+
+        def sampled(channel):
+            return map_coordinates(channel, [from_y - 0.5, from_x - 0.5], order=1, mode="nearest")
+
+        return jnp.where(inside[..., None], jax.vmap(sampled, -1, -1)(image), 0)
+
+    turns = jnp.linspace(-40, 40, 32)
+    matrices = jax.vmap(lambda turn: rotation(turn, *SIZE).at[0, 1].add(0.01 * turn))(turns)
+    now = jax.jit(jax.vmap(lambda inverse: warped(image, inverse)))(matrices)
+    np.testing.assert_array_equal(now, jax.jit(jax.vmap(before))(matrices))

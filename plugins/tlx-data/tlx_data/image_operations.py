@@ -9,7 +9,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.scipy.ndimage import map_coordinates
+from tlx_image import sample_bilinear
+
+from tlx.contracts.field import Warp
 
 LEVELS = 256
 
@@ -19,16 +21,8 @@ def warped(image: Array, inverse: Array) -> Array:
 
     `inverse` (2,3) leads from a place (x, y, 1) in the result to the place (x, y) that it is taken
     from, in pixels from the upper left corner; centres of pixels lie at halves."""
-    height, width = image.shape[:2]
-    y, x = jnp.mgrid[0:height, 0:width] + 0.5
-    # Written out: a matrix product may be rounded to fewer digits on an accelerator.
-    from_x, from_y = (row[0] * x + row[1] * y + row[2] for row in inverse)
-    inside = (from_x >= 0) & (from_x < width) & (from_y >= 0) & (from_y < height)
-
-    def sampled(channel: Array) -> Array:
-        return map_coordinates(channel, [from_y - 0.5, from_x - 0.5], order=1, mode="nearest")
-
-    return jnp.where(inside[..., None], jax.vmap(sampled, -1, -1)(image), 0)
+    size = (image.shape[0], image.shape[1])
+    return sample_bilinear(image, Warp(inverse[::-1, [1, 0, 2]], size, size))
 
 
 def rotation(degrees: Array, height: int, width: int) -> Array:
