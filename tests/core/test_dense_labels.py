@@ -130,7 +130,7 @@ def test_a_mirrored_picture_and_its_mask_where_it_was(scenes):
     seen = np.asarray(fed.inputs["image"][..., 0] > 0.5)
     assert ((image[..., 0] > 100) == mask).all()
     assert (seen & (mask > 0)).sum() < 0.5 * mask.sum()
-    with pytest.raises(ConfigError, match=r"'flip' may move .* does not move the label"):
+    with pytest.raises(ConfigError, match=r"'flip' may move .* does not move the target"):
         assemble(scenes("flip"))
 
 

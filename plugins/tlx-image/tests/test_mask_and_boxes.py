@@ -23,7 +23,7 @@ def test_the_contracts(field):
     promised = (Field, HasClasses, Restores, Sampled, Shown, Spatial, Stratifies)
     assert all(isinstance(field, contract) for contract in promised)
     assert type(registry.build("fields", field.kind, {"classes": ["a"]})) is type(field)
-    for value in field.sample(np.random.default_rng(0), 3):
+    for value in field.samples(np.random.default_rng(0), 3):
         encoded = field.encode(value, "It")
         placed = field.place(value, identity((12, 10)), "It")
         jax.tree.map(np.testing.assert_array_equal, encoded, placed)

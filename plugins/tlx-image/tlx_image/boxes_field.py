@@ -122,7 +122,7 @@ class Boxes:
         each = [f"{self.classes[int(own)]} {' '.join(f'{n:g}' for n in box)}" for box, own in rows]
         return "; ".join(each) or "none"
 
-    def sample(self, rng: np.random.Generator, count: int) -> Sequence[Any]:
+    def samples(self, rng: np.random.Generator, count: int) -> Sequence[Any]:
         """So many times one or two boxes in an image of 12 x 10."""
 
         def box() -> list[Any]:

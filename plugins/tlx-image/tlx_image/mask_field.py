@@ -91,6 +91,6 @@ class Mask:
         found = np.unique(np.asarray(value))
         return [int(one) for one in found if one != self.ignore]
 
-    def sample(self, rng: np.random.Generator, count: int) -> Sequence[np.ndarray]:
+    def samples(self, rng: np.random.Generator, count: int) -> Sequence[np.ndarray]:
         """So many random masks."""
         return [rng.integers(0, len(self.classes), (12, 10)) for _ in range(count)]
