@@ -51,8 +51,9 @@ def made(kind: str, factory: Callable[..., Any], folder: Path) -> Any:
         options: dict[str, Any] = sample(folder)
         return factory(**options)
     needed = [option.name for option in schema(factory) if option.required]
-    fixed = {name: VALUES[name] for name in needed if name in VALUES}
-    unknown = [name for name in needed if name not in VALUES]
+    values = {**VALUES, "classes": CLASSES} if kind == "fields" else VALUES  # by their names
+    fixed = {name: values[name] for name in needed if name in values}
+    unknown = [name for name in needed if name not in values]
     if not unknown:
         return factory(**fixed)
     refusals = []
