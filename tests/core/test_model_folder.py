@@ -63,6 +63,7 @@ def test_what_is_written_is_what_is_read(tmp_path):
             None,
             None,
             None,
+            {},
         )
     assert sorted(tensors(folder)) == [
         "params/backbone/half",

@@ -237,14 +237,13 @@ def _description(folder: Path, about: Mapping[str, Any]) -> Description:
 
     base = about.get("base")
 
-    def fields_of(key: str) -> dict[str, Any]:
-        parts = about.get(key, {}).items()
-        return {name: registry.build("fields", *part(one, key)) for name, one in parts}
+    def built(parts: Mapping[str, Any], where: str) -> dict[str, Any]:
+        return {name: registry.build("fields", *part(one, where)) for name, one in parts.items()}
 
     if about["format"] == PORTS:
         given = about["inputs"].items()
         ports = tuple(_read_port(name, one, part, folder) for name, one in given)
-        fields = fields_of("fields")
+        fields = built(about["fields"], "fields")
     else:
         ports, fields = old_inputs.of_images(about["inputs"], about["canvas"])
     if not ports:
@@ -258,7 +257,7 @@ def _description(folder: Path, about: Mapping[str, Any]) -> Description:
         classes=_as(tuple[str, ...], about["classes"], "classes"),
         stages=_as(int | None, about.get("stages"), "stages"),
         extension=about.get("extension") and part(about["extension"], "extension"),
-        targets=fields_of("targets"),
+        targets=built(about.get("targets", {}), "targets"),
         base=base and Base(
             _as(tuple[str, dict[str, Any]], base["weights"], "base.weights"),
             _as(str, base["sha256"], "base.sha256"),
