@@ -54,7 +54,8 @@ KINDS = {
 """Table of a run file -> the kind of plugin that it names."""
 _OF_PART = ("name", "out", *PARTS)
 """Keys that a stage or a variant does not lay over the run."""
-OFFERED = {"head": ("classes", "outputs", "names", "mean", "std"), "data": ("label_kind",)}
+OFFERED = {"head": ("classes", "outputs", "names", "mean", "std"),
+           "data": ("label_kind", "label_needed")}  # fmt: skip
 """Options that the core fills in where the run file does not: table -> names."""
 
 

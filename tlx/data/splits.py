@@ -20,6 +20,7 @@ from tlx.data.subset import Subset as Subset
 from tlx.data.subset import whole_split as whole_split
 from tlx.errors import ConfigError, DataError, listed
 from tlx.protocols import DataSource, Noted
+from tlx.types import DataInfo
 
 NAMES = 5
 """How many files are listed."""
@@ -97,6 +98,11 @@ def cut(
     strata = pool.labels if classed else np.zeros(len(pool), np.int64)
 
     key = f"{info.fingerprint}/{seed}"
+    if info.label is None and not info.targets:
+        notes.append(
+            f"{info.name!r} has no labels; what would need some, such as knn_accuracy and "
+            f"probe_accuracy, is left out."
+        )
 
     def take(size: float | int, purpose: str, rest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         many = _how_many(size, len(rest), purpose)
@@ -131,8 +137,8 @@ def cut(
     for name, asked in (("shots", shots), ("limit", limit)):
         if asked is not None and not classed:
             raise ConfigError(
-                f"{name} = {asked} needs one class per example; the labels of {info.name!r} are "
-                f"numbers or several classes at once. Remove {name}."
+                f"{name} = {asked} needs one class per example; {why_no_classes(info)}. Remove "
+                f"{name}."
             )
     if limit is not None:
         if shots is not None:
@@ -182,6 +188,13 @@ def whole(source: DataSource, name: str, without: np.ndarray | None = None) -> S
         subset = replace(subset, indices=np.setdiff1d(subset.indices, without))
     _check_labels(subset, source.info.classes)
     return subset
+
+
+def why_no_classes(info: DataInfo) -> str:
+    """Of data whose labels are no classes, what they are."""
+    if not info.targets:
+        return f"{info.name!r} has no labels"
+    return f"the labels of {info.name!r} are numbers or several classes at once"
 
 
 def are_classes(labels: np.ndarray, classes: tuple[str, ...]) -> bool:

@@ -36,9 +36,10 @@ def kind_of(head: Part | None) -> LabelKind | None:
 
 
 def open_source(data: DataConfig, head: Part | None) -> DataSource:
-    """The source of data that a run file names, whose labels are what the head takes them for."""
+    """The source of data that a run file names, whose labels are what the head takes them for;
+    without a head it is told that it needs none."""
     kind = kind_of(head)
-    given = {"label_kind": kind} if kind else {}
+    given = {"label_kind": kind} if kind else {} if head else {"label_needed": False}
     return registry.build("datasets", data.name, data.options, given)
 
 

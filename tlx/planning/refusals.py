@@ -18,7 +18,7 @@ from tlx.contracts.input import Ports
 from tlx.data.data_check import one_class
 from tlx.data.domain import Domain
 from tlx.data.shown import noun_of
-from tlx.data.splits import Splits, are_classes
+from tlx.data.splits import Splits, are_classes, why_no_classes
 from tlx.devices.precision import DTYPE, lowered
 from tlx.errors import (
     ConfigError,
@@ -130,8 +130,8 @@ def sampling(labels: np.ndarray, info: DataInfo) -> None:
     """Classes that can be drawn equally often."""
     if not are_classes(labels, info.classes):
         raise ConfigError(
-            f'[data] sampling = "balanced" needs one class per example; the labels of '
-            f"{info.name!r} are numbers or several classes at once. Remove sampling."
+            f'[data] sampling = "balanced" needs one class per example; {why_no_classes(info)}. '
+            f"Remove sampling."
         )
 
 

@@ -64,10 +64,11 @@ class Watch:
             counted = np.asarray(fetched(batch.weight)) > 0
             features = look(variables, batch)
             found.append(fetched(features)[counted])
-            labels.append(np.asarray(fetched(batch.targets["label"]))[counted])
-        known = np.concatenate(labels)
+            if (name := experiment.info.label) and experiment.info.classes:
+                labels.append(np.asarray(fetched(batch.targets[name]))[counted])
+        known = np.concatenate(labels) if labels else np.zeros(0)
         classes = known.ndim == 1 and np.issubdtype(known.dtype, np.integer)
-        return Seen(jnp.concatenate(found), known if classes and experiment.info.classes else None)
+        return Seen(jnp.concatenate(found), known if classes else None)
 
     def shown(self, split: Subset, rows: np.ndarray) -> list[np.ndarray | str]:
         """How some examples of a split look."""

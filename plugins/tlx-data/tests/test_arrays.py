@@ -37,7 +37,7 @@ def test_digits_are_those_of_scikit_learn():
     assert isinstance(source, DataSource)
     assert source.info.splits == {"train": 1797}
     assert source.info.classes == tuple("0123456789")
-    assert source.info.shape == (8, 8, 3)
+    assert source.info.fields["image"].shape == (8, 8, 3)
     split = source.split("train")
     np.testing.assert_array_equal(split.labels, bunch.target)
     image = split[123]["image"]
@@ -66,7 +66,7 @@ def test_npz_is_read(tmp_path):
     assert isinstance(source.split("test"), Labelled)
     assert source.info.splits == {"train": 12, "test": 4}
     assert source.info.classes == ("0", "1", "2")
-    assert source.info.shape == (5, 4, 3)
+    assert source.info.fields["image"].shape == (5, 4, 3)
     np.testing.assert_array_equal(source.split("test")[2]["image"], arrays["x_test"][2])
     assert source.split("train")[4]["label"] == 1
 

@@ -38,7 +38,7 @@ def test_splits_and_classes_are_found(tmp_path):
     assert isinstance(source, DataSource)
     assert source.info.splits == {"train": 3, "val": 2, "test": 2}
     assert source.info.classes == ("ant", "bee")
-    assert source.info.shape is None
+    assert source.info.fields["image"].shape is None
     train = source.split("train")
     assert [path.name for path in train.paths] == ["0.PNG", "2.png", "1.png"]
     assert train.labels.tolist() == [0, 0, 1]

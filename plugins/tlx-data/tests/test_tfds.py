@@ -71,7 +71,7 @@ def test_a_prepared_set_is_read_without_tensorflow(prepared):
     source = Tfds("shades", data_dir=prepared)
     assert isinstance(source, DataSource)
     assert source.info.name == "shades"
-    assert source.info.shape == (6, 4, 3)
+    assert source.info.fields["image"].shape == (6, 4, 3)
     assert source.info.classes == ("dark", "bright")
     assert source.info.splits == {"train": 20, "val": 6}
     split = source.split("train")

@@ -22,7 +22,7 @@ from tlx_image.image_formats import unread_hint
 
 from tlx.errors import DataError, did_you_mean, listed
 from tlx.types import DataInfo, Location
-from tlx_data.folder_layout import Kind, Layout, Meaning, layout_of
+from tlx_data.folder_layout import Kind, Layout, Meaning, layout_of, unlabelled_splits
 from tlx_data.folder_notes import notes_of
 from tlx_data.folder_scan import Listing, Scan, above, identity, joined, listing, scan
 from tlx_data.image_info import image_info
@@ -56,6 +56,7 @@ class _Found(NamedTuple):
     splits: dict[str, Files]
     classes: tuple[str, ...]
     notes: tuple[str, ...]
+    labelled: bool = True
 
 
 @final
@@ -64,24 +65,27 @@ class Folder:
     """The folder at `path`, looked through on first use.
 
     `layout` says whether its folders are splits or classes where that cannot be seen, and `splits`
-    what a folder is, by its name: "train", "val", "test" or "ignore". What was left out is in
+    what a folder is, by its name: "train", "val", "test" or "ignore". Where no label is needed, its
+    pictures, or those of its splits, may lie in no folders of classes. What was left out is in
     `notes`. DataError where there are no class folders, a class is missing from a split, a folder
     can be read in two ways, or a picture is unreadable (when it is read)."""
 
     path: Location
     layout: Kind = "auto"
     splits: Mapping[str, Meaning] = field(default_factory=dict, hash=False)  # a dict has none
+    label_needed: bool = True
 
     @cached_property
     def info(self) -> DataInfo:
         """Classes, sizes and fingerprint; pictures may differ in shape."""
-        splits, classes, _ = self._found
+        splits, classes, _, labelled = self._found
         return image_info(
             name=Path(self.path).resolve().name,
             shape=None,
             classes=classes,
             splits={name: len(split) for name, split in splits.items()},
             fingerprint=fingerprint(Path(self.path), splits, classes),
+            labelled=labelled,
         )
 
     def split(self, name: str) -> Files:
@@ -102,6 +106,8 @@ class Folder:
                 f"The data folder {self.path!r} does not exist or is no folder."
                 f"{did_you_mean(root.name, near)}"
             )
+        if not self.label_needed and (flat := unlabelled_splits(root, self.layout, self.splits)):
+            return _unlabelled(root, flat)
         layout = layout_of(root, self.layout, self.splits)
         places = {split: _class_folders(place, layout) for split, place in layout.roots.items()}
         classes = tuple(sorted(folder.name for folder in places["train"]))
@@ -121,6 +127,16 @@ class Folder:
         _refuse_lost(around)
         notes = (*layout.notes, *odd, *notes_of(root, every, around, layout.left_out))
         return _Found(found, classes, notes)
+
+
+def _unlabelled(root: Path, layout: Layout) -> _Found:
+    """The pictures of each split, whose labels nobody reads."""
+    scans = {split: scan(place) for split, place in layout.roots.items()}
+    around = [] if root in layout.roots.values() else [listing(root)]
+    _refuse_lost(around)
+    splits = {split: _files([(each, 0)]) for split, each in scans.items()}
+    notes = notes_of(root, joined(scans.values()), around, layout.left_out)
+    return _Found(splits, (), (*layout.notes, *notes), labelled=False)
 
 
 def _refuse_lost(around: list[Listing]) -> None:

@@ -69,6 +69,24 @@ def layout_of(root: Path, kind: Kind, meanings: Mapping[str, Meaning]) -> Layout
     return _as_splits(root, rest, meant, kind == "auto")._replace(left_out=left_out)
 
 
+def unlabelled_splits(root: Path, kind: Kind, meanings: Mapping[str, Meaning]) -> Layout | None:
+    """How a folder is laid out whose pictures lie in no folders of classes: loose, or in folders
+    of splits that hold no folders themselves. None for any other."""
+    folders = {f: look_inside(f) for f in listing(root).folders}
+    full = {f: found for f, found in folders.items() if not found.empty}
+    if kind == "classes" or meanings.keys() - {f.name for f in folders}:
+        return None
+    if not full:
+        return Layout({"train": root}) if listing(root).pictures else None
+    meant = {f: meanings.get(f.name) or meaning(f.name) for f in full}
+    left_out = frozenset(f for f, split in meant.items() if split == "ignore")
+    roots = {split: f for f, split in meant.items() if split and f not in left_out}
+    flat = not any(full[f].folders for f in roots.values())
+    if not flat or "train" not in roots or len(roots) + len(left_out) < len(full):
+        return None
+    return Layout(roots, left_out)
+
+
 def look_inside(folder: Path) -> Inside:
     """What a folder holds itself, and which of its folders hold pictures."""
     there = listing(folder)

@@ -19,8 +19,11 @@ def image_info(
     numbers: tuple[str, ...] = (),
     *,
     several: bool = False,
+    labelled: bool = True,
 ) -> DataInfo:
     """Images of one `shape` (H,W,3), or of several where that is None; a label that is one of
-    `classes`, `several` of them at once, or numbers that are called `numbers`."""
+    `classes`, `several` of them at once, or numbers that are called `numbers`, if `labelled`."""
+    if not labelled:
+        return DataInfo(name, {"image": Image(shape)}, splits, fingerprint, ())
     fields = {"image": Image(shape), "label": label_field(classes, numbers, several)}
     return DataInfo(name, fields, splits, fingerprint)

@@ -73,6 +73,9 @@ def test_photographs_that_are_shrunk_to_a_small_network():
     sentence = said([p.repeat(10, 0).repeat(10, 1) for p in large])
     assert "large (900 x 1200, say) and are shrunk 28 times to 32 x 32" in sentence
     assert "--weights hf:" in sentence
+    # It holds of the network that it names, too: what shrinks pictures is the size, not the name.
+    assert "that is given them larger" in sentence
+    assert "224 pixels with `--backbone resnet18" in sentence
     larger = ImageInput(size=(224, 224), mean=IMAGENET.mean, std=IMAGENET.std)
     assert "shrunk" not in said([p.repeat(20, 0).repeat(20, 1) for p in large], larger)
     whole = [p.repeat(10, 0).repeat(10, 1) for p in large]

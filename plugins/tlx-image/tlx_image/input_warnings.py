@@ -92,9 +92,10 @@ def _shrunk(pictures: Sequence[np.ndarray], size: tuple[int, int]) -> str:
         return ""
     return (
         f"The pictures are large ({tall} x {wide}, say) and are shrunk {factor:.0f} times to "
-        f"{size[0]} x {size[1]}, where most of what they show is lost. A network for photographs "
-        f"sees more of them: `--backbone resnet18 --weights hf:timm/resnet18.a1_in1k`, say, or "
-        f"another one of `tlx plugins` with weights from a file or a hub; it takes more time."
+        f"{size[0]} x {size[1]}, where most of what they show is lost. A network sees more of them "
+        f"that is given them larger, as weights for photographs want them (224 pixels with "
+        f"`--backbone resnet18 --weights hf:timm/resnet18.a1_in1k`, and of its own size with any "
+        f"other one of `tlx plugins` and a file or a hub); it takes more time."
     )
 
 
