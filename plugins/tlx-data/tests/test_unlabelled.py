@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tlx_data.folder import Folder
+from tlx_data.table import Table
 
 import tlx
 from tlx import cli
@@ -64,6 +65,19 @@ def test_labels_that_are_there_are_read(tmp_path):
     for name in ("a", "b"):
         draw(tmp_path / "classes" / name, 2)
     assert Folder(str(tmp_path / "classes"), label_needed=False).info.classes == ("a", "b")
+
+
+def test_a_table_without_a_column_of_labels(flat, tmp_path):
+    path = flat / "list.csv"
+    path.write_text("image,stars\n" + "".join(f"{n}.png,{n % 4}\n" for n in range(30)))
+    result = tlx.run(run({"name": "table", "path": str(path)}), out=tmp_path / "out")
+    assert result["steps"] == 3
+    assert "knn_accuracy" not in (tmp_path / "out/metrics.jsonl").read_text()
+    path.write_text("image\n0.png\n")
+    with pytest.raises(DataError, match="Training needs one"):
+        _ = Table(str(path)).info
+    path.write_text("image,class\n0.png,x\n1.png,y\n")
+    assert Table(str(path), label_needed=False).info.classes == ("x", "y")
 
 
 def test_splits_hold_their_pictures_loose(tmp_path):

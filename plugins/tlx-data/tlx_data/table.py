@@ -76,6 +76,7 @@ class Table:
     root: Location | None = None
     class_names: tuple[str, ...] | None = None
     label_kind: LabelKind | None = None
+    label_needed: bool = True
     label_separator: str = "|"
     val_values: tuple[str, ...] = ()
     test_values: tuple[str, ...] = ()
@@ -164,6 +165,7 @@ class Table:
             split=self.split_column,
             kind=self.label_kind,
             cells=first,
+            needed=self.label_needed,
         )
 
     def _split_columns(self, file: TableFile, columns: TableFields) -> SplitColumns:

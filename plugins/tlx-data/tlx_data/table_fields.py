@@ -14,7 +14,14 @@ from tlx import registry
 from tlx.contracts.field import Field
 from tlx.errors import DataError, did_you_mean, listed
 from tlx.types import LabelKind
-from tlx_data.table_columns import Cells, find_labels, find_picture, refuse_absent
+from tlx_data.table_columns import (
+    LABELS,
+    Cells,
+    find_labels,
+    find_picture,
+    plain,
+    refuse_absent,
+)
 
 KEYS = ("kind", "column", "columns", "role")
 LABEL = "label"
@@ -78,8 +85,10 @@ def find_fields(
     split: str | bool | None,
     kind: LabelKind | None,
     cells: Cells,
+    needed: bool = True,
 ) -> TableFields:
-    """The fields of a table with these `columns`; `cells` are the first few of one. Raises
+    """The fields of a table with these `columns`; `cells` are the first few of one. A label that is
+    not `needed` is read where one column has the name of one. Raises
     DataError, opening with `where`, for what is not there or could be several."""
     fields = {name: _stated(name, one, columns, where) for name, one in stated.items()}
     target = next((name for name, one in fields.items() if one.kind == LABEL), None)
@@ -94,7 +103,8 @@ def find_fields(
     fields, picture = _with_inputs(fields, image, columns, taken, where, cells)
     if not labels and not any(one.target for one in fields.values()):
         taken += [picture, split]
-        labels = find_labels(columns, taken, where, kind, cells)
+        if needed or sum(plain(name) in LABELS for name in columns if name not in taken) == 1:
+            labels = find_labels(columns, taken, where, kind, cells)
     usual = not picture or image or picture.lower() == "image"
     read = [] if usual else [f"the pictures in {picture!r}"]
     read += [] if said or label or labels in ((), ("label",)) else [
