@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from tlx_image import Image
 
 from tlx import registry
 from tlx.model import Model
@@ -138,7 +139,7 @@ def loaded(backbone: str, head: str | None, file: Path, classes: int) -> Saved:
     tensors = registry.build("weights", "npz", {"path": str(file)}).tensors()
     variables, report = match(tensors, fresh, body.dialects)
     assert not report.skipped, report.skipped
-    return Saved(model, variables, (), body.inputs.size)
+    return Saved(model, variables, (), {"image": Image()})
 
 
 def insects(data: Path, into: Path) -> dict[str, tuple[list[str], np.ndarray]]:

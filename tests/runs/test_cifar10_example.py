@@ -160,6 +160,6 @@ def test_the_example_runs_from_hub_weights_to_a_report(
     assert moved[3] > 0
 
     about = json.loads((out / "model" / "model.json").read_text())
-    assert about["inputs"]["size"] == [40, 40]
-    assert about["inputs"]["interpolation"] == "bicubic"
+    assert about["inputs"]["image"]["options"]["size"] == [40, 40]
+    assert about["inputs"]["image"]["options"]["interpolation"] == "bicubic"
     assert about["classes"] == list(CLASSES)

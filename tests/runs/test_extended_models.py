@@ -177,7 +177,7 @@ def test_what_is_left_names_the_strategy(tiny, tmp_path, plugins, source, monkey
     out = tmp_path / "prompt"
     tlx.run(tiny(weights=source, strategy=plugins["prompt"], steps=4), out=out)
     about = json.loads((out / "model/model.json").read_text())
-    assert about["format"] == 3
+    assert about["format"] == 4
     assert about["extension"] == {"name": plugins["prompt"]["name"], "options": {}}
     with monkeypatch.context() as patch:
         patch.setenv("TLX_CACHE", str(tmp_path / "of somebody else"))

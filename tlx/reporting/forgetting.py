@@ -21,6 +21,7 @@ from tlx import trees
 from tlx.assemble import Experiment
 from tlx.backbones.leaves import leaf_of
 from tlx.config import RunConfig
+from tlx.data.collate import collate_ports
 from tlx.data.splits import Subset, shuffled
 from tlx.data.targets import head_over, kind_of, open_source
 from tlx.devices import hosts
@@ -181,7 +182,7 @@ def _own_task(experiment: Experiment, variables: Variables) -> dict[str, Any] | 
     metric, direction = head.selection
     values = []
     for numbers in (source.variables, now):
-        batches = evaluation(pictures, source.collate, batch_size=64)
+        batches = evaluation(pictures, collate_ports(model.ports, data.info), batch_size=64)
         values.append(evaluate(totals, model, numbers, constants, batches).metrics[metric])
     return {
         "name": config.name,
