@@ -137,7 +137,7 @@ CASES = {
     "class order": (names("green", "red", "blue"), r"data\.classes .*0 was 'red'"),
     "class name": (names("red", "lime", "blue"), r"class 1 was 'green' and is 'lime'"),
     "one more class": (names("red", "green", "blue", "ink"), r"3 classes then, 4 now"),
-    "picture size": (data(larger), r"data\.shape .*8x8x3 then, 16x16x3 now"),
+    "picture size": (data(larger), r"data\.fields .*image was Image\(shape=\(8, .* and is .*\(16,"),
     "precision": (setting(precision="bf16"), r"settings for precision\."),
     "width": (setting(backbone={"name": "own.py:backbone", "width": 5}), r"backbone\.width\."),
     "optimizer": (setting(optimizer={"name": "sgd", "learning_rate": 0.01}), r"optimizer\.na"),

@@ -147,9 +147,21 @@ def _difference(field: str, before: Any, after: Any) -> str:
             if was != now:
                 return f"class {number} was {was!r} and is {now!r}"
         return f"{len(before)} classes then, {len(after)} now"
+    if field == "fields" and isinstance(before, dict) and isinstance(after, dict):
+        every = [*before, *(name for name in after if name not in before)]
+        name = next((name for name in every if before.get(name) != after.get(name)), "")
+        was, now = (_field_said(found.get(name)) for found in (before, after))
+        return f"{name} was {was} and is {now}"
     if field == "fingerprint":
         return "files and labels are the same, so that pictures themselves are others"
     return f"{_said(before)} then, {_said(after)} now"
+
+
+def _field_said(about: Any) -> str:
+    """A field as it was written down; whatever stands there of a damaged file."""
+    if about is None:
+        return "not there"
+    return str(about[-1]) if isinstance(about, list) and about else str(about)
 
 
 def _said(value: Any) -> str:

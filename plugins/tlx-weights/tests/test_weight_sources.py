@@ -1,6 +1,7 @@
 """Files of weights: real ones, other people's, tlx's own, and what is said of broken ones."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -140,7 +141,7 @@ def test_a_run_brings_its_preprocessing_and_its_classes(tmp_path):
         source("safetensors", folder / "model.safetensors"),
     ):
         assert isinstance(weights, WeightSource)
-        assert weights.input == INPUTS
+        assert weights.input == replace(INPUTS, canvas=(8, 8))
         assert weights.classes == ("ant", "bee")
         found = weights.tensors()
         equal(found.values, FILLED)
@@ -149,7 +150,7 @@ def test_a_run_brings_its_preprocessing_and_its_classes(tmp_path):
 
 def test_a_run_without_a_head_has_no_classes(tmp_path):
     weights = source("run", model(tmp_path))
-    assert weights.input == INPUTS
+    assert weights.input == replace(INPUTS, canvas=(8, 8))
     assert weights.classes is None
 
 
